@@ -1,0 +1,432 @@
+import math
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import optimize
+
+from robustlib import calibration
+from robustlib.calibration import fit_temperature, fit_temperature_descent
+from robustlib.metrics import expected_calibration_error, negative_log_likelihood, top_label
+
+
+def sample_problem(n=1000, n_classes=5, true_temperature=1.0, seed=0):
+    """Logits, and labels drawn from softmax(logits / true_temperature)."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(n, n_classes, generator=generator, dtype=torch.float64)
+    probs = (logits / true_temperature).softmax(dim=1)
+    return logits, torch.multinomial(probs, 1, generator=generator)[:, 0]
+
+
+# ---- exact temperature ----
+
+
+def test_two_class_temperature_in_closed_form():
+    # Gap 2 for all, 3 of 4 right: softmax gives 3/4 where 2 / T = log 3.
+    logits, labels = torch.tensor([[2.0, 0.0]]).repeat(4, 1), torch.tensor([0, 0, 0, 1])
+    fit = fit_temperature(logits, labels)
+    assert fit.temperature == pytest.approx(2 / math.log(3), rel=1e-12)
+    assert fit.nll_after == pytest.approx(-0.75 * math.log(0.75) - 0.25 * math.log(0.25), rel=1e-12)
+    assert fit.nll_before == pytest.approx(negative_log_likelihood(logits, labels), rel=1e-12)
+    assert (fit.status, fit.converged) == ("ok", True)
+
+
+@pytest.mark.parametrize("scale", [10.0**k for k in range(-8, 9, 2)] + [3e-8, 7e7])
+@pytest.mark.parametrize("n_classes", [2, 5])
+def test_rescaled_logits_rescale_the_temperature(scale, n_classes):
+    logits, labels = sample_problem(n_classes=n_classes)
+    expected = scale * fit_temperature(logits, labels).temperature
+    assert fit_temperature(scale * logits, labels).temperature == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("true_temperature", [0.3, 1.0, 3.0])
+def test_the_temperature_behind_the_labels_is_found(true_temperature):
+    logits, labels = sample_problem(n=20000, true_temperature=true_temperature)
+    assert fit_temperature(logits, labels).temperature == pytest.approx(true_temperature, rel=0.05)
+
+
+def test_agrees_with_scikit_learn_and_with_a_scalar_minimiser():
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.frozen import FrozenEstimator
+
+    class LogitsAsGiven(ClassifierMixin, BaseEstimator):
+        classes_ = np.arange(5)
+
+        def fit(self, x, y):
+            return self
+
+        def decision_function(self, x):
+            return x
+
+        def __sklearn_is_fitted__(self):
+            return True
+
+        def predict(self, x):
+            return x.argmax(axis=1)
+
+    logits, labels = sample_problem(true_temperature=1.7)
+    fit = fit_temperature(logits, labels)
+    theirs = CalibratedClassifierCV(FrozenEstimator(LogitsAsGiven()), method="temperature")
+    theirs.fit(logits.numpy(), labels.numpy())
+    beta = theirs.calibrated_classifiers_[0].calibrators[0].beta_
+    assert fit.temperature == pytest.approx(1 / float(beta), rel=1e-4)
+    brute = optimize.minimize_scalar(
+        lambda x: negative_log_likelihood(logits * math.exp(-x), labels), bounds=(-3, 3), method="bounded"
+    )
+    assert fit.temperature == pytest.approx(math.exp(brute.x), rel=1e-4)
+    assert fit.nll_after <= brute.fun + 1e-12
+
+
+def test_a_constant_added_to_a_row_changes_nothing():
+    logits, labels = sample_problem()
+    shifted = logits + 1e4 * torch.randn(len(logits), 1, generator=torch.Generator().manual_seed(3))
+    expected = fit_temperature(logits, labels).temperature
+    assert fit_temperature(shifted, labels).temperature == pytest.approx(expected, rel=1e-9)
+
+
+def test_float32_logits_of_the_papers_underconfident_model():
+    logits, labels = sample_problem()
+    served = (logits / 1e6).float()
+    expected = fit_temperature(logits, labels).temperature / 1e6
+    assert fit_temperature(served, labels).temperature == pytest.approx(expected, rel=1e-6)
+
+
+def test_all_correct_is_separable_and_says_so():
+    logits, labels = torch.tensor([[3.0, 0.0], [1.0, 5.0]]), torch.tensor([0, 1])
+    fit = fit_temperature(logits, labels)
+    assert (fit.temperature, fit.status, fit.converged, fit.nll_after) == (0.0, "separable", False, 0.0)
+    with pytest.raises(ValueError, match="temperature must be finite and above 0"):
+        fit.logits(logits)
+
+
+def test_ties_with_the_label_are_no_errors():
+    # Right, right, and a three-way tie that no temperature can break: the limit is log(3) / 3.
+    logits = torch.tensor([[3.0, 0.0, 0.0], [0.0, 5.0, 1.0], [2.0, 2.0, 2.0]])
+    fit = fit_temperature(logits, torch.tensor([0, 1, 2]))
+    assert (fit.temperature, fit.status) == (0.0, "separable")
+    assert fit.nll_after == pytest.approx(math.log(3) / 3)
+    assert fit.nll_after == pytest.approx(negative_log_likelihood(logits * 1e6, torch.tensor([0, 1, 2])))
+
+
+def test_a_tie_beside_a_strict_error_keeps_the_optimum_finite():
+    # Gaps +2, +2, -2 and a tie: the tie has no slope, so 2 / T = log 2.
+    logits = torch.tensor([[2.0, 0.0], [2.0, 0.0], [0.0, 2.0], [7.0, 7.0]])
+    fit = fit_temperature(logits, torch.zeros(4, dtype=torch.int64))
+    assert fit.status == "ok"
+    assert fit.temperature == pytest.approx(2 / math.log(2), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels"),
+    [
+        ([[2.0, 0.0], [2.0, 0.0]], [1, 1]),  # all wrong
+        ([[2.0, 0.0], [2.0, 0.0]], [0, 1]),  # balanced exactly: slope 0 at beta = 0
+        ([[0.1, 0.0], [0.3, 0.0], [0.2, 0.0]], [0, 1, 0]),  # balanced but for rounding
+        ([[1.0, 1.0], [4.0, 4.0]], [0, 1]),  # nothing but ties
+        ([[5.0, 0.0], [1.0, 0.0], [1.0, 0.0]], [1, 0, 0]),  # right more often than not, wrong where it counts
+    ],
+)
+def test_no_signal_is_uninformative_and_says_so(rows, labels):
+    logits, labels = torch.tensor(rows, dtype=torch.float64), torch.tensor(labels)
+    fit = fit_temperature(logits, labels)
+    assert (fit.temperature, fit.status, fit.converged) == (math.inf, "uninformative", False)
+    assert fit.nll_after == pytest.approx(math.log(2))
+    for temperature in (0.1, 1.0, 10.0, 1e4):
+        assert negative_log_likelihood(logits / temperature, labels) >= math.log(2) - 1e-12
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    rows=st.lists(st.tuples(*[st.floats(-20, 20)] * 3), min_size=1, max_size=12),
+    picks=st.lists(st.integers(0, 2), min_size=12, max_size=12),
+)
+def test_no_temperature_is_better_than_the_exact_one(rows, picks):
+    logits = torch.tensor(rows, dtype=torch.float64) + 100  # so that they are never taken for probabilities
+    labels = torch.tensor(picks[: len(rows)])
+    fit = fit_temperature(logits, labels)
+    differences = (logits - logits.gather(1, labels[:, None])).numpy()
+    size = np.abs(differences).max() or 1.0
+    for exponent in np.linspace(-6, 6, 49):
+        exponents = differences / size * 10.0**exponent
+        top = exponents.max(axis=1, keepdims=True)
+        nll = float((top[:, 0] + np.log(np.exp(exponents - top).sum(axis=1))).mean())
+        assert fit.nll_after <= nll + 1e-9
+    assert (fit.status == "ok") == (0 < fit.temperature < math.inf) == fit.converged
+
+
+def test_calibrating_repairs_the_calibration_error():
+    logits, labels = sample_problem(n=5000)
+    served = logits * 50
+    fit = fit_temperature(served, labels)
+    before = expected_calibration_error(*top_label(served.softmax(dim=1), labels))
+    after = expected_calibration_error(*top_label(fit.probs(served), labels))
+    assert before > 0.1 and after < 0.02
+
+
+# ---- the paper's descent ----
+# reduction="mean" but where the sum is the point: its steps do not depend on n
+
+
+def torch_descent(logits, labels, optimiser, parameter, steps):
+    """An independent witness: autograd and torch.optim."""
+    value = torch.tensor(0.0 if parameter == "log_temperature" else 1.0, dtype=torch.float64, requires_grad=True)
+    stepper = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[optimiser]([value], lr=0.01)
+    path = []
+    for _ in range(steps):
+        temperature = {"temperature": value, "log_temperature": value.exp(), "inverse": 1 / value}[parameter]
+        path.append(temperature.item())
+        stepper.zero_grad()
+        torch.nn.functional.cross_entropy(logits / temperature, labels).backward()
+        stepper.step()
+    return path
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+@pytest.mark.parametrize("parameter", ["temperature", "log_temperature", "inverse"])
+def test_descent_takes_the_steps_of_torch(optimiser, parameter):
+    logits, labels = sample_problem(n=100)
+    fit = fit_temperature_descent(
+        logits, labels, max_steps=39, optimiser=optimiser, parameter=parameter, trace=True, reduction="mean"
+    )
+    np.testing.assert_allclose(fit.trace, torch_descent(logits, labels, optimiser, parameter, 40), rtol=1e-9)
+    assert fit.iterations == 39 and fit.temperature == fit.trace[-1]
+
+
+def test_descent_agrees_with_the_exact_fit_on_an_ordinary_model():
+    logits, labels = sample_problem(true_temperature=1.7)
+    started = time.process_time()
+    fit = fit_temperature_descent(logits, labels, reduction="mean")
+    assert time.process_time() - started < 1.0  # 5,000 steps on 1,000 examples
+    exact = fit_temperature(logits, labels)
+    assert (fit.status, fit.converged) == ("ok", True)
+    assert fit.temperature == pytest.approx(exact.temperature, rel=0.01)
+    assert fit.nll_after == pytest.approx(exact.nll_after, abs=1e-4)
+    assert fit.trace is None
+
+
+@pytest.mark.parametrize("design_temperature", [1e4, 1e5, 1e6])
+def test_cal_fails_on_underconfident_models_because_of_its_optimiser(design_temperature):
+    """Claim C10: same model, same objective, same data; only how the minimum is looked for differs."""
+    logits, labels = sample_problem()
+    served = logits / design_temperature
+    exact = fit_temperature(served, labels)
+    paper = fit_temperature_descent(served, labels, reduction="mean")
+    assert exact.temperature * design_temperature == pytest.approx(1.0, rel=0.1)
+    assert paper.status == "unconverged" and paper.temperature > 0.9
+    # Confidence stays where it was, at 1 / 5 (the paper's table 16), while the exact fit restores the model's.
+    confidence = {fit: float(fit.probs(served).amax(dim=1).mean()) for fit in (paper, exact)}
+    assert confidence[paper] == pytest.approx(0.2, abs=1e-3)
+    assert confidence[exact] > 0.7
+    # The cure is a step that does not depend on the scale of the logits, not another objective.
+    assert fit_temperature_descent(
+        served, labels, optimiser="adam", parameter="log_temperature", reduction="mean"
+    ).converged
+    assert fit_temperature_descent(served, labels, optimiser="adam", reduction="mean").status == "diverged"
+
+
+def test_the_sum_of_equation_8_reaches_overconfident_models_and_overshoots_underconfident_ones():
+    logits, labels = sample_problem()
+    longer_steps = fit_temperature_descent(
+        logits, labels, reduction="mean", learning_rate=1e-5 * len(labels), max_steps=50
+    )
+    assert fit_temperature_descent(logits, labels, learning_rate=1e-5, max_steps=50).temperature == pytest.approx(
+        longer_steps.temperature, rel=1e-9
+    )
+    wanted = fit_temperature(logits * 100, labels).temperature
+    with_sum, with_mean = (fit_temperature_descent(logits * 100, labels, reduction=name) for name in ("sum", "mean"))
+    assert abs(math.log(with_sum.temperature / wanted)) < math.log(3)
+    assert with_mean.temperature < wanted / 3
+    down = fit_temperature_descent(logits / 1e6, labels)
+    assert (down.status, down.temperature > 1e3 * fit_temperature(logits / 1e6, labels).temperature) == (
+        "diverged",
+        True,
+    )
+
+
+def test_divergence_is_reported_with_the_last_valid_temperature():
+    logits, labels = sample_problem()
+    fit = fit_temperature_descent(logits / 100, labels, trace=True, reduction="mean")
+    assert (fit.status, fit.converged) == ("diverged", False)
+    assert fit.trace[-1] < 0 < fit.temperature == fit.trace[-2]
+    assert fit.iterations == len(fit.trace) - 1 < 5000
+    assert fit.nll_after == pytest.approx(negative_log_likelihood(logits / 100 / fit.temperature, labels))
+
+
+def test_a_jump_out_of_the_float_range_is_divergence_too():
+    # One step on log T has the size of the gradient: with logits of 1e6 it leads past T = 1e100.
+    logits, labels = sample_problem()
+    fit = fit_temperature_descent(1e6 * logits, labels, parameter="log_temperature", trace=True, reduction="mean")
+    assert (fit.status, fit.temperature, fit.iterations) == ("diverged", 1.0, 1)
+    assert fit.trace[-1] > 1e100
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-2, 1e2, 1e6, 1e12])
+@pytest.mark.parametrize("learning_rate", [0.01, 1e3])
+@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+@pytest.mark.parametrize("parameter", ["temperature", "log_temperature", "inverse"])
+def test_descent_always_ends_with_a_usable_temperature(scale, learning_rate, optimiser, parameter):
+    logits, labels = sample_problem(n=50)
+    fit = fit_temperature_descent(
+        scale * logits,
+        labels,
+        max_steps=300,
+        learning_rate=learning_rate,
+        optimiser=optimiser,
+        parameter=parameter,
+        reduction="mean",
+    )
+    assert 0 < fit.temperature < math.inf and not math.isnan(fit.nll_after)
+    assert fit.status in ("ok", "unconverged", "diverged")
+
+
+def test_descent_names_the_cases_without_an_optimum():
+    logits = torch.tensor([[3.0, 0.0], [1.0, 5.0]])
+    separable = fit_temperature_descent(logits, torch.tensor([0, 1]), reduction="mean")
+    assert separable.status == "separable" and 0 < separable.temperature < 1 and not separable.converged
+    uninformative = fit_temperature_descent(logits, torch.tensor([1, 0]), reduction="mean")
+    assert uninformative.status == "uninformative" and uninformative.temperature > 1
+
+
+# ---- other calibrators ----
+
+
+def test_platt_equals_logistic_regression_for_two_classes():
+    from sklearn.linear_model import LogisticRegression
+
+    logits, labels = sample_problem(n=2000, n_classes=2, true_temperature=2.0)
+    theirs = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(logits.numpy(), labels.numpy())
+    ours = calibration.fit_platt(logits, labels)
+    np.testing.assert_allclose(ours.probs(logits).numpy(), theirs.predict_proba(logits.numpy()), atol=1e-5)
+    np.testing.assert_allclose(ours.slope.numpy() * [-1, 1], theirs.coef_[0], rtol=1e-4)
+    assert ours.converged
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_exact_platt_does_not_depend_on_the_scale(scale):
+    logits, labels = sample_problem(true_temperature=2.0)
+    fit = calibration.fit_platt(scale * logits, labels)
+    reference = calibration.fit_platt(logits, labels)
+    assert fit.converged
+    assert fit.nll == pytest.approx(reference.nll, abs=1e-9)
+    assert fit.nll <= fit_temperature(logits, labels).nll_after
+    np.testing.assert_allclose(fit.probs(scale * logits).numpy(), reference.probs(logits).numpy(), atol=1e-4)
+
+
+def test_platt_descent_takes_the_steps_of_torch_and_fails_on_tiny_logits():
+    logits, labels = sample_problem(n=100)
+    slope, bias = (torch.full((5,), value, dtype=torch.float64, requires_grad=True) for value in (1.0, 0.0))
+    stepper = torch.optim.SGD([slope, bias], lr=0.01)
+    for _ in range(50):
+        stepper.zero_grad()
+        torch.nn.functional.cross_entropy(slope * logits + bias, labels).backward()
+        stepper.step()
+    fit = calibration.fit_platt(logits, labels, solver="descent", max_steps=50)
+    torch.testing.assert_close((fit.slope, fit.bias), (slope.detach(), bias.detach()))
+    # Underconfident: the slopes stay at 1, biases win, every example gets the same class (cf. table 19).
+    tiny = calibration.fit_platt(logits / 1e6, labels, solver="descent", max_steps=200)
+    assert not tiny.converged
+    assert tiny.logits(logits / 1e6).argmax(dim=1).unique().numel() == 1
+
+
+def test_platt_logits_carry_gradients_and_keep_the_dtype():
+    logits, labels = sample_problem(n=200)
+    fit = calibration.fit_platt(logits / 1e6, labels)
+    x = (logits[:3] / 1e6).float().requires_grad_()
+    out = fit.logits(x)
+    assert out.dtype == torch.float32
+    (gradient,) = torch.autograd.grad(out[:, 1].sum(), x)
+    torch.testing.assert_close(gradient, torch.eye(5)[1].expand(3, 5) * fit.slope.float())
+    torch.testing.assert_close(fit.logits(logits / 1e6), fit.slope * logits / 1e6 + fit.bias)
+
+
+def test_platt_on_separable_data_ends():
+    logits = torch.tensor([[3.0, 0.0], [1.0, 5.0], [4.0, 1.0]])
+    fit = calibration.fit_platt(logits, torch.tensor([0, 1, 0]))
+    assert fit.nll < 1e-3 and torch.isfinite(fit.slope).all()
+
+
+def test_isotonic_equals_scikit_learn_on_probabilities_where_it_was_fitted():
+    from sklearn.isotonic import IsotonicRegression
+
+    logits, labels = sample_problem(n=500, n_classes=3, true_temperature=2.0)
+    probs = logits.softmax(dim=1).numpy()
+    raw = np.stack(
+        [IsotonicRegression(y_min=0, y_max=1).fit_transform(probs[:, c], labels.numpy() == c) for c in range(3)], axis=1
+    )
+    expected = raw / raw.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(calibration.fit_isotonic(logits, labels).probs(logits).numpy(), expected, atol=1e-12)
+
+
+def test_histogram_binning_by_hand():
+    # Two classes, two bins of three; class 1 is right once in the lower and twice in the upper bin.
+    logits = torch.tensor([[0.0, gap] for gap in (-3.0, -2.0, -1.0, 1.0, 2.0, 3.0)])
+    fit = calibration.fit_histogram(logits, torch.tensor([0, 1, 0, 1, 0, 1]), n_bins=2)
+    expected = [[2 / 3, 1 / 3]] * 3 + [[1 / 3, 2 / 3]] * 3
+    np.testing.assert_allclose(fit.probs(logits).numpy(), expected)
+    np.testing.assert_allclose(fit.probs(torch.tensor([[0.0, -99.0], [0.0, 0.5]])).numpy(), expected[2:4])
+
+
+@pytest.mark.parametrize("fit", [calibration.fit_isotonic, calibration.fit_histogram, calibration.fit_platt])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e3])
+def test_each_calibrator_calibrates_held_out_data(fit, scale):
+    logits, labels = sample_problem(n=4000, true_temperature=2.5)
+    logits = scale * logits
+    probs = fit(logits[:2000], labels[:2000]).probs(logits[2000:])
+    assert probs.dtype == torch.float64
+    torch.testing.assert_close(probs.sum(dim=1), torch.ones(2000, dtype=torch.float64))
+    assert expected_calibration_error(*top_label(probs, labels[2000:])) < 0.06
+    assert (probs.argmax(dim=1) != logits[2000:].argmax(dim=1)).any()  # none of them keeps every prediction
+
+
+def test_rows_where_every_class_gets_zero_become_uniform():
+    fit = calibration.OneVsRest((lambda x: 0 * x, lambda x: 0 * x))
+    assert fit.probs(torch.tensor([[3.0, 1.0]])).tolist() == [[0.5, 0.5]]
+
+
+def test_typical_gap_is_the_median_gap_and_scales():
+    logits = torch.tensor([[5.0, 1.0, 4.0], [0.0, 7.0, 0.0], [2.0, 2.0, -9.0]])
+    assert calibration.typical_gap(logits) == 1.0
+    assert calibration.typical_gap(1e-6 * logits) == pytest.approx(1e-6)
+
+
+@pytest.mark.parametrize(
+    "fit", [fit_temperature, fit_temperature_descent, calibration.fit_platt, calibration.fit_isotonic,
+            calibration.fit_histogram], ids=lambda fit: fit.__name__,
+)  # fmt: skip
+def test_wrong_inputs_are_named(fit):
+    logits, labels = sample_problem(n=10)
+    with pytest.raises(ValueError, match="look like probabilities"):
+        fit(logits.softmax(dim=1), labels)
+    with pytest.raises(ValueError, match="first in row 0"):
+        fit(logits / 0, labels)
+    with pytest.raises(ValueError, match=r"labels must lie in \[0, 4\]"):
+        fit(logits, labels + 5)
+    with pytest.raises(ValueError, match="0 rows"):
+        fit(logits[:0], labels[:0])
+
+
+def test_wrong_options_are_named():
+    logits, labels = sample_problem(n=10)
+    with pytest.raises(ValueError, match="optimiser must be 'sgd' or 'adam'"):
+        fit_temperature_descent(logits, labels, optimiser="lbfgs", reduction="mean")
+    with pytest.raises(ValueError, match="start must be finite and above 0"):
+        fit_temperature_descent(logits, labels, start=0.0, reduction="mean")
+    with pytest.raises(ValueError, match="solver must be 'exact' or 'descent'"):
+        calibration.fit_platt(logits, labels, solver="newton")
+    with pytest.raises(ValueError, match="n_bins must be at least 1"):
+        calibration.fit_histogram(logits, labels, n_bins=0)
+    with pytest.raises(ValueError, match="fitted on 5"):
+        calibration.fit_isotonic(logits, labels).probs(logits[:, :3])
+
+
+def test_the_callers_tensors_are_untouched():
+    logits, labels = sample_problem(n=50)
+    before = logits.clone(), labels.clone()
+    fit_temperature(logits, labels)
+    fit_temperature_descent(logits, labels, max_steps=5, reduction="mean")
+    calibration.fit_platt(logits, labels)
+    assert torch.equal(logits, before[0]) and torch.equal(labels, before[1])

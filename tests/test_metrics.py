@@ -1,0 +1,143 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import brier_score_loss, log_loss
+
+from robustlib import metrics
+
+
+def sample_problem(n=600, n_classes=4, scale=3.0, seed=0):
+    """Logits, and labels drawn from softmax(logits), so that the model is calibrated at T = 1."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = scale * torch.randn(n, n_classes, generator=generator, dtype=torch.float64)
+    return logits, torch.multinomial(logits.softmax(dim=1), 1, generator=generator)[:, 0]
+
+
+def test_four_predictions_by_hand():
+    confidence = torch.tensor([0.9, 0.8, 0.6, 0.6])
+    correct = torch.tensor([True, False, True, False])
+    bins = metrics.reliability_bins(confidence, correct, n_bins=4)
+    assert bins["count"].tolist() == [0, 0, 2, 2]
+    np.testing.assert_allclose(bins["confidence"], [np.nan, np.nan, 0.6, 0.85], rtol=1e-6)
+    np.testing.assert_allclose(bins["accuracy"], [np.nan, np.nan, 0.5, 0.5])
+    assert metrics.expected_calibration_error(confidence, correct, 4) == pytest.approx((0.1 + 0.35) / 2)
+    assert metrics.maximum_calibration_error(confidence, correct, 4) == pytest.approx(0.35)
+
+
+def test_edges_belong_to_the_bin_below():
+    confidence = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0], dtype=torch.float64)
+    bins = metrics.reliability_bins(confidence, torch.ones(5, dtype=torch.bool), n_bins=4)
+    assert bins["count"].tolist() == [2, 1, 1, 1]
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_calibration_errors_agree_with_torchmetrics(temperature):
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    logits, labels = sample_problem()
+    probs = (logits / temperature).softmax(dim=1)
+    confidence, correct = metrics.top_label(probs, labels)
+    for norm, ours in [("l1", metrics.expected_calibration_error), ("max", metrics.maximum_calibration_error)]:
+        theirs = multiclass_calibration_error(probs, labels, num_classes=4, n_bins=15, norm=norm)
+        assert ours(confidence, correct, 15) == pytest.approx(float(theirs), abs=1e-6)  # theirs sums in float32
+
+
+def test_a_confidence_of_one_shares_the_last_bin_unlike_in_torchmetrics():
+    # Half certain and wrong, half at 0.99 and right: one bin of accuracy 1/2, confidence 0.995.
+    confidence, correct = torch.tensor([1.0, 0.99]), torch.tensor([False, True])
+    assert metrics.expected_calibration_error(confidence, correct) == pytest.approx(0.495)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_nll_and_brier_agree_with_scikit_learn(temperature):
+    logits, labels = sample_problem()
+    probs = (logits / temperature).softmax(dim=1)
+    classes = range(4)
+    expected = log_loss(labels.numpy(), probs.numpy(), labels=classes)
+    assert metrics.negative_log_likelihood(logits / temperature, labels) == pytest.approx(expected, rel=1e-12)
+    expected = brier_score_loss(labels.numpy(), probs.numpy(), labels=classes, scale_by_half=False)
+    assert metrics.brier_score(probs, labels) == pytest.approx(expected, rel=1e-12)
+
+
+def test_brier_score_reaches_both_ends_of_its_range():
+    probs = torch.tensor([[1.0, 0.0, 0.0]])
+    assert metrics.brier_score(probs, torch.tensor([0])) == 0.0
+    assert metrics.brier_score(probs, torch.tensor([1])) == 2.0
+
+
+def test_mean_confidence_of_a_flat_model_keeps_its_digits():
+    # The paper's 50.00007 %: a gap of 2.8e-6 gives 0.5 + gap / 4.
+    probs = torch.tensor([[2.8e-6, 0.0]], dtype=torch.float64).softmax(dim=1)
+    assert metrics.mean_confidence(probs) - 0.5 == pytest.approx(7e-7, rel=1e-6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10**6), st.floats(-300, 300).map(lambda exponent: 10.0**exponent))
+def test_report_holds_its_ranges_at_every_temperature(seed, temperature):
+    logits, labels = sample_problem(n=30, seed=seed)
+    report = metrics.calibration_report(logits, labels, temperature=temperature)
+    assert report.accuracy == metrics.calibration_report(logits, labels).accuracy
+    assert 1 / 4 - 1e-12 <= report.mean_confidence <= 1
+    assert abs(report.accuracy - report.mean_confidence) - 1e-12 <= report.expected_calibration_error
+    assert report.expected_calibration_error <= report.maximum_calibration_error + 1e-12 <= 1 + 2e-12
+    assert 0 <= report.brier_score <= 2
+    assert report.negative_log_likelihood >= 0
+
+
+def test_report_is_made_of_the_single_metrics():
+    logits, labels = sample_problem()
+    report = metrics.calibration_report(logits.float(), labels, temperature=2.0, n_bins=10)
+    probs = (logits.float().double() / 2).softmax(dim=1)
+    confidence, correct = metrics.top_label(probs, labels)
+    assert dataclasses.asdict(report) == pytest.approx(
+        {
+            "n": 600,
+            "temperature": 2.0,
+            "n_bins": 10,
+            "accuracy": float(correct.double().mean()),
+            "mean_confidence": metrics.mean_confidence(probs),
+            "expected_calibration_error": metrics.expected_calibration_error(confidence, correct, 10),
+            "maximum_calibration_error": metrics.maximum_calibration_error(confidence, correct, 10),
+            "negative_log_likelihood": metrics.negative_log_likelihood(logits.float() / 2, labels),
+            "brier_score": metrics.brier_score(probs, labels),
+        },
+        rel=1e-6,
+    )
+
+
+def test_report_from_probabilities_is_the_same_report():
+    logits, labels = sample_problem()
+    from_probs = dataclasses.asdict(metrics.calibration_report_from_probs(logits.softmax(dim=1), labels))
+    assert from_probs == pytest.approx(dataclasses.asdict(metrics.calibration_report(logits, labels)))
+
+
+def test_a_sure_error_has_infinite_nll_not_a_clipped_one():
+    probs = torch.tensor([[1.0, 0.0]])
+    assert math.isinf(metrics.calibration_report_from_probs(probs, torch.tensor([1])).negative_log_likelihood)
+
+
+def test_wrong_inputs_are_named():
+    logits, labels = sample_problem(n=5)
+    with pytest.raises(ValueError, match="look like probabilities"):
+        metrics.calibration_report(logits.softmax(dim=1), labels)
+    with pytest.raises(ValueError, match="apply softmax to logits first"):
+        metrics.mean_confidence(logits)
+    with pytest.raises(ValueError, match="hold NaN or infinity, first in row 0"):
+        metrics.negative_log_likelihood(logits * torch.nan, labels)
+    with pytest.raises(ValueError, match="found nan to nan"):
+        metrics.reliability_bins(torch.tensor([torch.nan]), torch.tensor([True]))
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\], found 0.5 to 90"):
+        metrics.reliability_bins(torch.tensor([0.5, 90.0]), torch.tensor([True, True]))
+    with pytest.raises(ValueError, match="top_label"):
+        metrics.reliability_bins(logits.softmax(dim=1), labels == 0)
+    with pytest.raises(ValueError, match="empty"):
+        metrics.reliability_bins(torch.zeros(0), torch.zeros(0, dtype=torch.bool))
+    with pytest.raises(ValueError, match="0 rows"):
+        metrics.calibration_report(logits[:0], labels[:0])
+    with pytest.raises(ValueError, match="n_bins must be at least 1"):
+        metrics.reliability_bins(torch.tensor([0.5]), torch.tensor([True]), n_bins=0)

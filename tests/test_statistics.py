@@ -1,0 +1,102 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from robustlib.statistics import mean_interval, paired_difference, proportion_interval
+
+Z = 1.959963984540054
+
+
+def flags(both, only_a, only_b, neither):
+    a = [True] * (both + only_a) + [False] * (only_b + neither)
+    b = [True] * both + [False] * only_a + [True] * only_b + [False] * neither
+    return torch.tensor(a), torch.tensor(b)
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 10), (3, 10), (81, 263), (200, 200)])
+def test_wilson_interval_solves_its_defining_equation(successes, n):
+    # Its ends are the proportions p with |p_hat - p| = z * sqrt(p (1 - p) / n).
+    p_hat = successes / n
+    for p in proportion_interval(successes, n):
+        assert abs(p_hat - p) == pytest.approx(Z * math.sqrt(p * (1 - p) / n), abs=1e-9)
+
+
+def test_wilson_interval_against_published_values():
+    # Newcombe, Statistics in Medicine 17 (1998) 857-872, table I, method 3.
+    assert proportion_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert proportion_interval(15, 148) == pytest.approx((0.0624, 0.1605), abs=5e-5)
+    assert proportion_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert proportion_interval(1, 29) == pytest.approx((0.0061, 0.1718), abs=5e-5)
+
+
+def test_paired_difference_by_hand():
+    result = paired_difference(*flags(both=43, only_a=1, only_b=9, neither=47))
+    assert (result.n, result.n_only_a, result.n_only_b) == (100, 1, 9)
+    assert result.difference == pytest.approx(0.08)
+    # Bonett-Price: shares 2/102 and 10/102.
+    centre, reach = 8 / 102, Z * math.sqrt((12 / 102 - (8 / 102) ** 2) / 102)
+    assert (result.low, result.high) == pytest.approx((centre - reach, centre + reach))
+    # Exact McNemar: two-sided tail of Binomial(10, 1/2) at 1: 2 * (1 + 10) / 1024.
+    assert result.p_value == pytest.approx(22 / 1024)
+
+
+def test_paired_difference_without_differing_examples():
+    result = paired_difference(*flags(60, 0, 0, 40))
+    assert (result.difference, result.p_value) == (0.0, 1.0)
+    assert result.low == pytest.approx(-result.high) and result.high > 0
+
+
+@given(st.tuples(*[st.integers(0, 30)] * 4).filter(lambda cells: sum(cells) > 0))
+def test_paired_difference_is_antisymmetric_and_bounded(cells):
+    a, b = flags(*cells)
+    there, back = paired_difference(a, b), paired_difference(b, a)
+    assert there.difference == pytest.approx(float(b.double().mean() - a.double().mean()))
+    assert (back.difference, back.low, back.high) == pytest.approx((-there.difference, -there.high, -there.low))
+    assert back.p_value == pytest.approx(there.p_value)
+    assert -1 <= there.low <= there.high <= 1
+
+
+def test_paired_interval_covers_the_truth_about_as_often_as_it_says():
+    # n = 100, 2 % only a, 8 % only b: few differing examples, where plain Wald intervals fall short.
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(100, [0.02, 0.08, 0.5, 0.4], size=1000)
+    results = [paired_difference(*flags(both, a, b, neither)) for a, b, both, neither in counts]
+    coverage = np.mean([result.low <= 0.06 <= result.high for result in results])
+    assert 0.93 <= coverage <= 0.98
+
+
+def test_mean_interval_by_hand():
+    # Three seeds: t(0.975, 2 degrees of freedom) = 4.30265, standard deviation 1.
+    mean, low, high = mean_interval([1.0, 2.0, 3.0])
+    assert (mean, low, high) == pytest.approx((2.0, 2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)))
+
+
+def test_one_seed_gives_no_interval():
+    mean, low, high = mean_interval([0.4])
+    assert mean == 0.4 and math.isnan(low) and math.isnan(high)
+
+
+def test_wider_levels_give_wider_intervals():
+    a, b = flags(40, 3, 9, 48)
+    assert proportion_interval(3, 10, 0.99)[0] < proportion_interval(3, 10)[0]
+    assert paired_difference(a, b, 0.99).low < paired_difference(a, b).low
+    assert mean_interval([1, 2, 4], 0.99)[1] < mean_interval([1, 2, 4])[1]
+
+
+def test_wrong_inputs_are_named():
+    with pytest.raises(ValueError, match="got 11 of 10"):
+        proportion_interval(11, 10)
+    with pytest.raises(ValueError, match="level must lie between 0 and 1"):
+        proportion_interval(1, 10, 95)
+    with pytest.raises(ValueError, match="same examples, got 2 and 3"):
+        paired_difference([True, False], [True, False, True])
+    with pytest.raises(TypeError, match="correct_a must be bool"):
+        paired_difference([1, 0], [True, False])
+    with pytest.raises(ValueError, match="n >= 1"):
+        paired_difference([], [])
+    with pytest.raises(ValueError, match="finite numbers"):
+        mean_interval([0.5, math.nan])
