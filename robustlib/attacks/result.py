@@ -1,0 +1,64 @@
+"""What every attack returns, for images and for text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+SUCCEEDED, FAILED, SKIPPED = "succeeded", "failed", "skipped"
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """Outcome of an attack on n examples, judged by the model that was searched.
+
+    Attributes:
+        adversarial: the inputs after the attack, in the type and order of the inputs; a skipped example is
+            returned unchanged.
+        outcome: (n,) array of "succeeded" (prediction now wrong), "failed" (still right) and "skipped"
+            (already wrong before the attack, so not attacked).
+        n_forward: forward passes, counted per example.
+        n_backward: backward passes, counted per example.
+        queries: (n,) model queries spent on each example, where the attack counts them.
+        details: what a single attack adds (the path of PGD, the words a text attack changed).
+    """
+
+    adversarial: Tensor | list
+    outcome: np.ndarray
+    n_forward: int
+    n_backward: int = 0
+    queries: np.ndarray | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.outcome)
+
+    @property
+    def adversarial_accuracy(self) -> float:
+        """Failed / all: a skipped example was wrong already and counts as an error."""
+        return self._share(FAILED, len(self))
+
+    @property
+    def clean_accuracy(self) -> float:
+        """(Succeeded + failed) / all."""
+        return 1 - self._share(SKIPPED, len(self))
+
+    @property
+    def attack_success_rate(self) -> float:
+        """Succeeded / (succeeded + failed); NaN where every example was skipped."""
+        return self._share(SUCCEEDED, int((self.outcome != SKIPPED).sum()))
+
+    def _share(self, outcome: str, total: int) -> float:
+        return float((self.outcome == outcome).sum() / total) if total else float("nan")
+
+
+def outcomes(
+    clean_correct: Sequence[bool] | np.ndarray, adversarial_correct: Sequence[bool] | np.ndarray
+) -> np.ndarray:
+    """Outcome of each example from whether the model was right before and after, both (n,)."""
+    before, after = np.asarray(clean_correct, dtype=bool), np.asarray(adversarial_correct, dtype=bool)
+    return np.where(~before, SKIPPED, np.where(after, FAILED, SUCCEEDED))

@@ -1,0 +1,104 @@
+"""The protocol: search on a re-scaled copy, score on the model as served."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from models_for_tests import predictions, random_images, small_net
+
+from robustlib.attacks import pgd, square
+from robustlib.attacks.result import AttackResult
+from robustlib.evaluation import ADVERSARIES, Adversary, Attack, evaluate, plan_adversary
+from robustlib.models import logits_of
+from robustlib.scores import CrossEntropy, Margin
+from robustlib.temperature import TemperatureScaled
+
+EPSILON = 0.25
+PGD = Attack(
+    "pgd", lambda model, x, y, *, score: pgd(model, x, y, epsilon=EPSILON, steps=8, score=score, random_start=False)
+)
+
+
+@pytest.fixture(scope="module")
+def problem():
+    model = small_net()
+    images = random_images(160, (1, 6, 6))
+    labels = predictions(model, images)
+    labels[::9] = (labels[::9] + 1) % 4  # some mistakes, so that calibration has an optimum
+    return model, images[:80], labels[:80], images[80:], labels[80:]
+
+
+@pytest.mark.parametrize("design_temperature", [1e-4, 1e5])
+@pytest.mark.parametrize("name", ["cal-exact", "opt", "margin"])
+def test_strong_adversaries_pierce_both_illusions(problem, design_temperature, name):
+    model, images, labels, val_images, val_labels = problem
+    honest = evaluate(model, PGD, plan_adversary("margin", model, PGD, val_images, val_labels), images, labels)
+    served = TemperatureScaled(model, design_temperature)
+    adversary = plan_adversary(name, served, PGD, val_images, val_labels, n_search=40)
+    pierced = evaluate(served, PGD, adversary, images, labels)
+    assert pierced.adversarial_accuracy <= honest.adversarial_accuracy + 0.06
+    if name != "margin":
+        assert math.log10(adversary.temperature) == pytest.approx(-math.log10(design_temperature), abs=1.5)
+
+
+def test_the_illusion_is_there_for_the_naive_adversary(problem):
+    model, images, labels, val_images, val_labels = problem
+    served = TemperatureScaled(model, 1e-4)
+    naive = evaluate(served, PGD, plan_adversary("none", served, PGD, val_images, val_labels), images, labels)
+    margin = evaluate(served, PGD, plan_adversary("margin", served, PGD, val_images, val_labels), images, labels)
+    difference = naive.minus(margin)
+    assert difference.low > 0.3
+    assert difference.difference == pytest.approx(naive.adversarial_accuracy - margin.adversarial_accuracy)
+    low, high = naive.interval
+    assert low <= naive.adversarial_accuracy <= high
+
+
+def test_the_served_model_is_the_judge_not_the_searched_one(problem):
+    """A surrogate that is always fooled must not lower the accuracy of the served model."""
+    model, images, labels, *_ = problem
+
+    def no_attack(searched, inputs, truth, *, score):
+        assert searched is surrogate
+        return AttackResult(inputs.clone(), np.array(["succeeded"] * len(inputs)), 0)
+
+    surrogate = small_net(seed=5)
+    adversary = Adversary("transfer:other", CrossEntropy(), surrogate=surrogate)
+    found = evaluate(model, Attack("none", no_attack), adversary, images, labels)
+    assert found.adversarial_accuracy == pytest.approx((predictions(model, images) == labels).double().mean().item())
+
+
+@pytest.mark.parametrize("name", ADVERSARIES)
+def test_adversarial_accuracy_never_exceeds_clean_accuracy(problem, name):
+    model, images, labels, val_images, val_labels = problem
+    served = TemperatureScaled(model, 1e-3)
+    adversary = plan_adversary(name, served, PGD, val_images, val_labels, n_search=20)
+    found = evaluate(served, PGD, adversary, images, labels)
+    assert found.adversarial_accuracy <= found.clean_correct.mean()
+    assert adversary.name == name
+    assert adversary.status
+
+
+def test_calibration_without_an_optimum_stays_as_served_and_says_so(problem):
+    model, images, *_ = problem
+    adversary = plan_adversary("cal-exact", model, PGD, images, predictions(model, images))
+    assert adversary.temperature == 1.0
+    assert adversary.status == "separable"
+
+
+def test_unknown_adversaries_and_missing_scores_are_named(problem):
+    model, images, labels, *_ = problem
+    with pytest.raises(ValueError, match="choose one of none, cal"):
+        plan_adversary("calibrated", model, PGD, images, labels)
+    black_box = Attack("square", square, scale_free=None)
+    with pytest.raises(ValueError, match="'square' searches with a loss of its own"):
+        plan_adversary("margin", model, black_box, images, labels)
+
+
+def test_logits_of_takes_images_in_batches_and_texts_whole():
+    model, images = small_net(), random_images(10, (1, 6, 6))
+    with torch.no_grad():
+        expected = model(images)
+    torch.testing.assert_close(logits_of(model, images, batch_size=3), expected)
+    assert torch.equal(logits_of(lambda texts: torch.ones(len(texts), 2), ["a", "b"]), torch.ones(2, 2))
+    assert Margin().scale_free

@@ -1,0 +1,56 @@
+"""Scores: closed forms, and which of them a temperature can touch."""
+
+import pytest
+import torch
+
+from robustlib.scores import DLR, CrossEntropy, Margin, TrueClassProbability
+
+LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, 2.5], [1.0, 1.0, -4.0]])
+LABELS = torch.tensor([0, 2, 1])
+
+
+def test_values_by_hand():
+    torch.testing.assert_close(Margin()(LOGITS, LABELS), torch.tensor([-1.5, 0.5, 0.0]))
+    torch.testing.assert_close(DLR()(LOGITS, LABELS), torch.tensor([-1.5 / 3, 0.5 / 3, 0.0]))
+    probs = torch.softmax(LOGITS / 2, dim=1)
+    torch.testing.assert_close(TrueClassProbability(2.0)(LOGITS, LABELS), 1 - probs[torch.arange(3), LABELS])
+    torch.testing.assert_close(CrossEntropy(2.0)(LOGITS, LABELS), -probs[torch.arange(3), LABELS].log())
+
+
+def test_margin_of_two_classes_is_minus_the_log_odds():
+    logits = torch.randn(50, 2, dtype=torch.float64)
+    labels = torch.randint(0, 2, (50,))
+    p_true = torch.softmax(logits, dim=1)[torch.arange(50), labels]
+    torch.testing.assert_close(Margin()(logits, labels), -(p_true / (1 - p_true)).log())
+
+
+@pytest.mark.parametrize("score", [Margin(), DLR()])
+@pytest.mark.parametrize("temperature", [1e-20, 1e-3, 1e3, 1e20])
+def test_scale_free_scores_order_candidates_alike_at_every_temperature(score, temperature):
+    logits = torch.randn(200, 5)
+    labels = torch.randint(0, 5, (200,))
+    order = score(logits, labels).argsort()
+    assert score.scale_free
+    assert (score(logits / temperature, labels)[order].diff() >= 0).all()
+
+
+def test_probability_saturates_in_float32_where_the_margin_still_orders():
+    logits = torch.tensor([[9.4, 0.0], [9.2, 0.0], [9.0, 0.0]])
+    labels = torch.zeros(3, dtype=torch.long)
+    served = TrueClassProbability(temperature=0.5)
+    assert not served.scale_free
+    assert served(logits, labels).unique().tolist() == [0.0]
+    assert served(logits.double(), labels).unique().numel() == 3
+    assert Margin()(logits, labels).unique().numel() == 3
+
+
+def test_dlr_needs_three_classes_and_survives_equal_logits():
+    with pytest.raises(ValueError, match="at least 3 classes"):
+        DLR()(torch.zeros(1, 2), torch.zeros(1, dtype=torch.long))
+    assert DLR()(torch.zeros(1, 4), torch.zeros(1, dtype=torch.long)).item() == 0
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
+def test_bad_temperatures_are_refused(temperature):
+    with pytest.raises(ValueError, match="must be finite and above 0"):
+        CrossEntropy(temperature)
