@@ -1,0 +1,185 @@
+"""What the image notebooks share: one trained model, its data, and attacks with the profile's budgets.
+
+Results of attacks go through the cache, keyed by model, attack, adversary and data, so that notebooks share them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+
+from torch import Tensor, nn
+
+from robustlib import attacks, calibration, evaluation, models, scores, temperature, temperature_search
+from robustlib.attacks import gradient, libraries, result
+from robustlib.cache import cached
+from robustlib.data import DATASETS, load_images, resolve_dataset
+from robustlib.environment import pick_device
+from robustlib.evaluation import Adversary, Attack, Evaluation, evaluate, plan_adversary
+from robustlib.profiles import ImageSettings, get_profile
+from robustlib.records import RecordBook
+from robustlib.statistics import PairedDifference
+from robustlib.temperature import TemperatureScaled
+from robustlib.training import ImageTraining, trained_image_model
+
+_CODE = (gradient, libraries, result, calibration, evaluation, models, scores, temperature, temperature_search)
+
+
+@dataclass(frozen=True)
+class ImageStudy:
+    """A trained image classifier with the examples it is judged on.
+
+    Attributes:
+        settings: sizes and radii of the profile, for the data set in use.
+        training: what determines the weights.
+        substitution: why a preferred data set is not used; empty where the first choice is.
+        model: pixels to logits, as trained (T_d = 1), in evaluation mode.
+        images, labels: test examples that are attacked, on the model's device.
+        validation_images, validation_labels: what adversaries prepare on.
+    """
+
+    settings: ImageSettings
+    training: ImageTraining
+    substitution: str
+    model: nn.Module
+    images: Tensor
+    labels: Tensor
+    validation_images: Tensor
+    validation_labels: Tensor
+    class_names: tuple[str, ...]
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set in use, as in records."""
+        return self.settings.dataset
+
+    @property
+    def title(self) -> str:
+        """How to call the data set in a figure."""
+        return DATASETS[self.dataset].title
+
+    @cached_property
+    def attacks(self) -> dict[str, Attack]:
+        """The attacks of the study, with the profile's budgets."""
+        s, seed = self.settings, self.training.seed
+        linf, l2 = {"epsilon": s.epsilon_linf}, {"epsilon": s.epsilon_l2}
+        steps = {"steps": s.pgd_steps, "seed": seed}
+        jump = {"steps": s.hop_skip_jump_steps, "max_gradient_evaluations": s.hop_skip_jump_evaluations, "seed": seed}
+        search = {"steps": s.cw_steps, "binary_search_steps": s.cw_searches}
+        found = [
+            Attack("fgsm", partial(attacks.fgsm, **linf)),
+            Attack("pgd", partial(attacks.pgd, **linf, **steps)),
+            Attack("pgd-l2", partial(attacks.pgd, **l2, **steps, norm="l2")),
+            Attack("cw", partial(attacks.carlini_wagner, **l2, **search), scale_free=None),
+            Attack("square", partial(attacks.square, **linf, n_queries=s.square_queries, seed=seed), scale_free=None),
+            Attack("hopskipjump", partial(attacks.hop_skip_jump, **l2, **jump), scale_free=None),
+            Attack("autoattack", partial(attacks.auto_attack, **linf, n_queries=s.square_queries, seed=seed),
+                   scale_free=None),
+        ]  # fmt: skip
+        return {attack.name: attack for attack in found}
+
+    def budget(self, attack: str) -> dict[str, object]:
+        """Norm and radius of an attack, as columns of a record."""
+        keywords = self.attacks[attack].run.keywords
+        norm = keywords.get("norm", "l2" if attack in ("cw", "hopskipjump") else "linf")
+        return {"norm": norm, "epsilon": keywords["epsilon"]}
+
+    def served(self, design_temperature: float) -> nn.Module:
+        """The model as a defender with this design temperature serves it."""
+        return self.model if design_temperature == 1.0 else TemperatureScaled(self.model, design_temperature)
+
+    def run(
+        self, attack: str, adversary: str | Adversary = "none", *, design_temperature: float = 1.0, n: int | None = None
+    ) -> Evaluation:
+        """Attack the served model as an adversary does, on the first n test examples; from the cache where known.
+
+        An `Adversary` made by hand (a surrogate, a calibrator) must have a name that says all that determines it.
+        """
+        chosen, served = self.attacks[attack], self.served(design_temperature)
+        images, labels = self.images[:n], self.labels[:n]
+        name = adversary if isinstance(adversary, str) else adversary.name
+        config = {
+            "training": asdict(self.training), "attack": attack, "options": dict(chosen.run.keywords),
+            "adversary": name, "design_temperature": design_temperature, "n": len(images),
+            "n_validation": len(self.validation_images), "n_search": self.settings.n_search,
+        }  # fmt: skip
+
+        def compute() -> dict:
+            plan = adversary
+            if isinstance(plan, str):
+                plan = plan_adversary(plan, served, chosen, self.validation_images, self.validation_labels,
+                                      n_search=self.settings.n_search)  # fmt: skip
+            return vars(evaluate(served, chosen, plan, images, labels))
+
+        return Evaluation(**cached("evaluation", config, compute, code=_CODE))
+
+    def measure(
+        self,
+        book: RecordBook,
+        attack: str,
+        adversary: str | Adversary = "none",
+        *,
+        design_temperature: float = 1.0,
+        n: int | None = None,
+    ) -> Evaluation:
+        """`run`, and record what came out."""
+        found = self.run(attack, adversary, design_temperature=design_temperature, n=n)
+        book.add_evaluation(found, **self.columns(design_temperature), **self.budget(attack))
+        return found
+
+    def compare(
+        self, book: RecordBook, found: Evaluation, reference: Evaluation, *, at: float, reference_at: float
+    ) -> PairedDifference:
+        """Record the paired difference of two evaluations, served at `at` and at `reference_at`; returns it."""
+        difference = found.minus(reference)
+        name = f"{method_name(reference_at)}|{reference.adversary}|{reference_at:g}"
+        book.add_difference(
+            difference, reference=name, adversary=found.adversary, attack=found.attack, **self.columns(at),
+            **self.budget(found.attack),
+        )  # fmt: skip
+        return difference
+
+    def columns(self, design_temperature: float) -> dict[str, object]:
+        """What a record says of the model served at a design temperature."""
+        return {
+            "dataset": self.dataset, "model": self.settings.architecture, "method": method_name(design_temperature),
+            "design_temperature": design_temperature, "seed": self.training.seed,
+        }  # fmt: skip
+
+
+def method_name(design_temperature: float) -> str:
+    """The paper's name for a model served at a design temperature, as in the tables' column `method`."""
+    if design_temperature == 1:
+        return "baseline"
+    return "conf_up(T_d<<1)" if design_temperature < 1 else "conf_down(T_d>>1)"
+
+
+def image_study(profile: str, *, seed: int = 0) -> ImageStudy:
+    """Data and trained model of a profile; trains where the cache has no such model.
+
+    Taught in: every image notebook starts with it.
+
+    Raises:
+        robustlib.data.FetchError: none of the profile's data sets can be had.
+    """
+    candidates = {settings.dataset: settings for settings in get_profile(profile).images}
+    name, reasons = resolve_dataset(tuple(candidates))
+    settings = candidates[name]
+    device = pick_device()
+    test = load_images(name, "test", n=settings.n_test, seed=0)
+    validation = load_images(name, "validation", n=settings.n_validation, seed=0)
+    recipe = ImageTraining(
+        dataset=name, n_train=settings.n_train, architecture=settings.architecture, epochs=settings.epochs,
+        learning_rate=settings.learning_rate, augment=settings.augment, seed=seed, device=device.type,
+    )  # fmt: skip
+    return ImageStudy(
+        settings=settings,
+        training=recipe,
+        substitution=" ".join(f"{other} cannot be had here: {why}" for other, why in reasons.items()),
+        model=trained_image_model(recipe),
+        images=test.images.to(device),
+        labels=test.labels.to(device),
+        validation_images=validation.images.to(device),
+        validation_labels=validation.labels.to(device),
+        class_names=test.class_names,
+    )

@@ -1,0 +1,167 @@
+"""The cache: keyed by everything, atomic, safe with two processes, and suspicious of damage."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from robustlib import cache
+from robustlib.cache import cache_key, cached
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBUSTLIB_CACHE", str(tmp_path))
+    monkeypatch.delenv("ROBUSTLIB_REFRESH", raising=False)
+    return tmp_path
+
+
+@dataclass(frozen=True)
+class Settings:
+    steps: int = 3
+    rate: float = 0.1
+
+
+def counting(payload):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return payload
+
+    return compute, calls
+
+
+def entry(folder):
+    (path,) = folder.glob("*/*.safetensors")
+    return path
+
+
+def test_payload_comes_back_as_it_was_and_is_computed_once():
+    payload = {
+        "weights": torch.randn(3, 4),
+        "half": torch.randn(5).to(torch.bfloat16),
+        "counts": np.arange(6).reshape(2, 3),
+        "empty": torch.empty(0, 2),
+        "name": "x",
+        "nested": {"a": [1, 2.5, None, True], "nan": float("nan")},
+    }
+    compute, calls = counting(payload)
+    for _ in range(2):
+        found = cached("kind", Settings(), compute)
+        assert torch.equal(found["weights"], payload["weights"])
+        assert torch.equal(found["half"], payload["half"])
+        assert isinstance(found["counts"], np.ndarray)
+        assert (found["counts"] == payload["counts"]).all()
+        assert found["empty"].shape == (0, 2)
+        assert found["nested"]["a"] == [1, 2.5, None, True]
+        assert np.isnan(found["nested"]["nan"])
+    assert len(calls) == 1
+
+
+def test_every_part_of_the_configuration_is_in_the_key():
+    base = cache_key("kind", Settings())
+    assert base == cache_key("kind", Settings(rate=0.1, steps=3))
+    others = [
+        cache_key("other", Settings()),
+        cache_key("kind", Settings(steps=4)),
+        cache_key("kind", Settings(rate=0.2)),
+        cache_key("kind", {"steps": 3, "rate": 0.1}),
+        cache_key("kind", Settings(), (cache,)),
+    ]
+    assert len({base, *others}) == 6
+    assert cache_key("kind", {"a": 1}) == cache_key("kind", {"a": 1.0}) == cache_key("kind", {"a": np.float32(1)})
+    assert cache_key("kind", {"a": (1, 2)}) == cache_key("kind", {"a": [1, 2]})
+
+
+@pytest.mark.parametrize("bad", [float("nan"), object(), {1: 2}, torch.zeros(1)])
+def test_a_configuration_that_cannot_be_keyed_is_refused(bad):
+    with pytest.raises(TypeError, match="config"):
+        cache_key("kind", {"value": bad})
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "text", "swap"])
+def test_a_damaged_entry_is_noticed_and_computed_again(folder, damage):
+    compute, calls = counting({"weights": torch.arange(1000.0)})
+    cached("kind", Settings(), compute)
+    path = entry(folder)
+    content = bytearray(path.read_bytes())
+    if damage == "truncate":
+        content = content[: len(content) // 2]
+    elif damage == "flip":
+        content[-3] ^= 0x40  # one bit of one weight: safetensors alone would not notice
+    elif damage == "text":
+        content = bytearray(b"not an entry")
+    else:
+        cached("kind", Settings(steps=9), counting({"weights": torch.zeros(1000)})[0])
+        other = next(found for found in folder.glob("*/*.safetensors") if found != path)
+        content = bytearray(other.read_bytes())
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match="damaged"):
+        found = cached("kind", Settings(), compute)
+    assert torch.equal(found["weights"], torch.arange(1000.0))
+    assert len(calls) == 2
+
+
+def test_a_failing_computation_leaves_nothing_behind(folder):
+    def fail():
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        cached("kind", Settings(), fail)
+    with pytest.raises(TypeError, match="payload"):
+        cached("kind", Settings(), lambda: {"bad": object()})
+    assert not list(folder.glob("*/*.safetensors"))
+    assert not list(folder.glob("*/*.part"))
+
+
+def test_refresh_computes_again_what_is_older_than_the_run(monkeypatch):
+    compute, calls = counting({"a": 1})
+    cached("kind", Settings(), compute)
+    monkeypatch.setenv("ROBUSTLIB_REFRESH", str(time.time()))
+    cached("kind", Settings(), compute)
+    cached("kind", Settings(), compute)
+    assert len(calls) == 2
+    cached("kind", Settings(), compute, refresh=True)
+    assert len(calls) == 3
+
+
+def _slow_compute(folder, seconds):
+    os.environ["ROBUSTLIB_CACHE"] = str(folder)
+
+    def compute():
+        with open(folder / "calls.txt", "a") as file:
+            file.write("x")
+        time.sleep(seconds)
+        return {"value": torch.ones(3)}
+
+    assert torch.equal(cached("kind", Settings(), compute)["value"], torch.ones(3))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
+def test_two_processes_compute_once_and_a_killed_holder_blocks_nobody(folder):
+    context = multiprocessing.get_context("fork")
+    pair = [context.Process(target=_slow_compute, args=(folder, 0.5)) for _ in range(2)]
+    for process in pair:
+        process.start()
+    for process in pair:
+        process.join(20)
+    assert [process.exitcode for process in pair] == [0, 0]
+    assert (folder / "calls.txt").read_text() == "x"
+
+    entry(folder).unlink()
+    holder = context.Process(target=_slow_compute, args=(folder, 60))
+    holder.start()
+    while (folder / "calls.txt").read_text() != "xx":
+        time.sleep(0.01)
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    _slow_compute(folder, 0)
+    assert (folder / "calls.txt").read_text() == "xxx"
+    assert not list(folder.glob("*/*.part"))
