@@ -1,0 +1,261 @@
+"""The commands a reader types: run_all.sh, `python -m robustlib`, and every command that README names."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from robustlib.__main__ import main
+from robustlib.environment import USED_ONLY_FOR, describe_environment, environment, pick_device, unmet_requirements
+from robustlib.profiles import PROFILES
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def call(command: list[str], **options) -> tuple[int, str]:
+    """Exit status, and stdout and stderr together; no input, as in continuous integration."""
+    environ = {**os.environ, "PYTHON": sys.executable, **options.pop("environ", {})}
+    answer = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
+        env=environ, **options,
+    )  # fmt: skip
+    return answer.returncode, answer.stdout
+
+
+@pytest.fixture
+def checkout(tmp_path, write_notebook):
+    """A checkout with this library, one notebook and no requirements, in a folder whose name has spaces."""
+    root = tmp_path / "a study, copied"
+    write_notebook(root / "notebooks" / "04_works.ipynb", "1 + 1")
+    (root / "run_all.sh").write_bytes((ROOT / "run_all.sh").read_bytes())
+    (root / "run_all.sh").chmod(0o755)
+    (root / "requirements.txt").write_text("# none\n")
+    (root / "pyproject.toml").write_text("")
+    (root / "robustlib").symlink_to(ROOT / "robustlib")
+    return root
+
+
+def run_all(checkout: Path, *arguments: str, **options) -> tuple[int, str]:
+    # from another folder, as a scheduler would
+    environ = {"ROBUSTLIB_ROOT": str(checkout), **options.pop("environ", {})}
+    return call([str(checkout / "run_all.sh"), *arguments], cwd="/", environ=environ, **options)
+
+
+def test_help_names_every_profile_and_installs_nothing(checkout):
+    status, text = run_all(checkout, "--help")
+    assert status == 0
+    assert f"[{'|'.join(PROFILES)}]" in text
+    assert not (checkout / ".venv").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["huge"], "unknown profile 'huge'; there are smoke, quick, full and paper"),
+        (["smoke", "quick"], "two profiles: smoke and quick"),
+        (["--onyl", "02"], "unknown option --onyl"),
+        (["--only"], "--only needs notebook numbers"),
+    ],
+)
+def test_a_slip_is_found_before_anything_is_installed(checkout, arguments, message):
+    status, text = run_all(checkout, *arguments)
+    assert status == 2
+    assert message in text
+    assert not (checkout / ".venv").exists()
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_is_known_to_the_script(checkout, profile):
+    status, text = run_all(checkout, "--no-venv", profile, "--dry-run", "--only=4")
+    assert (status, text) == (0, "04_works: would run (never run)\n")
+
+
+def test_an_unknown_number_lists_the_known_ones(checkout):
+    status, text = run_all(checkout, "--no-venv", "smoke", "--only", "02,07")
+    assert status == 2
+    assert "no notebook with number 02, 07; there are 04" in text
+
+
+def test_without_venv_what_is_missing_is_named(checkout):
+    (checkout / "requirements.txt").write_text("numpy>=999\nno-such-package==1.0 # why\nfilelock>=3\nruff>=999\n")
+    status, text = run_all(checkout, "--no-venv", "smoke")
+    assert status == 1
+    assert f"{sys.executable} lacks what robustlib needs:" in text
+    assert re.search(r"\n  numpy>=999: version \d\S* is installed\n  no-such-package==1.0: not installed\n", text)
+    assert "filelock" not in text
+    # only the tests need it
+    assert "ruff" not in text
+    assert "ruff>=999: version" in run_all(checkout, "test", "--no-venv")[1]
+
+
+def write_python(path: Path, version: str, home: Path) -> Path:
+    """A Python that says it is of that version, and only notes what `venv`, `pip` and modules are asked for."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        f"""#!/usr/bin/env bash
+case "$*" in
+    *"%d.%d"*) echo {version} ;;
+    *"import pip"*) ;;
+    *"sys.version_info < (3, 11)"*) ! case {version} in 3.[89] | 3.10) ;; *) false ;; esac ;;
+    "-m venv"*) echo "$*" >>"{home}/calls"; rm -rf .venv; mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+    "-m pip"*) echo "$*" >>"{home}/calls"; exit "${{PIP_STATUS:-0}}" ;;
+    "-m "*) echo "$*" >>"{home}/calls"; exit "${{MODULE_STATUS:-0}}" ;;
+    *) exec "{sys.executable}" "$@" ;;
+esac
+"""
+    )
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def python(tmp_path):
+    return write_python(tmp_path / "some python" / "python", "3.12", tmp_path)
+
+
+def calls(python: Path) -> list[str]:
+    path = python.parent.parent / "calls"
+    lines = path.read_text().splitlines() if path.exists() else []
+    path.unlink(missing_ok=True)
+    return [line.replace("--disable-pip-version-check ", "") for line in lines]
+
+
+VENV, INSTALL = "-m venv --clear .venv", ["-m pip install -r requirements.txt", "-m pip install --no-deps -e ."]
+
+
+def test_the_environment_is_made_once_and_again_when_the_requirements_change(checkout, python):
+    environ = {"PYTHON": str(python)}
+    assert run_all(checkout, "smoke", "--refresh", environ=environ)[0] == 0
+    assert calls(python) == [VENV, *INSTALL, "-m robustlib run smoke --refresh"]
+    assert run_all(checkout, "--only", "04", environ=environ)[0] == 0
+    assert calls(python) == ["-m robustlib run --only 04"]
+    (checkout / "requirements.txt").write_text("# changed\n")
+    assert run_all(checkout, environ=environ)[0] == 0
+    assert calls(python) == [*INSTALL, "-m robustlib run"]
+    write_python(python, "3.13", python.parent.parent)
+    assert run_all(checkout, "lab", "--no-browser", environ=environ)[0] == 0
+    assert calls(python) == [VENV, *INSTALL, "-m robustlib lab --no-browser"]
+
+
+def test_an_installation_that_fails_names_the_way_out_and_is_done_again(checkout, python):
+    status, text = run_all(checkout, "smoke", environ={"PYTHON": str(python), "PIP_STATUS": "1"})
+    assert status == 1
+    assert "Without a package index, use a Python that has the packages: ./run_all.sh --no-venv" in text
+    assert calls(python) == [VENV, INSTALL[0]]
+    assert run_all(checkout, "smoke", environ={"PYTHON": str(python)})[0] == 0
+    assert calls(python) == [*INSTALL, "-m robustlib run smoke"]
+
+
+def test_the_tests_get_their_arguments_and_give_their_exit_status(checkout, python):
+    environ = {"PYTHON": str(python), "MODULE_STATUS": "5"}
+    status, text = run_all(checkout, "test", "-k", "two words", "--help", environ=environ)
+    assert status == 5
+    assert calls(python)[3:] == ["-m robustlib data fetch fashion_mnist", "-m pytest -k two words --help"]
+    assert "fashion_mnist could not be fetched" in text
+
+
+def test_a_python_that_is_too_old_is_named(checkout, tmp_path):
+    python = write_python(tmp_path / "old" / "python3", "3.10", tmp_path)
+    for arguments in (["smoke"], ["--no-venv", "smoke"]):
+        status, text = run_all(checkout, *arguments, environ={"PYTHON": str(python)})
+        assert status == 1
+        assert "3.10" in text
+        assert "PYTHON=/path/to/python3.12 ./run_all.sh" in text
+    assert not (checkout / ".venv").exists()
+
+
+def test_every_python_that_was_tried_is_named_and_a_shim_that_fails_is_passed_over(checkout, tmp_path):
+    write_python(tmp_path / "bin" / "python3", "3.10", tmp_path)
+    write_python(tmp_path / "bin" / "python", "3.14", tmp_path)
+    for version in ("3.11", "3.12", "3.13"):
+        shim = tmp_path / "bin" / f"python{version}"
+        shim.write_text("#!/bin/sh\nexit 127\n")
+        shim.chmod(0o755)
+    environ = {"PYTHON": "", "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
+    status, text = run_all(checkout, "smoke", environ=environ)
+    assert status == 1
+    assert "needs Python 3.11, 3.12 or 3.13; found: python3 (3.10) python (3.14)." in text
+    write_python(tmp_path / "bin" / "python3.12", "3.12", tmp_path)
+    assert "Creating .venv with python3.12 (Python 3.12)" in run_all(checkout, "smoke", environ=environ)[1]
+
+
+def test_requirements_are_compared_with_what_is_installed(tmp_path):
+    path = tmp_path / "requirements.txt"
+    path.write_text('numpy>=2.0\nnumpy<1\n\n# comment\nno-such-package\nno-such-marker ; python_version < "3"\n')
+    unmet = unmet_requirements(path)
+    assert len(unmet) == 2
+    assert unmet[0].startswith("numpy<1: version 2")
+    assert unmet[1] == "no-such-package: not installed"
+
+
+def test_what_only_the_tests_or_the_lab_need_is_in_the_requirements():
+    names = {re.split(r"[<>=~ ]", line)[0] for line in (ROOT / "requirements.txt").read_text().splitlines()}
+    assert set(USED_ONLY_FOR) <= names
+
+
+def test_the_environment_has_versions_and_no_path_and_no_name():
+    about = environment()
+    assert about["python"] == platform.python_version()
+    assert about["device"] == pick_device().type
+    assert re.fullmatch(r"\d+\.\d+\S*", about["torch"])
+    assert about["commit"] is None or re.fullmatch(r"[0-9a-f]{12,40}(-dirty)?", about["commit"])
+    text = f"{about} {describe_environment('smoke', 3)}"
+    assert "profile smoke, seed 3; robustlib" in text
+    for private in (platform.node(), str(Path.home()), str(ROOT)):
+        assert private not in text
+    assert getpass.getuser() not in describe_environment("smoke", 3).split()
+
+
+def test_a_profile_that_does_not_exist_is_an_error(capsys):
+    assert main(["run", "huge"]) == 2
+    assert "unknown profile 'huge': choose one of smoke, quick, full, paper" in capsys.readouterr().err
+
+
+def test_the_subcommands_that_only_show_something(capsys):
+    assert main(["env"]) == 0
+    assert "torch" in capsys.readouterr().out
+    assert main(["data", "list", "digits"]) == 0
+    assert "digits" in capsys.readouterr().out
+
+
+def readme_commands() -> list[str]:
+    """The lines of README's bash blocks that start one of our two commands, without prompt and comment."""
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
+    lines = "\n".join(re.findall(r"^```bash\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)).splitlines()
+    words = [shlex.split(line.removeprefix("$ "), comments=True) for line in lines]
+    # PYTHON=... in front of a command is the reader's own
+    words = [[word for word in line if not re.match(r"[A-Z_]+=", word)] for line in words]
+    return [shlex.join(line) for line in words if line and (line[0] == "./run_all.sh" or "robustlib" in line[1:3])]
+
+
+def test_readme_names_the_commands():
+    starts = [" ".join(command.split()[:2]) for command in readme_commands()]
+    assert "./run_all.sh" in [start.split()[0] for start in starts], "README.md shows no ./run_all.sh in a bash block"
+    assert "./run_all.sh test" in starts, "README.md shows no ./run_all.sh test in a bash block"
+
+
+@pytest.mark.parametrize("command", readme_commands())
+def test_the_commands_of_readme_work(command):
+    words = shlex.split(command)
+    if words[0] == "./run_all.sh":
+        words += ["--dry-run"] + ["--no-venv"] * ("--no-venv" not in words)
+    else:
+        assert words[:3] in (["python", "-m", "robustlib"], ["python3", "-m", "robustlib"]), command
+        words[0] = sys.executable
+        if words[3:4] == ["run"]:
+            words += ["--dry-run"]
+        elif words[3:5] in (["data", "fetch"], ["data", "verify"]):
+            words[4] = "list"  # checks the names without a download
+        elif words[3:4] in (["scorecard"], ["lab"]):
+            words += ["--help"]
+    status, text = call(words, cwd=ROOT)
+    assert status == 0, f"{words}: {text}"

@@ -1,0 +1,402 @@
+"""The run itself: order, what runs again, what is said of a failure, stopping and going on."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+from filelock import FileLock
+
+from robustlib.console import Console, NotebookProgress, clock
+from robustlib.execute import check_parameters
+from robustlib.profiles import get_profile
+from robustlib.runner import fingerprint, library_digest, run, select_notebooks
+
+SMOKE = get_profile("smoke")  # its data set comes with scikit-learn: no test here needs a network
+HEADLINE = types.SimpleNamespace(summary=lambda results: f"headline of {results.name}")
+NOTE = "with open('../order.txt', 'a') as file: file.write('{} ')"
+
+
+@pytest.fixture(scope="module")
+def patch():
+    with pytest.MonkeyPatch.context() as context:
+        yield context
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory, patch, write_notebook):
+    """A checkout with four notebooks: one fails, one kills its kernel, one misspells a parameter, one works."""
+    root = tmp_path_factory.mktemp("a study")
+    (root / "run_all.sh").touch()
+    folder = root / "notebooks"
+    write_notebook(folder / "01_fails.ipynb", NOTE.format(1), "\nraise ValueError('logits\\nare wrong')", "1 / 0")
+    write_notebook(folder / "02_dies.ipynb", NOTE.format(2), "import os\nos.kill(os.getpid(), 9)")
+    write_notebook(folder / "03_misspells.ipynb", NOTE.format(3), parameters="profle = 'quick'\nseed = 7")
+    write_notebook(
+        folder / "04_works.ipynb",
+        NOTE.format(4),
+        "import os, sys, robustlib\nsys.stderr.write('\\rPGD:  20%')\n"
+        "print('kernel', sys.executable, os.path.basename(os.getcwd()), profile, seed)",
+        "ballast = b'x' * 300 * 2**20; del ballast\nprint('refresh', os.environ.get('ROBUSTLIB_REFRESH'))",
+        robustlib={"seconds": {"smoke": 30, "quick": 90}},
+    )
+    patch.setenv("ROBUSTLIB_ROOT", str(root))
+    patch.setenv("ROBUSTLIB_RESULTS", str(root / "results"))
+    patch.setitem(sys.modules, "robustlib.scorecard", HEADLINE)
+    # constant, so that the tests hold while somebody edits the library
+    patch.setattr("robustlib.runner.library_digest", lambda package: "library")
+    return root
+
+
+def run_and_read(**options) -> tuple[int, str]:
+    stream = io.StringIO()
+    status = run(SMOKE, console=Console(stream, every=0.0), **options)
+    return status, stream.getvalue()
+
+
+def outputs(path: Path) -> str:
+    cells = nbformat.read(path, 4).cells
+    return "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", []))
+
+
+@pytest.fixture(scope="module")
+def first(root):
+    status, text = run_and_read()
+    return status, text, json.loads((root / "results/smoke/run.json").read_text())["notebooks"]
+
+
+def test_a_failure_stops_no_other_notebook(root, first):
+    status, text, state = first
+    assert status == 1
+    # 03 is refused before it starts
+    assert (root / "order.txt").read_text().split() == ["1", "2", "4"]
+    assert [state[name]["status"] for name in sorted(state)] == ["failed", "failed", "failed", "done"]
+    assert "3 of 4 notebooks failed" in text
+
+
+def test_a_failure_is_named_with_cell_error_and_copy(root, first):
+    text = first[1]
+    assert "01_fails, In [4]: raise ValueError('logits\\nare wrong')\n    ValueError: logits\n    are wrong\n" in text
+    assert f"executed copy: {root}/results/smoke/notebooks/01_fails.ipynb" in text
+    assert "ZeroDivisionError" not in text
+
+
+def test_a_dead_kernel_is_reported_as_such(first):
+    assert "02_dies, In [4]: import os\n    DeadKernel: the kernel ended without a Python error" in first[1]
+
+
+def test_a_misspelt_parameter_is_an_error(root, first):
+    assert "declares no parameter 'profile'" in first[1]
+    assert "it declares profle, seed (is 'profle' a slip?)" in first[1]
+    assert not (root / "results/smoke/notebooks/03_misspells.ipynb").exists()
+    with pytest.raises(ValueError, match=r"no parameter 'dataset' .* it declares profile, seed$"):
+        check_parameters(root / "notebooks/04_works.ipynb", {"profile": "quick", "dataset": "digits"})
+
+
+def test_the_kernel_is_this_python_in_the_notebooks_folder_with_the_parameters(root, first):
+    copy = root / "results/smoke/notebooks/04_works.ipynb"
+    assert f"kernel {sys.executable} notebooks smoke 0" in outputs(copy)
+    assert "refresh None" in outputs(copy)
+    assert str(root) not in copy.read_text().replace(sys.executable, "")
+
+
+def test_progress_shows_cell_time_left_and_the_bar_of_the_cell(first):
+    # one cell more than the notebook has: papermill adds the parameters
+    assert re.search(r"\[4/4\] 04_works: cell 1 of 5, 0:\d\d used, about 0:\d\d left\n", first[1])
+    assert re.search(r"04_works: cell 4 of 5, 0:\d\d used, about 0:\d\d left \| PGD:  20%\n", first[1])
+    assert "Kernel is running over TCP" not in first[1]
+
+
+def test_time_and_peak_memory_are_recorded(first):
+    entry = first[2]["04_works"]
+    assert 0 < entry["seconds"] < 60
+    # the ballast was gone again before the cell ended
+    assert 320 < entry["peak_memory_mb"] < 1000
+    assert f"04_works: done in {clock(entry['seconds'])}, peak memory {entry['peak_memory_mb']} MB" in first[1]
+
+
+def test_the_end_says_where_things_are(root, first):
+    assert f"Executed notebooks   {root}/results/smoke/notebooks" in first[1]
+    assert "headline of smoke" in first[1]
+
+
+def test_only_what_has_changed_runs_again(root, first, write_notebook):
+    write_notebook(root / "notebooks/01_fails.ipynb", NOTE.format(1), "print('mended')")
+    before = (root / "results/smoke/notebooks/04_works.ipynb").stat().st_mtime_ns
+    status, text = run_and_read(only="1,04")
+    assert status == 0
+    assert "[1/2] 01_fails: starts (failed last time)" in text
+    assert "[2/2] 04_works: unchanged" in text
+    assert (root / "results/smoke/notebooks/04_works.ipynb").stat().st_mtime_ns == before
+    assert run_and_read(dry_run=True)[1].splitlines() == [
+        "01_fails: unchanged",
+        "02_dies: would run (failed last time)",
+        "03_misspells: would run (failed last time)",
+        "04_works: unchanged",
+    ]
+
+
+def test_refresh_runs_again_and_tells_the_cache(root, first):
+    status, text = run_and_read(only="4", refresh=True)
+    assert (status, "04_works: starts (refresh)" in text) == (0, True)
+    assert re.search(r"refresh \d{10}", outputs(root / "results/smoke/notebooks/04_works.ipynb"))
+    assert "ROBUSTLIB_REFRESH" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("notebooks/04_works.ipynb", None, "its copy is gone"),
+        ("run.json", '{"notebooks": {', "never run"),
+        (None, None, "changed"),
+    ],
+    ids=["copy deleted", "state damaged", "library changed"],
+)
+def test_what_else_makes_a_notebook_run_again(root, first, monkeypatch, file, content, reason):
+    assert run_and_read(only="4", dry_run=True) == (0, "04_works: unchanged\n")
+    path = root / "results/smoke" / (file or "run.json")
+    saved = path.read_bytes()
+    if file is None:
+        monkeypatch.setattr("robustlib.runner.library_digest", lambda package: "another library")
+    elif content is None:
+        path.unlink()
+    else:
+        path.write_text(content)
+    assert run_and_read(only="4", dry_run=True) == (0, f"04_works: would run ({reason})\n")
+    path.write_bytes(saved)
+
+
+def test_a_second_run_of_a_profile_is_told_who_holds_it(root, first):
+    results = root / "results/smoke"
+    with FileLock(results / ".run.lock"):
+        (results / ".run.holder").write_text("process 4711, since 2026-01-01 12:00:00")
+        status, text = run_and_read(only="4")
+    assert status == 1
+    assert "another run of the profile smoke is at work (process 4711, since 2026-01-01 12:00:00)" in text
+
+
+def test_what_a_deleted_notebook_left_is_removed(root, first, write_notebook):
+    shutil.copy(root / "notebooks/04_works.ipynb", root / "notebooks/05_old.ipynb")
+    assert run_and_read(only="5")[0] == 0
+    (root / "notebooks/05_old.ipynb").unlink()
+    assert run_and_read(only="4")[0] == 0
+    assert not (root / "results/smoke/notebooks/05_old.ipynb").exists()
+    assert "05_old" not in json.loads((root / "results/smoke/run.json").read_text())["notebooks"]
+
+
+CELL = {"cell_type": "code", "source": ["logits = ", "model(x)"], "metadata": {"tags": ["solution"]}}
+BASE = ([CELL], {"profile": "smoke", "seed": 0}, "library", {"digits": True})
+
+
+@pytest.mark.parametrize(
+    ("position", "value"),
+    [
+        (0, [{**CELL, "source": ["logits = model(y)"]}]),
+        (0, [{**CELL, "metadata": {"tags": []}}]),
+        (0, [CELL, {"cell_type": "markdown", "source": "Prose.", "metadata": {}}]),
+        (1, {"profile": "smoke", "seed": 1}),
+        (2, "another library"),
+        (3, {"digits": False}),
+    ],
+    ids=["source", "tag", "prose", "parameter", "library", "data"],
+)
+def test_the_fingerprint_sees_what_counts(position, value):
+    changed = [*BASE[:position], value, *BASE[position + 1 :]]
+    assert fingerprint(*changed) != fingerprint(*BASE)
+
+
+def test_the_fingerprint_ignores_outputs_and_how_the_source_is_stored():
+    executed = {**CELL, "source": "logits = model(x)", "outputs": [{"text": "1"}], "execution_count": 3, "id": "a"}
+    assert fingerprint([executed], *BASE[1:]) == fingerprint(*BASE)
+
+
+def test_the_library_digest_sees_sources_and_tables(tmp_path):
+    (tmp_path / "paper").mkdir()
+    digests = [library_digest(tmp_path)]
+    for path, text in (("a.py", "x = 1"), ("a.py", "x = 2"), ("paper/t.csv", "1,2"), ("paper/t.csv", "1,3")):
+        (tmp_path / path).write_text(text)
+        digests.append(library_digest(tmp_path))
+    (tmp_path / "a.py").rename(tmp_path / "b.py")
+    digests.append(library_digest(tmp_path))
+    assert len(set(digests)) == len(digests)
+    (tmp_path / "b.pyc").write_text("compiled")
+    assert library_digest(tmp_path) == digests[-1]
+
+
+def test_notebooks_are_selected_by_number_and_in_order(tmp_path):
+    for name in ("02_b", "00_a", "10_c", "draft"):
+        (tmp_path / f"{name}.ipynb").touch()
+    assert [path.stem for path in select_notebooks(tmp_path)] == ["00_a", "02_b", "10_c"]
+    assert [path.stem for path in select_notebooks(tmp_path, "10, 2,02")] == ["02_b", "10_c"]
+
+
+@pytest.mark.parametrize(("only", "named"), [("3", "3"), ("02,x", "x"), ("", "given"), ("-2", "-2")])
+def test_an_unknown_number_is_an_error_that_lists_the_others(tmp_path, only, named):
+    (tmp_path / "02_b.ipynb").touch()
+    (tmp_path / "10_c.ipynb").touch()
+    with pytest.raises(ValueError, match=f"no notebook with number {named}; there are 02, 10"):
+        select_notebooks(tmp_path, only)
+
+
+def test_without_notebooks_there_is_nothing_to_run(tmp_path):
+    with pytest.raises(ValueError, match="no notebook called NN_name"):
+        select_notebooks(tmp_path)
+
+
+# Stopping needs a process of its own.
+
+PROGRAM = """
+import sys, types
+import robustlib.runner
+robustlib.runner.library_digest = lambda package: "library"
+sys.modules["robustlib.scorecard"] = types.SimpleNamespace(summary=lambda results: "headline")
+from robustlib.__main__ import main
+sys.exit(main())
+"""
+
+
+class Process:
+    """`python -m robustlib run smoke` over a checkout whose notebook 02 waits for the file `go`."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        (root / "kernel.txt").unlink(missing_ok=True)
+        command = [sys.executable, "-c", PROGRAM, "run", "smoke"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def wait_for_the_second_notebook(self) -> psutil.Process:
+        wait_until(lambda: (self.root / "kernel.txt").exists() and (self.root / "kernel.txt").read_text())
+        return psutil.Process(int((self.root / "kernel.txt").read_text()))
+
+    def end(self, number: int | None = None) -> tuple[int, str]:
+        if number:
+            self.process.send_signal(number)
+        text, _ = self.process.communicate(timeout=60)
+        return self.process.returncode, text
+
+
+def wait_until(condition, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+
+
+def test_a_run_that_is_stopped_or_killed_leaves_no_kernel_and_goes_on_where_it_was(
+    tmp_path, monkeypatch, write_notebook
+):
+    (tmp_path / "run_all.sh").touch()
+    write_notebook(tmp_path / "notebooks/01_quick.ipynb", NOTE.format(1))
+    waits = "import os, time\nopen('../kernel.txt', 'w').write(str(os.getpid()))"
+    write_notebook(
+        tmp_path / "notebooks/02_long.ipynb",
+        waits,
+        "while not os.path.exists('../go'): time.sleep(0.05)",
+        NOTE.format(2),
+    )
+    monkeypatch.setenv("ROBUSTLIB_ROOT", str(tmp_path))
+    monkeypatch.setenv("ROBUSTLIB_RESULTS", str(tmp_path / "results"))
+
+    stopped = Process(tmp_path)
+    kernel = stopped.wait_for_the_second_notebook()
+    status, text = stopped.end(signal.SIGINT)
+    assert status == 130
+    assert "Interrupted. Finished notebooks are kept; go on with: ./run_all.sh smoke" in text
+    assert "Traceback" not in text
+    wait_until(lambda: not kernel.is_running(), 5)
+
+    killed = Process(tmp_path)
+    kernel = killed.wait_for_the_second_notebook()
+    status, text = killed.end(signal.SIGKILL)
+    assert status == -signal.SIGKILL
+    assert "[1/2] 01_quick: unchanged" in text
+    wait_until(lambda: not kernel.is_running(), 10)
+
+    (tmp_path / "go").touch()
+    status, text = Process(tmp_path).end()
+    assert (status, "headline" in text) == (0, True)
+    assert "[1/2] 01_quick: unchanged" in text
+    assert "[2/2] 02_long: starts (interrupted last time)" in text
+    assert (tmp_path / "order.txt").read_text().split() == ["1", "2"]
+
+
+# How a run speaks.
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_log_file_gets_a_line_now_and_then_and_no_control_characters():
+    stream = io.StringIO()
+    console = Console(stream, every=0.2)
+    for count in range(30):
+        console.update(f"cell {count}")
+        time.sleep(0.02)
+    console.say("done")
+    lines = stream.getvalue().splitlines()
+    assert 2 <= len(lines) <= 5
+    assert lines[-1] == "done"
+    assert not set(stream.getvalue()) & set("\r\033")
+
+
+def test_a_terminal_gets_one_moving_line():
+    stream = Terminal()
+    console = Console(stream)
+    console.update("cell 1")
+    console.update("cell 2")
+    console.say("done")
+    assert stream.getvalue() == "cell 1\r\033[Kcell 2\r\033[Kdone\n"
+
+
+def test_a_stream_that_cannot_print_the_bar_prints_something_else():
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    Console(stream).say("100% █")
+    assert raw.getvalue() == b"100% ?\n"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (41, "0:41"), (59.7, "1:00"), (3723, "1:02:03")])
+def test_clock(seconds, text):
+    assert clock(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("expected", "afterwards", "text"),
+    [
+        (None, 60.0, "time left unknown"),
+        (100.0, None, "about 1:40 left"),
+        (100.0, 0.0, "about 1:40 left"),
+        (100.0, 60.0, "about 1:40 left (whole run: 2:40)"),
+        (0.0, 60.0, "longer than the 0:00 expected (whole run: 1:00)"),
+    ],
+)
+def test_progress_says_cell_time_used_and_time_left(expected, afterwards, text):
+    stream = io.StringIO()
+    progress = NotebookProgress(Console(stream, every=0.0), "[1/2] 01_a", 7, expected, afterwards)
+    progress.start_cell()
+    assert stream.getvalue() == f"[1/2] 01_a: cell 1 of 7, 0:00 used, {text}\n"
+
+
+def test_progress_shows_the_last_state_of_a_bar_inside_a_cell():
+    stream = io.StringIO()
+    progress = NotebookProgress(Console(stream, every=0.0), "01_a", 7, None, None)
+    progress.write("\rPGD:  10%\x1b[A\rPGD:  20%\n")
+    assert stream.getvalue().endswith("time left unknown | PGD:  20%\n")
+    progress.write("\r\n")
+    assert stream.getvalue().endswith("| PGD:  20%\n")
+    progress.start_cell()
+    assert stream.getvalue().endswith("time left unknown\n")
