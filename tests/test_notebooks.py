@@ -1,0 +1,83 @@
+"""Every notebook runs in the smallest profile, its numbers agree with each other, and its anatomy is right."""
+
+import re
+
+import nbformat
+import pandas as pd
+import papermill
+import pytest
+
+from robustlib.paths import repository_root
+
+NOTEBOOKS = sorted((repository_root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """One cache and one results folder for all notebooks, as in a run."""
+    patch = pytest.MonkeyPatch()
+    folder = tmp_path_factory.mktemp("notebooks")
+    patch.setenv("ROBUSTLIB_CACHE", str(folder / "cache"))
+    patch.setenv("ROBUSTLIB_RESULTS", str(folder / "results"))
+    patch.setenv("ROBUSTLIB_PROGRESS", "0")
+    yield folder / "results" / "smoke"
+    patch.undo()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_runs_and_its_records_are_consistent(path, results):
+    executed = papermill.execute_notebook(
+        path, results.parent / path.name, parameters={"profile": "smoke"}, cwd=path.parent, kernel_name="python3",
+        progress_bar=False,
+    )  # fmt: skip
+    text = "\n".join(str(cell.get("outputs", "")) for cell in executed.cells)
+    assert "nan" not in re.findall(r"[a-z]+", text.lower().replace("out of range or nan", "")), "a result is NaN"
+    frame = pd.read_csv(results / "records" / f"{path.stem}-seed0.csv")
+    assert len(frame) > 0
+    shares = frame[frame.metric == "accuracy"]
+    assert shares["mean"].between(0, 100).all()
+    bounded = shares.dropna(subset=["low", "high"])
+    assert ((bounded.low <= bounded["mean"]) & (bounded["mean"] <= bounded.high)).all()
+    assert frame["n"].gt(0).all()
+    figures = list((results / "figures").glob(f"{path.stem[:2]}_*.png"))
+    assert figures
+    assert all(figure.stat().st_size > 5000 for figure in figures)
+
+
+def cells(path, kind):
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_anatomy(path):
+    notebook = nbformat.read(path, as_version=4)
+    code, prose = cells(path, "code"), cells(path, "markdown")
+    text = "\n".join(cell.source for cell in prose)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert not any(cell.outputs or cell.execution_count for cell in code), "committed with outputs"
+    assert len(prose) >= 0.8 * len(code)
+    assert max(len(cell.source.splitlines()) for cell in code) <= 45
+    for part in ("**One question", "You will be able to", "**Needs**", "**Time**", "**Paper**", "Your prediction",
+                 "## What this does not show", "*Further reading.*"):  # fmt: skip
+        assert part in text, f"{part} is missing"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_exercises_have_a_stub_a_hidden_solution_and_a_check(path):
+    code = cells(path, "code")
+    tags = [(cell.metadata.get("tags") or [""])[0] for cell in code]
+    stubs = [index for index, tag in enumerate(tags) if tag == "exercise"]
+    titles = re.findall(r"### Exercise \d+\.\d+: .+\(\w+, \d+ min, difficulty \d/5\)",
+                        "\n".join(cell.source for cell in cells(path, "markdown")))  # fmt: skip
+    assert len(stubs) == len(titles) >= 2
+    for index in stubs:
+        assert tags[index : index + 3] == ["exercise", "solution", "check"]
+        assert code[index].source.rstrip().endswith("...")
+        assert code[index + 1].metadata["jupyter"]["source_hidden"]
+        assert code[index + 2].source.startswith("exercises.")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_parameters_are_literals_and_numbers_come_from_the_profile(path):
+    (parameters,) = (cell for cell in cells(path, "code") if "parameters" in (cell.metadata.get("tags") or []))
+    assert parameters.source.splitlines() == ['profile = "quick"', "seed = 0"]
