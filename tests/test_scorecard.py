@@ -1,0 +1,431 @@
+"""Scorecard: made-up records make each verdict come and go; paper numbers are its own; README markers hold."""
+
+import csv
+import os
+import re
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from robustlib import claims, scorecard
+from robustlib.records import COLUMNS, PAPER_COLUMNS, load_records, paper_tables
+from robustlib.scorecard import (
+    BEGIN,
+    END,
+    main,
+    markdown_table,
+    newest_results,
+    paper_numbers,
+    summary,
+    update_readme,
+    write_scorecard,
+)
+
+BASELINE, OVER, UNDER = "baseline", "conf_up(T_d<<1)", "conf_down(T_d>>1)"
+SERVED = {1.0: BASELINE, 1e-3: OVER, 1e-2: OVER, 1e6: UNDER, 1e2: UNDER}
+ADVERSARIES = ("none", "cal", "cal-exact", "opt-paper", "opt", "margin", "platt", "transfer:other")
+SWEEP = {1e-6: 85.0, 1e-3: 80.0, 1.0: 10.0, 10**3.5: 20.0, 1e8: 20.0}
+TESTABLE = ["C1", "C2", "C3", "C9", "C10", "C11", "C13", "C14", "O1", "O2"]
+
+
+def method_of(temperature):
+    return BASELINE if temperature == 1 else OVER if temperature < 1 else UNDER
+
+
+def level(temperature, adversary):
+    """Adversarial accuracy in a world where every claim holds: 80 or 20 for the illusion, 10 for the truth."""
+    as_served = {BASELINE: 10.0, OVER: 80.0, UNDER: 20.0}[method_of(temperature)]
+    blind = adversary == "none" or (adversary == "cal" and temperature > 1)
+    fixed = {"platt": 40.0, "transfer:other": 50.0}
+    return as_served if blind else fixed.get(adversary, 10.0)
+
+
+def made_up(levels=(), sweep=(), *, clean=(), half=2.0, seed=0, modality="image", adversaries=ADVERSARIES, **common):
+    """Records of one seed as the notebooks write them; `levels` by (T_d, adversary), `sweep` and `clean` by T_d."""
+    attack = {"image": "pgd", "text": "dg"}[modality]
+    known = {(t, a): level(t, a) for t in SERVED for a in adversaries} | dict(levels)
+    rows = []
+
+    def add(experiment, temperature, adversary, metric, mean, reference=np.nan, attack=attack):
+        rows.append(
+            {
+                "dataset": "d", "model": "m", "training_temperature": 1.0, "n": 1000, "profile": "smoke",
+                "device": "cpu", "date": "2026-01-02", "commit": "abc123", "seed": seed, "modality": modality,
+                "experiment": experiment, "method": method_of(temperature), "design_temperature": temperature,
+                "adversary": adversary, "attack": attack, "metric": metric, "mean": mean, "low": mean - half,
+                "high": mean + half, "reference": reference, **common,
+            }
+        )  # fmt: skip
+
+    def name(temperature, adversary="none"):
+        return f"{method_of(temperature)}|{adversary}|{temperature:g}"
+
+    curve = SWEEP | dict(sweep)
+    lowest, first, last = min(curve, key=curve.get), min(curve), max(curve)
+    for temperature, mean in curve.items():
+        add("02_sweep", temperature, "none", "accuracy", mean)
+    for end, reference in ((first, lowest), (last, lowest), (first, last)):
+        add("02_sweep", end, "none", "accuracy_difference", curve[end] - curve[reference], name(reference))
+
+    for temperature in SERVED:
+        add("04_table", temperature, "none", "accuracy", dict(clean).get(temperature, 90.0), attack="clean")
+        for adversary in adversaries:
+            here = known[temperature, adversary]
+            add("04_table", temperature, adversary, "accuracy", here)
+            references = [(1.0, "none")]
+            if adversary in ("opt", "cal-exact", "platt", "transfer:other"):
+                references.append((temperature, "margin"))
+            if adversary != "none" and temperature != 1:
+                references.append((temperature, "none"))
+            for reference in references:
+                add(
+                    "04_table", temperature, adversary, "accuracy_difference", here - known[reference], name(*reference)
+                )
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def judged(records, claim, modality="image"):
+    return row_of(scorecard.scorecard(records), claim, modality)
+
+
+def row_of(frame, claim, modality="image"):
+    (row,) = frame[(frame.claim == claim) & (frame.modality == modality)].to_dict("records")
+    return row
+
+
+@cache
+def reproduced():
+    """The scorecard of the world where every claim holds."""
+    return scorecard.scorecard(made_up())
+
+
+def test_every_claim_has_one_row_for_images_and_one_for_text():
+    frame = reproduced()
+    assert list(frame.columns) == [
+        "claim", "statement", "modality", "verdict", "paper", "ours", "reason", "profile", "device", "date",
+    ]  # fmt: skip
+    expected = {(f"C{i}", m) for i in range(1, 29) for m in ("image", "text")}
+    expected |= {(f"O{i}", m) for i in range(1, 5) for m in ("image", "text")}
+    assert set(zip(frame.claim, frame.modality, strict=True)) == expected
+    assert len(frame) == len(expected)
+    assert set(frame.verdict) == {"reproduced", "not tested here"}
+    assert (frame.reason[frame.verdict != "reproduced"] != "").all()
+    assert list(frame.claim[frame.verdict == "reproduced"]) == TESTABLE
+    assert set(claims.TESTS) == set(TESTABLE)
+
+
+ALL_UNDER, ALL_OVER = (1e6, 1e2), (1e-3, 1e-2)
+
+
+@pytest.mark.parametrize(
+    ("claim", "world", "verdict", "reason"),
+    [
+        ("C1", {"levels": {(1e-2, "none"): 11}}, "partly", "does not hold: T_d = 0.01"),
+        ("C1", {"levels": {(t, "none"): 11 for t in ALL_OVER}}, "not reproduced", "T_d = 0.001, T_d = 0.01"),
+        ("C1", {"clean": {1e-2: 89.9}}, "partly", "clean accuracy"),
+        ("C2", {"levels": {(1e2, "none"): 11}}, "partly", "does not hold: T_d = 100"),
+        ("C2", {"sweep": {1e8: 86}}, "partly", "sweep: end"),
+        ("C2", {"levels": {(t, "none"): 11 for t in ALL_UNDER}, "sweep": {1e8: 86}}, "not reproduced", "T_d = 1e"),
+        ("C3", {"sweep": {1e8: 11, 10**3.5: 11}}, "partly", "toward confidence 1/C"),
+        ("C3", {"sweep": {1e8: 5}}, "partly", "toward confidence 1/C"),
+        ("C3", {"sweep": {1e-6: 5}}, "partly", "toward confidence 1 "),
+        ("C3", {"sweep": dict.fromkeys(SWEEP, 10.0)}, "not reproduced", "does not hold"),
+        ("C9", {"levels": {(1e-3, "cal"): 80}}, "partly", "does not hold: cal at T_d = 0.001"),
+        ("C9", {"levels": {(t, "cal"): 80 for t in ALL_OVER}}, "not reproduced", "cal at T_d = 0.01"),
+        ("C10", {"levels": {(1e2, "cal"): 10}}, "partly", "does not hold: cal at T_d = 100"),
+        ("C10", {"levels": {(t, "cal"): 10 for t in ALL_UNDER}}, "not reproduced", "cal at T_d = 1e+06"),
+        ("C11", {"levels": {(1e6, "opt-paper"): 20}}, "partly", "opt-paper at T_d = 1e+06"),
+        (
+            "C11",
+            {"levels": {(t, a): level(t, "none") for t in ALL_OVER + ALL_UNDER for a in ("opt", "opt-paper")}},
+            "not reproduced",
+            "opt at T_d = 0.001",
+        ),
+        ("C13", {"levels": {(1e6, "platt"): 12}}, "partly", "platt at T_d = 1e+06"),
+        ("C13", {"levels": {(t, "platt"): 12 for t in SERVED}}, "not reproduced", "platt at T_d = 0.01"),
+        ("C14", {"levels": {(1e6, "transfer:other"): 12}}, "partly", "transfer:other at T_d = 1e+06"),
+        ("C14", {"levels": {(t, "transfer:other"): 12 for t in SERVED}}, "not reproduced", "transfer:other"),
+        ("O1", {"levels": {(1e2, "cal-exact"): 20}}, "partly", "cal-exact at T_d = 100"),
+        ("O1", {"levels": {(t, "cal-exact"): level(t, "none") for t in SERVED}}, "not reproduced", "cal-exact"),
+        ("O2", {"levels": {(1.0, "opt"): 4}}, "partly", "opt at T_d = 1"),
+        ("O2", {"levels": {(t, "opt"): 4 for t in SERVED}}, "not reproduced", "opt at T_d = 100"),
+    ],
+)
+def test_a_verdict_follows_the_records(claim, world, verdict, reason):
+    before, row = row_of(reproduced(), claim), judged(made_up(**world), claim)
+    assert (before["verdict"], before["reason"]) == ("reproduced", "")
+    assert row["verdict"] == verdict
+    assert reason in row["reason"]
+    assert row["ours"] != before["ours"]
+    assert "n = 1000" in row["ours"]
+
+
+def test_without_records_no_claim_is_tested():
+    nothing = scorecard.scorecard(made_up().iloc[:0])
+    assert set(nothing.verdict) == {"not tested here"}
+    assert set(nothing.ours) == set(nothing.profile) == {""}
+    for claim in TESTABLE:
+        assert row_of(nothing, claim, "image")["reason"] == "needs the image notebooks"
+        assert row_of(nothing, claim, "text")["reason"] == "needs the text half"
+
+
+def test_accuracies_without_differences_test_nothing(tmp_path):
+    records = made_up()
+    (tmp_path / "records").mkdir()
+    records[records.metric == "accuracy"].to_csv(tmp_path / "records" / "a.csv", index=False)  # reference is all NaN
+    frame = scorecard.scorecard(load_records(tmp_path))
+    assert set(frame.verdict) == {"not tested here"}
+    assert {row_of(frame, claim)["reason"] for claim in TESTABLE} == {"not among the records"}
+
+
+def test_text_records_go_through_the_same_tests():
+    text = made_up(modality="text")
+    alone = scorecard.scorecard(text)
+    beside = scorecard.scorecard(pd.concat([made_up({(1e-3, "cal"): 80}), text], ignore_index=True))
+    for claim in TESTABLE:
+        assert row_of(alone, claim, "text")["verdict"] == row_of(beside, claim, "text")["verdict"] == "reproduced"
+        assert row_of(alone, claim, "image")["verdict"] == "not tested here"
+    assert row_of(beside, "C9", "image")["verdict"] == "partly"
+
+
+# Half-width 2: the interval of the difference ends at 4.9 or 5.1 points from the honest or scale-free number.
+@pytest.mark.parametrize(
+    ("claim", "adversary", "inside", "outside"),
+    [
+        ("C9", "cal", 12.9, 13.1),
+        ("C11", "opt", 12.9, 13.1),
+        ("O1", "cal-exact", 12.9, 13.1),
+        ("C13", "platt", 17.1, 16.9),
+        ("C14", "transfer:other", 17.1, 16.9),
+        ("O2", "opt", 7.1, 6.9),
+    ],
+)
+def test_a_claim_flips_where_the_interval_crosses_the_margin(claim, adversary, inside, outside):
+    assert claims.EQUIVALENCE_MARGIN == 5
+    assert judged(made_up({(1e-3, adversary): inside}), claim)["verdict"] == "reproduced"
+    assert judged(made_up({(1e-3, adversary): outside}), claim)["verdict"] == "partly"
+
+
+def test_an_interval_too_wide_to_say_supports_neither_success_nor_failure_of_cal():
+    unclear = made_up({(t, "cal"): 14.0 for t in SERVED}, half=4.5)
+    assert judged(unclear, "C9")["verdict"] == "not reproduced"
+    assert judged(unclear, "C10")["verdict"] == "not reproduced"
+
+
+def test_an_adversary_that_lowers_nothing_removes_nothing():
+    # +4 [+2, +6] as served, +2.9 [+0.9, +4.9] after: within the margin, but no lower than before.
+    faint = made_up({(t, a): v for t in (1e-3, 1e2) for a, v in (("none", 14.0), ("cal", 12.9))})
+    assert judged(faint, "C9")["reason"] == "does not hold: cal at T_d = 0.001"
+    assert judged(faint, "C10")["verdict"] == "reproduced"
+
+
+def test_what_is_left_within_the_margin_counts_as_removed():
+    assert judged(made_up({(1e2, "cal"): 12.5}), "C10")["reason"] == "does not hold: cal at T_d = 100"
+
+
+def test_opt_is_tested_with_the_searches_that_were_run():
+    ours_only = made_up(adversaries=[name for name in ADVERSARIES if name != "opt-paper"])
+    assert judged(ours_only, "C11")["verdict"] == "reproduced"
+    neither = made_up(adversaries=[name for name in ADVERSARIES if not name.startswith("opt")])
+    assert judged(neither, "C11")["verdict"] == "not tested here"
+
+
+def test_where_there_is_no_illusion_there_is_nothing_to_remove():
+    some = judged(made_up({(1e2, a): 10.5 for a in ADVERSARIES}), "O1")
+    assert (some["verdict"], some["reason"]) == ("reproduced", "no illusion there: cal-exact at T_d = 100")
+    none = judged(made_up({(t, "none"): 10.0 for t in SERVED}), "C10")
+    assert none["verdict"] == "not tested here"
+    assert "no illusion there: cal at T_d = 1e+06" in none["reason"]
+
+
+def test_a_table_of_overconfident_models_alone_is_no_sweep():
+    records = made_up()
+    row = judged(records[(records.method != UNDER) & records.experiment.str.startswith("04")], "C9")
+    assert (row["verdict"], row["ours"]) == ("reproduced", row_of(reproduced(), "C9")["ours"])
+
+
+def test_a_side_that_was_not_recorded_keeps_a_claim_from_being_reproduced():
+    records = made_up()
+    row = judged(records[(records.method != UNDER) | records.experiment.str.startswith("02")], "O1")
+    assert (row["verdict"], row["reason"]) == ("partly", "not recorded: T_d > 1")
+    row = judged(records[records.attack != "clean"], "C1")
+    assert (row["verdict"], row["reason"]) == ("partly", "not recorded: clean accuracy")
+
+
+def test_seeds_are_averaged_and_their_spread_decides():
+    def seeds(after):
+        worlds = [made_up({(t, "cal"): a for t in ALL_OVER}, half=30.0, seed=s) for s, a in enumerate(after)]
+        return pd.concat(worlds, ignore_index=True)
+
+    assert judged(seeds([10.9]), "C9")["verdict"] == "not reproduced"  # an interval of +-30 over the examples
+    agreeing, differing = judged(seeds([10.9, 11.0, 11.1]), "C9"), judged(seeds([5.0, 10.0, 18.0]), "C9")
+    assert agreeing["verdict"] == "reproduced"
+    assert "+1.0 [+0.8, +1.2]" in agreeing["ours"]
+    assert "n = 1000, 3 seeds" in agreeing["ours"]
+    assert differing["verdict"] == "not reproduced"
+
+
+def test_a_sweep_may_be_lowest_elsewhere_for_every_seed():
+    worlds = [made_up(sweep={10**3.5: value}, seed=seed) for seed, value in enumerate((20.0, 9.0, 8.0))]
+    row = judged(pd.concat(worlds, ignore_index=True), "C3")
+    assert row["verdict"] == "reproduced"
+    assert "(T_d = 1e+08): +11.0 [+8.5, +13.5]; n = 1000, 3 seeds" in row["ours"]
+
+
+def test_a_setting_recorded_twice_is_not_two_seeds():
+    twice = pd.concat([made_up(), made_up()], ignore_index=True)
+    assert judged(twice, "C9") == row_of(reproduced(), "C9")
+
+
+def test_several_data_sets_are_judged_together_and_named():
+    both = pd.concat([made_up(), made_up({(t, "cal"): 80 for t in ALL_OVER}, dataset="e")], ignore_index=True)
+    row = judged(both, "C9")
+    assert row["verdict"] == "partly"
+    assert row["reason"] == "does not hold: e, m: cal at T_d = 0.001, e, m: cal at T_d = 0.01"
+
+
+@pytest.mark.parametrize("difference", [{"training_temperature": 20.0}, {"attack": "cw"}])
+def test_rows_of_other_attacks_and_training_temperatures_change_nothing(difference):
+    world = {(1e-3, "cal"): 80, (1e-3, "transfer:other"): 12}
+    both = pd.concat([made_up(), made_up(world, **difference)], ignore_index=True)
+    pd.testing.assert_frame_equal(scorecard.scorecard(both), reproduced())
+
+
+def test_the_papers_numbers_are_those_of_its_tables():
+    frame = reproduced().set_index(["claim", "modality"])
+    # Typed from the paper's text, as an independent witness.
+    assert frame.paper["C1", "image"] == "31.39/17.82/20.42/20.11 -> 37.71/54.35/59.29/65.60; clean 88.96"
+    assert "31.21/20.98/25.17/32.18 -> 31.52/21.89/27.58/31.52" in frame.paper["C10", "text"]
+    assert frame.paper["C14", "image"].startswith("ddi-at: transfer 48.91/52.47/50.00/48.53;")
+    with open(Path(claims.__file__).parent / "paper" / "tables.csv", newline="") as file:
+        printed = {row["mean"] for row in csv.DictReader(file)}
+    numbers = {number for cell in frame.paper for number in re.findall(r"\d+\.\d+", cell)}
+    assert len(numbers) > 100
+    assert numbers <= printed
+
+
+def test_confidences_keep_all_their_digits():
+    request = "{16 conf_down(T_d>>1) cal attack=clean metric=confidence_clean}"
+    assert paper_numbers(f"stays {request}", paper_tables()) == "stays 50.00004"
+
+
+@pytest.mark.parametrize(
+    "request_", ["2 nobody none", "25 baseline_gradnorm cal", "10 ddi-at(M=3,K=3) none attack=tf", "2 baseline opt"]
+)
+def test_a_number_that_the_paper_does_not_hold_once_is_refused(request_):
+    with pytest.raises(ValueError, match=r"does not name one number of the paper"):
+        paper_numbers(f"a {{{request_}}} b", paper_tables()[PAPER_COLUMNS])
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROBUSTLIB_RESULTS", str(tmp_path))
+
+    def write(records, profile="smoke"):
+        (tmp_path / profile / "records").mkdir(parents=True, exist_ok=True)
+        for name, group in records.groupby("experiment"):
+            group.to_csv(tmp_path / profile / "records" / f"{name}-seed0.csv", index=False)
+        return tmp_path / profile
+
+    return write
+
+
+def test_the_files_hold_what_the_frame_holds(results):
+    folder = results(made_up())
+    table, markdown = write_scorecard(folder)
+    assert (table.name, markdown.name) == ("scorecard.csv", "scorecard.md")
+    pd.testing.assert_frame_equal(
+        pd.read_csv(table, keep_default_na=False), scorecard.scorecard(load_records(folder)), check_dtype=False
+    )
+    text = markdown.read_text()
+    assert "Profile smoke, device cpu, measured 2026-01-02, commit abc123" in text
+    assert "within 5 points" in text
+    assert sorted(path.name for path in folder.iterdir()) == ["records", "scorecard.csv", "scorecard.md"]
+
+
+def test_the_markdown_has_a_row_for_each_tested_claim_and_names_the_others():
+    text = markdown_table(scorecard.scorecard(made_up({(1e-3, "cal"): 80})))
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert [row.split(" | ")[0].strip("| ") for row in rows[2:]] == TESTABLE
+    assert {line.replace("\\|", "").count("|") for line in rows} == {6}
+    assert "**partly** (does not hold: cal at T_d = 0.001)" in text
+    (row,) = [row for row in rows if row.startswith("| C11 ")]
+    assert re.search(r"opt-paper at T_d = 0.01: [^;]+; 6 more; n = 1000 \|$", row)
+    assert max(map(len, rows)) < 450
+    assert re.search(r"^- text, needs the text half: C1, C2, C3, C6,", text, flags=re.M)
+    for modality, tested in (("image", set(TESTABLE)), ("text", set())):
+        lines = [line.rsplit(": ", 1)[1] for line in text.splitlines() if line.startswith(f"- {modality}, ")]
+        assert set(", ".join(lines).split(", ")) == set(reproduced().claim) - tested
+
+
+def test_the_summary_tells_the_story_in_numbers(results):
+    folder = results(made_up())
+    write_scorecard(folder)
+    text = summary(folder)
+    assert "10 reproduced, 0 partly, 0 not reproduced, 54 not tested here" in text
+    for words, number in (
+        ("honest baseline", "10.0 [8.0, 12.0]"),
+        ("overconfident (T_d = 0.001) as served", "80.0 [78.0, 82.0]"),
+        ("after cal", "10.0 [8.0, 12.0]"),
+        ("after margin", "10.0 [8.0, 12.0]"),
+    ):
+        assert re.search(rf"^ +{re.escape(words)} +{re.escape(number)}$", text, flags=re.M)
+    assert "No text records: needs the text half." in text
+    assert "not written yet" not in text
+
+
+def test_the_summary_says_what_is_missing(results, tmp_path):
+    assert "No image records" in summary(tmp_path / "smoke")
+    records = made_up()
+    text = summary(results(records[~records.adversary.isin(["opt"])]))
+    assert re.search(r"^ +after opt +not recorded$", text, flags=re.M)
+    assert "scorecard.csv is not written yet" in text
+    sweep_only = summary(results(records[records.experiment == "02_sweep"], "quick"))
+    assert re.search(r"^ +overconfident as served +not recorded$", sweep_only, flags=re.M)
+
+
+README = f"# Study\n\nBefore é.\n\n{BEGIN}\nold\n{END}\n\nAfter.\n"
+
+
+def test_the_readme_changes_between_the_markers_only(results, tmp_path, capsys):
+    results(made_up())
+    readme = tmp_path / "README.md"
+    readme.write_text(README, encoding="utf-8")
+    for _ in range(2):
+        assert main(["--readme", str(readme)]) == 0
+        text = readme.read_text(encoding="utf-8")
+        assert text.startswith(f"# Study\n\nBefore é.\n\n{BEGIN}\nProfile smoke, device cpu, measured 2026-01-02")
+        assert text.endswith(f"\n{END}\n\nAfter.\n")
+        assert text.count("| C9 |") == 1
+        assert "old" not in text.splitlines()
+    assert "10 reproduced" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["no markers", BEGIN, f"{END}\n{BEGIN}", f"{BEGIN}\n{END}\n{BEGIN}\n{END}"])
+def test_a_readme_without_its_markers_is_left_alone(results, tmp_path, text, capsys):
+    results(made_up())
+    readme = tmp_path / "README.md"
+    readme.write_text(text)
+    with pytest.raises(ValueError, match=r"scorecard:begin.*scorecard:end"):
+        update_readme(readme, "new")
+    assert main(["--profile", "smoke", "--readme", str(readme)]) == 2
+    assert "must hold the line" in capsys.readouterr().err
+    assert readme.read_text() == text
+
+
+def test_the_newest_results_are_the_default_and_none_is_an_error(results, tmp_path, capsys):
+    assert main([]) == 2
+    assert main(["--profile", "quick"]) == 2
+    assert capsys.readouterr().err.count("run the notebooks first") == 2
+    old, new = results(made_up(), "quick"), results(made_up(), "smoke")
+    for path in (old / "records").iterdir():
+        stamp = path.stat().st_mtime + 60
+        os.utime(path, (stamp, stamp))
+    assert newest_results() == old
+    assert main([]) == 0
+    assert (old / "scorecard.md").exists()
+    assert main(["--results", str(new)]) == 0
+    assert (new / "scorecard.csv").exists()
