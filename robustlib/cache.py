@@ -40,6 +40,19 @@ def cache_key(kind: str, config: Any, code: tuple[ModuleType, ...] = ()) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True, allow_nan=False).encode()).hexdigest()[:20]
 
 
+def content_digest(values: dict[str, Any] | list[Any]) -> str:
+    """Hash of a dict's or list's tensors and texts, for a key: data and weights count by their content."""
+    digest = hashlib.sha256()
+    for value in values.values() if isinstance(values, dict) else values:
+        if isinstance(value, torch.Tensor):
+            plain = value.detach().cpu().contiguous()
+            digest.update(f"{tuple(plain.shape)}{plain.dtype}".encode())
+            digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes() if plain.numel() else b"")
+        else:
+            digest.update(repr(value).encode())
+    return digest.hexdigest()[:20]
+
+
 def cached(
     kind: str,
     config: Any,
@@ -138,12 +151,7 @@ def read_entry(path: Path, key: str) -> dict[str, Any]:
 
 
 def _checksum(tensors: dict[str, torch.Tensor], body: str) -> str:
-    digest = hashlib.sha256(body.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
-    return digest.hexdigest()
+    return content_digest({"values": body, **{name: tensors[name] for name in sorted(tensors)}})
 
 
 def _plain(value: Any, where: str = "config", *, allow_nan: bool = False) -> Any:

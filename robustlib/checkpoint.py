@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import nn
@@ -17,8 +18,8 @@ class Checkpoint:
     `epoch_generator` does.
     """
 
-    def __init__(self, kind: str, config: object) -> None:
-        self.key = cache_key(f"{kind}-checkpoint", config)
+    def __init__(self, kind: str, config: object, *, code: tuple[ModuleType, ...] = ()) -> None:
+        self.key = cache_key(f"{kind}-checkpoint", config, code)
         self.path: Path = cache_dir() / f"{kind}-checkpoint" / f"{self.key}.safetensors"
 
     def load(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> int:

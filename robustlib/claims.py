@@ -1,20 +1,21 @@
 """The tests behind the scorecard: what the records must show for a claim of the paper, or of ours, to hold.
 
 A claim falls into findings (one for each design temperature, end of the sweep, ...), and each finding rests on a
-recorded paired difference with its 95 % interval. All hold: reproduced; some: partly; none: not reproduced.
+recorded paired difference with its 95 % interval (C16: on mean confidences, which have none). All hold: reproduced;
+some: partly; none: not reproduced.
 To add a test: a function `(Evidence) -> list[Finding]` and its line in `TESTS`; to add a claim: `paper/claims.csv`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
 
-from robustlib.records import PAPER_COLUMNS, SETTING, over_seeds
+from robustlib.records import over_seeds
 
 # Percentage points of adversarial accuracy. What differs by less, over the whole 95 % interval, counts as equal.
 EQUIVALENCE_MARGIN = 5.0
@@ -23,6 +24,9 @@ MAIN_ATTACK = {"image": "pgd", "text": "dg"}
 BASELINE, OVER, UNDER = "baseline", "conf_up(T_d<<1)", "conf_down(T_d>>1)"
 _WORDS = {BASELINE: "T_d = 1", OVER: "T_d < 1", UNDER: "T_d > 1"}
 HONEST = "baseline|none|1"
+BREADTH = "07_"  # the notebook on other data sets and encoders
+_FLOAT32_MARGIN = "baseline|margin|1"
+_CALIBRATED_OR_SCALE_FREE = ("margin", "cal", "cal-exact", "opt-paper", "opt")
 _LOWEST, _OTHER_END = "lowest of the sweep", "other end of the sweep"
 
 
@@ -32,29 +36,38 @@ class Finding:
 
     Attributes:
         where: what was compared, for example "cal at T_d = 0.001".
-        outcome: "holds", "fails", "missing" (not among the records) or "void" (no illusion there to remove).
+        outcome: "holds", "fails", "missing" (not among the records) or "void" (nothing there to remove or repair).
         measured: the difference in points with its interval; empty where missing.
         sample: for example "n = 1000, 3 seeds".
+        part: what the claim cannot do without, for example "T_d > 1"; empty where it can.
     """
 
     where: str
     outcome: str
     measured: str = ""
     sample: str = ""
+    part: str = ""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Records of one modality, data set and model, averaged over seeds, and its main attack."""
+    """Records of one modality, data set and model, averaged over seeds, and its main attack.
+
+    Attributes:
+        rows: of the model in float32, which every claim but O3 is about.
+        low_precision: of the same weights served otherwise; column `precision`, for example "bfloat16".
+        breadth: rows of the notebook on other data sets and encoders, which the other claims leave out.
+    """
 
     rows: pd.DataFrame
+    low_precision: pd.DataFrame
     attack: str
+    breadth: pd.DataFrame
 
     @cached_property
     def differences(self) -> pd.DataFrame:
         """Paired differences for the main attack, of models trained at temperature 1."""
-        rows = self.rows[(self.rows.metric == "accuracy_difference") & (self.rows.attack == self.attack)]
-        return rows[rows.training_temperature == 1]
+        return _differences(self.rows, self.attack)
 
     def difference(self, method: str, temperature: float, adversary: str, reference: str) -> pd.Series | None:
         """The adversarial accuracy of a served model under an adversary, minus that of `reference`."""
@@ -64,6 +77,10 @@ class Evidence:
         """The row of an accuracy, adversarial for the main attack or else for `attack`; None if not recorded."""
         return _pick(self.rows, method, temperature, adversary, metric="accuracy", attack=attack or self.attack)
 
+    def confidence(self, method: str, temperature: float, adversary: str = "none") -> pd.Series | None:
+        """The row of the mean confidence on clean examples, once the adversary has calibrated the served model."""
+        return _pick(self.rows, method, temperature, adversary, metric="confidence_clean", attack="clean")
+
     def temperatures(self, method: str) -> list[float]:
         """Design temperatures at which `method` was compared with the honest baseline, the most extreme first."""
         rows = self.differences[(self.differences.method == method) & (self.differences.reference == HONEST)]
@@ -71,16 +88,20 @@ class Evidence:
 
 
 def evidence(records: pd.DataFrame, modality: str) -> dict[str, Evidence]:
-    """What the records hold on one modality, by "data set, model"."""
+    """What the records hold on one modality, by "data set, model"; a model is recorded as name or name@precision."""
     records = records[records.modality == modality]
     if records.empty:
         return {}
-    named = _name_sweep_references(records.reset_index(drop=True))
-    setting = [name for name in (*PAPER_COLUMNS[:8], *SETTING) if name not in ("note", "adversary_temperature")]
-    # A setting recorded twice by one seed must not pass for two seeds.
-    rows = over_seeds(named.drop_duplicates([*setting, "seed"], keep="last"))
-    groups = rows.groupby(["dataset", "model"], sort=False)
-    return {f"{dataset}, {model}": Evidence(group, MAIN_ATTACK[modality]) for (dataset, model), group in groups}
+    rows = over_seeds(_name_sweep_references(records.reset_index(drop=True)))
+    names = rows.model.str.partition("@")
+    wide = rows.experiment.str.startswith(BREADTH)
+    named = rows.assign(model=names[0], precision=names[2])
+    groups = named[~wide].groupby(["dataset", "model"], sort=False)
+    found = {}
+    for (dataset, model), group in groups:
+        low = group.precision != ""
+        found[f"{dataset}, {model}"] = Evidence(group[~low], group[low], MAIN_ATTACK[modality], named[wide])
+    return found
 
 
 def _name_sweep_references(records: pd.DataFrame) -> pd.DataFrame:
@@ -99,6 +120,10 @@ def _name_sweep_references(records: pd.DataFrame) -> pd.DataFrame:
             ends = rows.index[rows.design_temperature.isin([smallest, largest])]
             named.loc[ends, "reference"] = np.where(across[ends], _OTHER_END, _LOWEST)
     return named
+
+
+def _differences(rows: pd.DataFrame, attack: str) -> pd.DataFrame:
+    return rows[(rows.metric == "accuracy_difference") & (rows.attack == attack) & (rows.training_temperature == 1)]
 
 
 def _pick(rows: pd.DataFrame, method: str, temperature: float, adversary: str, **more: str) -> pd.Series | None:
@@ -132,7 +157,7 @@ def _at_each(data: Evidence, methods: tuple[str, ...], judge: Callable[[str, flo
     """Judge at every design temperature; a kind of model that was not served is a missing part of the claim."""
     found = []
     for method in methods:
-        here = [judge(method, temperature) for temperature in data.temperatures(method)]
+        here = [replace(judge(method, temperature), part=_WORDS[method]) for temperature in data.temperatures(method)]
         found += here or [Finding(_WORDS[method], "missing")]
     return found
 
@@ -174,7 +199,10 @@ def _end(data: Evidence, method: str, reference: str = _OTHER_END) -> pd.Series 
 
 
 def _bowl(data: Evidence) -> list[Finding]:
-    """Both ends of the sweep lie above its lowest point; an end that is the lowest itself does not."""
+    """Both ends of the sweep lie above its lowest point; an end that is the lowest itself does not.
+
+    The lowest point is chosen on the examples it is then compared on, which favours the claim: the sample says so.
+    """
     up, down = _end(data, OVER, _LOWEST), _end(data, UNDER, _LOWEST)
     if up is None and down is not None:  # the lowest point is the other end
         up = _end(data, OVER)
@@ -182,8 +210,17 @@ def _bowl(data: Evidence) -> list[Finding]:
     found = []
     for words, row in ends.items():
         where = words if row is None else f"{words} (T_d = {row['design_temperature']:g})"
-        found.append(_judge(where, row, _above_zero))
+        finding = _judge(where, row, _above_zero)
+        if row is not None:
+            chosen = f"lowest of {_sweep_size(data, row)} temperatures, chosen on the same examples"
+            finding = replace(finding, sample=f"{finding.sample}, {chosen}")
+        found.append(finding)
     return found
+
+
+def _sweep_size(data: Evidence, end: pd.Series) -> int:
+    rows = data.rows[(data.rows.metric == "accuracy") & (data.rows.attack == data.attack)]
+    return rows[(rows.experiment == end["experiment"]) & (rows.adversary == "none")].design_temperature.nunique()
 
 
 def _removal(data: Evidence, adversary: str, method: str, temperature: float) -> tuple[Finding, bool]:
@@ -206,11 +243,10 @@ def _removal(data: Evidence, adversary: str, method: str, temperature: float) ->
 
 
 def _removes(data: Evidence, adversaries: tuple[str, ...], methods: tuple[str, ...]) -> list[Finding]:
-    """Adversaries remove the illusion; of several, those that the records know."""
-    known = [name for name in adversaries if name in set(data.differences.adversary)] or adversaries[:1]
+    """Each of the adversaries removes the illusion; one that was never run is missing."""
     return [
         finding
-        for adversary in known
+        for adversary in adversaries
         for finding in _at_each(data, methods, lambda m, t, a=adversary: _removal(data, a, m, t)[0])
     ]
 
@@ -222,7 +258,7 @@ def _leaves(data: Evidence, adversary: str, method: str) -> list[Finding]:
         finding, remains = _removal(data, adversary, method, temperature)
         if finding.outcome not in ("holds", "fails"):
             return finding
-        return Finding(finding.where, "holds" if remains else "fails", finding.measured, finding.sample)
+        return replace(finding, outcome="holds" if remains else "fails")
 
     return _at_each(data, (method,), judge)
 
@@ -232,13 +268,13 @@ def _above_margin(row: pd.Series) -> bool:
 
 
 def _beside_scale_free(
-    data: Evidence, adversary: str, methods: tuple[str, ...], holds: Callable[[pd.Series], bool]
+    data: Evidence, adversaries: tuple[str, ...], methods: tuple[str, ...], holds: Callable[[pd.Series], bool]
 ) -> list[Finding]:
-    def judge(method: str, temperature: float) -> Finding:
+    def judge(adversary: str, method: str, temperature: float) -> Finding:
         row = data.difference(method, temperature, adversary, f"{method}|margin|{temperature:g}")
         return _judge(f"{adversary} at T_d = {temperature:g}", row, holds)
 
-    return _at_each(data, methods, judge)
+    return [finding for adversary in adversaries for finding in _at_each(data, methods, partial(judge, adversary))]
 
 
 def _transfer_is_weaker(data: Evidence) -> list[Finding]:
@@ -251,6 +287,76 @@ def _transfer_is_weaker(data: Evidence) -> list[Finding]:
     ]
 
 
+def _confidence_repaired(data: Evidence) -> list[Finding]:
+    """`cal` brings the confidence of overconfident models down to their accuracy, which is what calibrated means."""
+    honest = data.accuracy(BASELINE, 1.0, attack="clean")
+
+    def judge(method: str, temperature: float) -> Finding:
+        where = f"cal at T_d = {temperature:g}"
+        served, after = data.confidence(method, temperature), data.confidence(method, temperature, "cal")
+        if honest is None or served is None or after is None:
+            return Finding(where, "missing")
+        text = f"{served['mean']:.1f} -> {after['mean']:.1f}, accuracy {honest['mean']:.1f}"
+        if served["mean"] - honest["mean"] < EQUIVALENCE_MARGIN:
+            return Finding(where, "void", text)
+        repaired = abs(after["mean"] - honest["mean"]) < EQUIVALENCE_MARGIN
+        return Finding(where, "holds" if repaired else "fails", text, sample_text(after))
+
+    return _at_each(data, (OVER,), judge)
+
+
+def _scrambled(data: Evidence) -> list[Finding]:
+    """The order in which words are tried at an overconfident temperature has little to do with the honest one."""
+    rows = data.rows[(data.rows.metric == "rank_correlation") & (data.rows.method == OVER)]
+    rows = rows[rows.attack.isin(("pwws", "tf"))]
+    found = []
+    for _, row in rows.loc[rows.groupby("attack").design_temperature.idxmin()].iterrows() if len(rows) else ():
+        reach = 1.96 * row["std"] / np.sqrt(row["n"])
+        text = f"{row['mean']:.2f} [{row['mean'] - reach:.2f}, {row['mean'] + reach:.2f}]"
+        where = f"{row['attack']} at T_d = {row['design_temperature']:g}"
+        found.append(Finding(where, "holds" if row["mean"] + reach < 0.5 else "fails", text, sample_text(row)))
+    return found
+
+
+def _elsewhere(data: Evidence) -> list[Finding]:
+    """Overconfidence raises adversarial accuracy on data sets other than the main one."""
+    rows = _differences(data.breadth, data.attack)
+    rows = rows[(rows.method == OVER) & (rows.adversary == "none") & (rows.reference == HONEST)]
+    rows = rows[~rows.dataset.isin(data.rows.dataset)]
+    return [
+        _judge(f"{row['dataset']} at T_d = {row['design_temperature']:g}", row, _above_zero)
+        for _, row in rows.iterrows()
+    ]
+
+
+def _third_cause(data: Evidence) -> list[Finding]:
+    """At some precision no search finds what texts found in float32 show to be there.
+
+    A precision at which a search finds it speaks neither for nor against the claim, unless all are like that. One
+    at which the replayed texts are not shown to work speaks against it: the rounded model itself may be robust.
+    """
+    rows = _differences(data.low_precision, data.attack)
+    rows = rows[(rows.method == BASELINE) & (rows.reference == _FLOAT32_MARGIN)]
+    found = [_at_precision(name, group) for name, group in rows.groupby("precision", sort=False)]
+    if not any(finding.outcome == "holds" for finding in found):
+        found = [replace(finding, outcome="fails") if finding.outcome == "void" else finding for finding in found]
+    return found
+
+
+def _at_precision(name: str, rows: pd.DataFrame) -> Finding:
+    """Judge one precision; `rows` are differences from the scale-free attack in float32."""
+    searches = rows[rows.adversary.isin(_CALIBRATED_OR_SCALE_FREE)]
+    replays = rows[rows.adversary == "transfer:float32"]
+    if searches.empty or replays.empty:
+        return Finding(name, "missing")
+    strongest, replay = searches.sort_values("mean").iloc[0], replays.iloc[-1]
+    found, replayed = interval_text(strongest, signed=True), interval_text(replay, signed=True)
+    text = f"{strongest['adversary']} {found}, replayed {replayed}"
+    if replay["high"] >= EQUIVALENCE_MARGIN:
+        return Finding(name, "fails", text, sample_text(strongest))
+    return Finding(name, "holds" if _above_zero(strongest) else "void", text, sample_text(strongest))
+
+
 _MINUS_HONEST = "points above honest"
 _LEFT = f"{_MINUS_HONEST}, as served -> after (removed: below {EQUIVALENCE_MARGIN:g})"
 _MINUS_MARGIN = "points above the scale-free attack"
@@ -260,29 +366,44 @@ TESTS: dict[str, tuple[Callable[[Evidence], list[Finding]], str]] = {
     "C1": (partial(_raises, method=OVER), _MINUS_HONEST),
     "C2": (_underconfident_less, _MINUS_HONEST),
     "C3": (_bowl, "ends of the sweep, points above its lowest"),
+    "C6": (_scrambled, "Spearman correlation with the order at T_d = 1 (scrambled: below 0.5)"),
+    "C7": (_elsewhere, _MINUS_HONEST),
     "C9": (partial(_removes, adversaries=("cal",), methods=(OVER,)), _LEFT),
     "C10": (partial(_leaves, adversary="cal", method=UNDER), _LEFT),
     # The paper's own search and ours in log T: the claim is about both.
     "C11": (partial(_removes, adversaries=("opt-paper", "opt"), methods=(OVER, UNDER)), _LEFT),
     "C13": (
-        partial(_beside_scale_free, adversary="platt", methods=(OVER, UNDER), holds=_above_margin),
-        f"{_MINUS_MARGIN} (no substitute: over {EQUIVALENCE_MARGIN:g})",
+        # The paper's descent and the exact minimum: what only a stalled descent shows is no property of Platt scaling.
+        partial(
+            _beside_scale_free, adversaries=("platt", "platt-exact"), methods=(OVER, UNDER), holds=_above_margin,
+        ),
+        f"platt (descent) and platt-exact, {_MINUS_MARGIN} (no substitute: over {EQUIVALENCE_MARGIN:g})",
     ),
     "C14": (_transfer_is_weaker, f"{_MINUS_MARGIN} (no substitute: over {EQUIVALENCE_MARGIN:g})"),
+    "C16": (
+        _confidence_repaired,
+        f"mean confidence in percent, as served -> after (repaired: within {EQUIVALENCE_MARGIN:g} of the accuracy)",
+    ),
     "O1": (partial(_removes, adversaries=("cal-exact",), methods=(OVER, UNDER)), _LEFT),
     "O2": (
         partial(
-            _beside_scale_free, adversary="opt", methods=(BASELINE, OVER, UNDER),
+            _beside_scale_free, adversaries=("opt",), methods=(BASELINE, OVER, UNDER),
             holds=lambda row: row["low"] > -EQUIVALENCE_MARGIN,
         ),
         f"{_MINUS_MARGIN} (beaten: below -{EQUIVALENCE_MARGIN:g})",
+    ),
+    "O3": (
+        _third_cause,
+        f"{_MINUS_MARGIN} in float32: strongest search, float32's texts (they work: below {EQUIVALENCE_MARGIN:g})",
     ),
 }  # fmt: skip
 
 
 def verdict(findings: list[Finding]) -> str:
-    """One of VERDICTS. A part that is missing makes a claim that holds elsewhere hold partly."""
+    """One of VERDICTS. A part that is missing, or void altogether, makes a claim that holds elsewhere hold partly."""
     outcomes = {finding.outcome for finding in findings} - {"void"}
     if "holds" in outcomes:
-        return "reproduced" if outcomes == {"holds"} else "partly"
+        judged = {finding.part for finding in findings if finding.outcome != "void"}
+        complete = judged >= {finding.part for finding in findings if finding.part}
+        return "reproduced" if outcomes == {"holds"} and complete else "partly"
     return "not reproduced" if "fails" in outcomes else "not tested here"

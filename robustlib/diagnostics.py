@@ -17,9 +17,8 @@ from robustlib.attacks.gradient import evaluating
 from robustlib.temperature import scale_logits
 from robustlib.validate import check_labels, check_logits, check_pixels, check_temperature
 
-# 1 - p < 2^-25 rounds away from 1 - 2^-24's half spacing; exp(-gap) below half the smallest subnormal is 0.
-PROBABILITY_WALL = 24 * math.log(2)  # 16.64: with two classes p rounds to 1 in float32 from here on
-GRADIENT_WALL = 150 * math.log(2)  # 103.97: exp(-gap) underflows to 0 in float32 from here on
+PROBABILITY_WALL = 24 * math.log(2)  # 16.64: exp(-gap) < 2^-24 is lost when added to 1, so p rounds to 1 in float32
+GRADIENT_WALL = 150 * math.log(2)  # 103.97: exp(-gap) < 2^-150, half the smallest float32, rounds to 0
 
 
 @dataclass(frozen=True)

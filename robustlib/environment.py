@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 # What a distribution of requirements.txt is for, where not for running the notebooks.
-USED_ONLY_FOR = {"jupyterlab": "lab", "pytest": "test", "hypothesis": "test", "foolbox": "test", "ruff": "test"}
+USED_ONLY_FOR = {"jupyterlab": "lab", "pytest": "test", "hypothesis": "test", "torchmetrics": "test", "ruff": "test"}
 
 
 def pick_device() -> torch.device:

@@ -18,11 +18,11 @@ from torch import Tensor
 from robustlib.attacks.result import AttackResult
 from robustlib.calibration import TemperatureFit, fit_temperature, fit_temperature_descent, typical_gap
 from robustlib.models import logits_of
-from robustlib.scores import CrossEntropy, Margin, Score
+from robustlib.scores import DLR, CrossEntropy, Margin, Score
 from robustlib.statistics import PairedDifference, paired_difference, proportion_interval
 from robustlib.temperature_search import search_log, search_paper
 
-ADVERSARIES = ("none", "cal", "cal-mean", "cal-exact", "opt-paper", "opt", "margin")
+ADVERSARIES = ("none", "cal", "cal-mean", "cal-exact", "opt-paper", "opt", "margin", "dlr")
 
 
 _CALIBRATIONS: dict[str, Callable[..., TemperatureFit]] = {
@@ -41,12 +41,15 @@ class Attack:
         run: `run(model, inputs, labels, score=score) -> AttackResult`.
         at_temperature: the score this attack searches with at a temperature.
         scale_free: the score that no temperature touches; None where the attack has a loss of its own.
+        on_surrogate: what is run where another model is searched than the one that judges; default `run`. An
+            attack that stops as soon as the searched model is fooled stops at the wrong model's boundary.
     """
 
     name: str
     run: Callable[..., AttackResult]
     at_temperature: Callable[[float], Score] = CrossEntropy
     scale_free: Score | None = Margin()
+    on_surrogate: Callable[..., AttackResult] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class Evaluation:
     Attributes:
         correct: (n,) whether the served model is right on what the attack returned.
         clean_correct: (n,) whether it is right on the inputs.
+        queries: (n,) model queries spent on each example, where the attack counts them.
     """
 
     attack: str
@@ -81,6 +85,7 @@ class Evaluation:
     status: str
     n_forward: int
     n_backward: int
+    queries: np.ndarray | None = None
 
     @property
     def adversarial_accuracy(self) -> float:
@@ -116,21 +121,21 @@ def plan_adversary(
     Args:
         name: "none" (paper: out of the box), "cal" (gradient descent on T, equation 8 as printed), "cal-mean" (the
             same on the mean instead of the sum), "cal-exact" (the same objective solved), "opt-paper" (appendix
-            G.1), "opt" (equation 10 in log T) or "margin" (scale-free).
+            G.1), "opt" (equation 10 in log T) "margin" or "dlr" (scale-free).
         served: the model as served; the adversary sees its logits.
         attack: the attack that will be run.
         inputs, labels: validation examples, n of them; `cal` uses all, `opt` the first `n_search`.
         search: the attack `opt` runs at each temperature it tries; default `attack` (the paper uses dg for all).
 
     Raises:
-        ValueError: unknown adversary, or "margin" for an attack with a loss of its own.
+        ValueError: unknown adversary, or a scale-free one for an attack with a loss of its own.
     """
     if name == "none":
         return Adversary(name, attack.at_temperature(1.0), 1.0)
-    if name == "margin":
+    if name in ("margin", "dlr"):
         if attack.scale_free is None:
             raise ValueError(f"attack {attack.name!r} searches with a loss of its own: it has no scale-free score")
-        return Adversary(name, attack.scale_free)
+        return Adversary(name, attack.scale_free if name == "margin" else DLR())
     if name in _CALIBRATIONS:
         fit = _CALIBRATIONS[name](logits_of(served, inputs), labels.cpu())
         usable = math.isfinite(fit.temperature) and fit.temperature > 0
@@ -160,12 +165,14 @@ def evaluate(served: Any, attack: Attack, adversary: Adversary, inputs: Any, lab
         served: model giving logits (n, n_classes) of inputs, its design temperature included.
         inputs: (n, ...) images or n texts. labels: (n,).
     """
-    searched = served if adversary.surrogate is None else adversary.surrogate
-    result = attack.run(searched, inputs, labels, score=adversary.score)
+    if adversary.surrogate is None:
+        result = attack.run(served, inputs, labels, score=adversary.score)
+    else:
+        result = (attack.on_surrogate or attack.run)(adversary.surrogate, inputs, labels, score=adversary.score)
     truth = labels.cpu().numpy()
     clean = logits_of(served, inputs).argmax(dim=1).numpy() == truth
     after = logits_of(served, result.adversarial).argmax(dim=1).numpy() == truth
     return Evaluation(
         attack.name, adversary.name, clean & after, clean, adversary.temperature, adversary.status,
-        result.n_forward, result.n_backward,
+        result.n_forward, result.n_backward, result.queries,
     )  # fmt: skip

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from robustlib.environment import describe_environment
 from robustlib.plots import use_style
 
@@ -21,24 +19,30 @@ def say(text: str) -> None:
     display(Markdown(text))
 
 
-def reveal(prediction: Any, options: dict[Any, str], answer: Any) -> None:
+def reveal(prediction: str | None, options: dict[str, str], holds: dict[str, bool]) -> None:
     """Compare a learner's prediction with what was measured.
 
     Args:
         prediction: the learner's choice, one of `options`; None where there is none yet.
         options: what could be chosen, by letter.
-        answer: the letter that the measurement supports.
+        holds: for each letter whether the measurement supports it; each has a condition of its own, so that
+            "none of these" is a possible answer.
 
     Raises:
-        ValueError: the prediction is none of the options.
+        ValueError: the prediction is none of the options, or the letters differ.
     """
+    if set(holds) != set(options) or prediction not in (None, *options):
+        raise ValueError(
+            f"prediction and holds must use the letters {list(options)}, got {prediction!r}, {list(holds)}"
+        )
+    supported = [letter for letter in options if holds[letter]]
+    measured = " and ".join(f"**{letter}** ({options[letter]})" for letter in supported) or "none of these"
     if prediction is None:
-        say(f"*You made no prediction.* The measurement says **{answer}**: {options[answer]}.")
-        return
-    if prediction not in options:
-        raise ValueError(f"prediction must be one of {list(options)}, got {prediction!r}")
-    verdict = "and so it is" if prediction == answer else f"but the measurement says **{answer}**: {options[answer]}"
-    say(f"You predicted **{prediction}** ({options[prediction]}), {verdict}.")
+        say(f"*You made no prediction.* The measurement says: {measured}.")
+    elif supported == [prediction]:
+        say(f"You predicted **{prediction}** ({options[prediction]}), and so it is.")
+    else:
+        say(f"You predicted **{prediction}** ({options[prediction]}). The measurement says: {measured}.")
 
 
 def percent(value: float, interval: tuple[float, float] | None = None) -> str:

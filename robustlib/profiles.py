@@ -30,8 +30,8 @@ class ImageSettings:
     underconfident_temperatures: tuple[float, ...] = (1e6, 1e2)
     sweep_decades: tuple[int, int] = (-6, 8)
     sweep_points_per_decade: int = 2
-    n_slow: int = 150  # examples for C&W, Square, HopSkipJump and AutoAttack
-    slow_sweep: tuple[float, ...] = (1e-6, 1e-3, 1e-2, 1.0, 1e2, 1e4, 1e6)
+    n_slow: int = 100  # examples for C&W, Square, HopSkipJump and AutoAttack
+    slow_sweep: tuple[float, ...] = (1e-6, 1e-3, 1e-2, 1.0, 1e2, 1e4, 1e6, 1e8)
     cw_steps: int = 60
     cw_searches: int = 6
     square_queries: int = 500
@@ -45,6 +45,38 @@ class ImageSettings:
 
 
 @dataclass(frozen=True)
+class TextSettings:
+    """Data, encoder and sizes of the text half (notebooks 05-07)."""
+
+    dataset: str
+    encoder: str = "minilm"
+    layers: int | None = 2
+    n_train: int | None = 4000  # None: all there are
+    epochs: int = 2
+    batch_size: int = 32
+    learning_rate: float = 2e-4
+    max_length: int = 128
+    n_test: int = 200  # attacked sentences
+    n_validation: int = 500  # for calibration
+    n_search: int = 50  # validation sentences that `opt` attacks at every temperature it tries
+    attacks: tuple[str, ...] = ("dg", "pwws", "tf", "bae")
+    n_slow: int = 40  # sentences for tf and bae, whose constraints cost more than the victim
+    # T_d of up-conf and down-conf, the main pair first: the paper gives no number, DIGEST remark R5 infers about 1e6.
+    overconfident_temperatures: tuple[float, ...] = (1e-3, 1e-2)
+    underconfident_temperatures: tuple[float, ...] = (1e6, 1e7)
+    sweep: tuple[float, ...] = (1e-6, 1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0, 3.0, 1e2, 1e4, 1e5, 1e6, 1e7, 1e8)
+    precisions: tuple[str, ...] = ("float32", "bfloat16", "int8")
+    decimals: tuple[int, ...] = (4, 2)  # of a service that rounds its probabilities
+    n_precision: int = 100
+    high_training_temperature: float = 100.0
+    masked_lm_texts: int = 600  # training sentences the masked language model of bae is fine-tuned on
+    masked_lm_name: str | None = None  # a checkpoint by name instead
+    breadth: tuple[str, ...] = ("vader_tweets", "vader_amazon")  # further data sets, notebook 07
+    breadth_encoders: tuple[tuple[str, int | None], ...] = (("minilm", 1),)  # and layers kept, on the first data set
+    n_breadth: int = 100
+
+
+@dataclass(frozen=True)
 class Profile:
     """One size of the whole study.
 
@@ -52,16 +84,23 @@ class Profile:
         seeds: of training and attack; the main tables are measured once for each.
         images: settings in order of preference; the first whose data set can be had is used, and the
             notebooks say which and why.
+        texts: the same for the text half.
     """
 
     name: str
     seeds: tuple[int, ...]
     images: tuple[ImageSettings, ...]
+    texts: tuple[TextSettings, ...]
 
     @property
     def datasets(self) -> tuple[str, ...]:
-        """Data sets to fetch before the notebooks run; the first image set that can be had is enough."""
+        """Image sets in order of preference; the first that can be had is enough."""
         return tuple(settings.dataset for settings in self.images)
+
+    @property
+    def text_datasets(self) -> tuple[str, ...]:
+        """Text sets in order of preference; the first that can be had is enough."""
+        return tuple(settings.dataset for settings in self.texts)
 
 
 _DIGITS = ImageSettings(
@@ -79,12 +118,33 @@ _CIFAR = ImageSettings(
 )  # fmt: skip
 _FULL_IMAGES = (_CIFAR, replace(_CIFAR, dataset="cifar10_jpeg"), replace(_FASHION, n_test=5000, n_slow=500), _DIGITS)
 
+_RATED = TextSettings("rotten_tomatoes_rated")
+_TINY_TEXT = replace(
+    _RATED, layers=1, n_train=300, epochs=3, learning_rate=1e-4, n_test=20, n_validation=60, n_search=8,
+    n_slow=6, attacks=("dg", "pwws"), sweep=(1e-6, 1e-3, 1.0, 1e4, 1e8), n_precision=12, precisions=("float32", "bfloat16"), decimals=(2,),
+    breadth=("vader_tweets",), breadth_encoders=(("minilm", 2),), n_breadth=12,
+)  # fmt: skip
+_ROTTEN = replace(
+    _RATED, dataset="rotten_tomatoes", layers=None, n_train=None, epochs=5, learning_rate=5e-5, n_test=1066,
+    n_validation=1066, n_search=200, n_slow=1066, n_precision=500,
+    precisions=("float32", "bfloat16", "float16", "int8"),
+    decimals=(6, 4, 2), masked_lm_texts=8000, n_breadth=800,
+    breadth=("emotion", "ag_news", "cola", "mrpc", "qnli", "vader_tweets", "vader_amazon", "vader_nyt"),
+    breadth_encoders=(("minilm", 2), ("bert-base-uncased", None)),
+)  # fmt: skip
+_FULL_TEXTS = (_ROTTEN, replace(_ROTTEN, dataset="rotten_tomatoes_rated", n_test=1000, n_validation=1000, n_slow=1000))
+# The paper's main encoder with its settings (section 4); the other two are run in notebook 07.
+_PAPER_TEXT = replace(
+    _ROTTEN, encoder="microsoft/deberta-base", epochs=5, batch_size=8, learning_rate=1e-5,
+    masked_lm_name="bert-base-uncased", breadth_encoders=(("roberta-base", None), ("bert-base-uncased", None)),
+)  # fmt: skip
+
 PROFILES: dict[str, Profile] = {
-    "smoke": Profile("smoke", (0,), (_DIGITS,)),
-    "quick": Profile("quick", (0,), (_FASHION, _DIGITS)),
-    "full": Profile("full", (0, 1, 2), _FULL_IMAGES),
+    "smoke": Profile("smoke", (0,), (_DIGITS,), (_TINY_TEXT,)),
+    "quick": Profile("quick", (0,), (_FASHION, _DIGITS), (_RATED,)),
+    "full": Profile("full", (0, 1, 2), _FULL_IMAGES, _FULL_TEXTS),
     # The paper studies text only: its image half is that of `full`.
-    "paper": Profile("paper", (0, 1, 2), _FULL_IMAGES),
+    "paper": Profile("paper", (0, 1, 2), _FULL_IMAGES, (_PAPER_TEXT,)),
 }
 
 

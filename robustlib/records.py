@@ -8,11 +8,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from robustlib.environment import environment
 from robustlib.paths import results_dir
-from robustlib.statistics import mean_interval
+from robustlib.statistics import mean_interval, proportion_interval
 
 PAPER_COLUMNS = [
     "table", "dataset", "model", "method", "training_temperature", "adversary", "attack", "metric", "mean", "std",
@@ -81,6 +82,18 @@ class RecordBook:
             adversary_temperature=evaluation.temperature, note=evaluation.status, **row,
         )  # fmt: skip
 
+    def add_accuracy(self, correct: int, n: int, **row: Any) -> None:
+        """Add the accuracy of `correct` out of n examples in percent with its Wilson interval, as for attack="clean".
+
+        Raises:
+            TypeError: `correct` is no count.
+            ValueError: `correct` lies outside [0, n], or as `add`.
+        """
+        if not isinstance(correct, (int, np.integer)):
+            raise TypeError(f"correct must be a count of examples, got {correct!r}: pass int(correct.sum())")
+        low, high = proportion_interval(correct, n)
+        self.add(metric="accuracy", mean=100 * correct / n, n=n, low=100 * low, high=100 * high, **row)
+
     def add_difference(self, difference: Any, *, reference: str, **row: Any) -> None:
         """Add a paired difference of accuracies (`robustlib.statistics.PairedDifference`), here minus `reference`."""
         self.add(
@@ -118,16 +131,25 @@ def paper_tables() -> pd.DataFrame:
 def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
     """One row for each setting: the mean over seeds, and an interval.
 
-    With one seed `low` and `high` stay the interval over examples; with several they are Student's interval over
-    the seeds' means. `n_seeds` is added, `n` is that of one seed.
+    A setting that one seed has recorded twice counts once, as recorded last. With one seed `low` and `high` stay the
+    interval over examples. With several they are Student's interval over the seeds' means, but no narrower than the
+    pooled interval over examples would be (half-width: mean of the seeds' own / sqrt(seeds)): a few seeds that happen
+    to agree do not make the examples more. `n_seeds` is added, `n` is that of one seed; an `adversary_temperature` or
+    `note` in which the seeds differ is left out.
     """
-    keys = [name for name in (*PAPER_COLUMNS[:8], *SETTING) if name not in ("note", "adversary_temperature")]
+    own = ("adversary_temperature", "note")
+    keys = [name for name in (*PAPER_COLUMNS[:8], *SETTING) if name not in own]
     rows = []
-    for _, group in frame.groupby(keys, dropna=False, sort=False):
+    for _, group in frame.drop_duplicates([*keys, "seed"], keep="last").groupby(keys, dropna=False, sort=False):
         row = group.iloc[0].to_dict() | {"n_seeds": len(group)}
         if len(group) > 1:
-            row["mean"], row["low"], row["high"] = mean_interval(group["mean"])
-            row["std"] = group["mean"].std()
+            row["mean"], low, high = mean_interval(group["mean"])
+            pooled = (group["high"] - group["low"]).astype(float).mean() / 2 / math.sqrt(len(group))
+            reach = np.fmax((high - low) / 2, pooled)  # fmax: some metrics have no interval over examples
+            row |= {"low": row["mean"] - reach, "high": row["mean"] + reach, "std": group["mean"].std()}
+            for name, none in zip(own, (math.nan, ""), strict=True):
+                if group[name].nunique(dropna=False) > 1:
+                    row[name] = none
         rows.append(row)
     return pd.DataFrame(rows, columns=[*frame.columns, "n_seeds"])
 

@@ -72,7 +72,7 @@ def run(
         versions = ", ".join(f"{name} {installed_version(name)}" for name in ("torch", "numpy"))
         console.say(f"profile {profile.name}, seed {parameters['seed']}, robustlib {robustlib.__version__}, {versions}")
         try:
-            data = _fetch_data(profile.datasets, console)
+            data = _fetch_data(profile.datasets, console) | _fetch_data(profile.text_datasets, console)
             _begin(results, data)
             steps = _plan(notebooks, results, parameters, data, refresh)
             failed = _run_steps(steps, results, parameters, refresh, console)

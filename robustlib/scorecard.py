@@ -1,6 +1,6 @@
 """The scorecard: every claim of the paper and of ours with its verdict, from the records alone.
 
-The tests themselves are in `robustlib.claims`. Taught in: notebooks/13.
+The tests themselves are in `robustlib.claims`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import argparse
 import os
 import re
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -35,7 +36,7 @@ COLUMNS = [
     "claim", "statement", "modality", "verdict", "paper", "ours", "reason", "profile", "device", "date",
 ]  # fmt: skip
 BEGIN, END = "<!-- scorecard:begin -->", "<!-- scorecard:end -->"
-_WAITS_FOR = {"image": "needs the image notebooks", "text": "needs the text half"}
+_WAITS_FOR = {"image": "needs the image notebooks", "text": "needs the text notebooks"}
 
 
 # --- the table -------------------------------------------------------------------------------------------------
@@ -84,7 +85,7 @@ def _findings(claim: str, settings: dict[str, Evidence]) -> list[Finding]:
     for name, data in settings.items():
         prefix = f"{name}: " if len(settings) > 1 else ""
         for finding in TESTS[claim][0](data):
-            found.append(Finding(prefix + finding.where, finding.outcome, finding.measured, finding.sample))
+            found.append(replace(finding, where=prefix + finding.where))
     return found
 
 
@@ -101,7 +102,7 @@ def _reason(findings: list[Finding], untested: str) -> str:
     """Why a claim is not, or not fully, reproduced; empty where it is."""
     if verdict(findings) == "not tested here" and not any(finding.outcome == "void" for finding in findings):
         return untested or "not among the records"
-    words = {"fails": "does not hold", "missing": "not recorded", "void": "no illusion there"}
+    words = {"fails": "does not hold", "missing": "not recorded", "void": "nothing there to remove"}
     where = {key: [finding.where for finding in findings if finding.outcome == key] for key in words}
     return "; ".join(f"{words[key]}: {', '.join(places)}" for key, places in where.items() if places)
 
@@ -192,8 +193,9 @@ def _section(frame: pd.DataFrame, records: pd.DataFrame) -> str:
         )
     return (
         f"{origin}\n\nPaper: percent, in the order bae/tf/pwws/dg. Ours: paired differences in percentage points "
-        f'with their 95 % intervals; "equal" and "removed" mean within {EQUIVALENCE_MARGIN:g} points over the '
-        f"whole interval. All numbers: scorecard.csv.\n\n{markdown_table(frame)}"
+        f"with their 95 % intervals; raised: the whole interval is above 0; equal or removed: the whole interval is "
+        f"within {EQUIVALENCE_MARGIN:g} points (removed: and lower than as served). All numbers: scorecard.csv.\n\n"
+        f"{markdown_table(frame)}"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import nn
@@ -51,17 +51,22 @@ def trained_image_model(training: ImageTraining) -> nn.Module:
         _fit(model, data.images, data.labels, training)
         return {name: value for name, value in model.state_dict().items()}
 
-    weights = cache.cached("image_model", training, compute, code=(models, sys.modules[__name__]))
+    config = {"training": asdict(training), "data": cache.content_digest([data.images, data.labels])}
+    weights = cache.cached("image_model", config, compute, code=_code())
     model = models.build_image_model(*shape, seed=training.seed)
     model.load_state_dict(weights)
     return model.to(training.device).eval()
+
+
+def _code() -> tuple:
+    return models, sys.modules[__name__]
 
 
 def _fit(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, training: ImageTraining) -> None:
     images, labels = images.to(training.device), labels.to(training.device)
     total = -(-len(images) // training.batch_size) * training.epochs
     optimiser = torch.optim.Adam(model.parameters(), training.learning_rate, weight_decay=training.weight_decay)
-    checkpoint = Checkpoint("image_model", training)
+    checkpoint = Checkpoint("image_model", training, code=_code())
     done = checkpoint.load(model, optimiser)
     step = done * total // training.epochs
     model.train()

@@ -78,3 +78,11 @@ def check_pixels(images: Tensor, name: str = "images") -> None:
             f"{name} must lie in [0, 1], found {low:.3g} to {high:.3g}: put normalisation into the model "
             "(robustlib.models.Normalised), so that epsilon keeps its meaning in pixel units"
         )
+
+
+def check_radius(epsilon: float, norm: str) -> None:
+    """Raise ValueError unless `norm` is "linf" or "l2" and `epsilon` a finite radius, 0 or above."""
+    if norm not in ("linf", "l2"):
+        raise ValueError(f"norm must be one of ['l2', 'linf'], got {norm!r}")
+    if not (math.isfinite(epsilon) and epsilon >= 0):
+        raise ValueError(f"epsilon must be a finite radius in pixel units, 0 or above, got {epsilon}")

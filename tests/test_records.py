@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from robustlib.evaluation import Evaluation
-from robustlib.records import COLUMNS, PAPER_COLUMNS, RecordBook, beside_paper, load_records, paper_tables
+from robustlib.records import COLUMNS, PAPER_COLUMNS, RecordBook, beside_paper, load_records, over_seeds, paper_tables
+from robustlib.statistics import mean_interval
 
 ROW = {"dataset": "d", "model": "m", "method": "baseline", "adversary": "none", "attack": "pgd", "metric": "accuracy"}
 
@@ -35,6 +36,65 @@ def test_evaluations_are_recorded_in_percent_with_their_interval(book):
     assert row["mean"] == pytest.approx(30)
     assert row["low"] < 30 < row["high"]
     assert (row["n"], row["adversary"], row["adversary_temperature"], row["metric"]) == (100, "cal", 42.0, "accuracy")
+
+
+def test_accuracies_are_recorded_in_percent_with_wilsons_interval(book):
+    about = {**ROW, "attack": "clean"}
+    del about["metric"]
+    book.add_accuracy(200, 200, **about)
+    book.add_accuracy(np.int64(50), 200, **about)
+    perfect, quarter = book.frame.to_dict("records")
+    assert (perfect["metric"], perfect["attack"], perfect["n"]) == ("accuracy", "clean", 200)
+    z = 1.959964  # closed form of the Wilson interval of n successes in n trials: n / (n + z^2) to 1
+    assert (perfect["mean"], perfect["high"]) == (100, pytest.approx(100))
+    assert perfect["low"] == pytest.approx(100 * 200 / (200 + z**2))
+    assert quarter["mean"] == 25
+    assert quarter["low"] + quarter["high"] == pytest.approx(200 * (50 + z**2 / 2) / (200 + z**2))
+    with pytest.raises(TypeError, match=r"correct must be a count of examples, got 0\.9"):
+        book.add_accuracy(0.9, 200, **about)
+    with pytest.raises(ValueError, match="successes must lie in"):
+        book.add_accuracy(201, 200, **about)
+
+
+def of_seeds(means, half, **columns):
+    rows = [{**ROW, "mean": m, "low": m - half, "high": m + half, "n": 100, "seed": s} for s, m in enumerate(means)]
+    return pd.DataFrame(rows, columns=COLUMNS).assign(**columns)
+
+
+def test_one_seed_keeps_its_interval_over_examples_and_its_note():
+    frame = of_seeds([40.0], 3.0, note="p = 0.1", adversary_temperature=7.0)
+    (row,) = over_seeds(frame).to_dict("records")
+    assert (row["mean"], row["low"], row["high"], row["n_seeds"]) == (40, 37, 43, 1)
+    assert (row["note"], row["adversary_temperature"]) == ("p = 0.1", 7.0)
+
+
+def test_seeds_that_differ_widen_the_interval_to_students():
+    (row,) = over_seeds(of_seeds([30.0, 40.0, 53.0], 3.0)).to_dict("records")
+    assert (row["mean"], row["low"], row["high"]) == pytest.approx(mean_interval([30.0, 40.0, 53.0]))
+    assert (row["n_seeds"], row["n"]) == (3, 100)
+
+
+def test_seeds_that_happen_to_agree_do_not_narrow_the_interval_below_that_over_all_examples():
+    (row,) = over_seeds(of_seeds([40.0] * 4, 3.0)).to_dict("records")
+    assert (row["mean"], row["low"], row["high"]) == (40, 38.5, 41.5)
+    (bare,) = over_seeds(of_seeds([40.0, 42.0], np.nan)).to_dict("records")  # a metric without interval
+    assert (bare["mean"], bare["low"], bare["high"]) == pytest.approx(mean_interval([40.0, 42.0]))
+
+
+def test_a_seed_that_recorded_a_setting_twice_counts_once_as_recorded_last():
+    first, again = of_seeds([10.0, 20.0], 3.0), of_seeds([30.0], 3.0)
+    (row,) = over_seeds(pd.concat([first, again], ignore_index=True)).to_dict("records")
+    assert (row["mean"], row["n_seeds"]) == (25, 2)
+    (alone,) = over_seeds(pd.concat([again, again], ignore_index=True)).to_dict("records")
+    assert (alone["low"], alone["high"], alone["n_seeds"]) == (27, 33, 1)
+
+
+def test_an_average_carries_no_temperature_or_note_of_a_single_seed():
+    same = over_seeds(of_seeds([10.0, 20.0], 3.0, adversary_temperature=7.0, note="ok")).iloc[0]
+    assert (same["adversary_temperature"], same["note"]) == (7.0, "ok")
+    other = over_seeds(of_seeds([10.0, 20.0], 3.0, adversary_temperature=[7.0, 8.0], note=["ok", "stalled"])).iloc[0]
+    assert np.isnan(other["adversary_temperature"])
+    assert other["note"] == ""
 
 
 @pytest.mark.parametrize(

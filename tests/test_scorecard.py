@@ -26,9 +26,15 @@ from robustlib.scorecard import (
 
 BASELINE, OVER, UNDER = "baseline", "conf_up(T_d<<1)", "conf_down(T_d>>1)"
 SERVED = {1.0: BASELINE, 1e-3: OVER, 1e-2: OVER, 1e6: UNDER, 1e2: UNDER}
-ADVERSARIES = ("none", "cal", "cal-exact", "opt-paper", "opt", "margin", "platt", "transfer:other")
+ADVERSARIES = ("none", "cal", "cal-exact", "opt-paper", "opt", "margin", "platt", "platt-exact", "transfer:other")
 SWEEP = {1e-6: 85.0, 1e-3: 80.0, 1.0: 10.0, 10**3.5: 20.0, 1e8: 20.0}
-TESTABLE = ["C1", "C2", "C3", "C9", "C10", "C11", "C13", "C14", "O1", "O2"]
+TESTABLE = ["C1", "C2", "C3", "C9", "C10", "C11", "C13", "C14", "C16", "O1", "O2"]
+# Points above the scale-free attack in float32, by (precision, adversary).
+PRECISIONS = {
+    ("bfloat16", "opt"): 25.0, ("bfloat16", "margin"): 22.0, ("bfloat16", "transfer:float32"): 0.5,
+    ("rounded2", "margin"): 40.0, ("rounded2", "transfer:float32"): 0.0,
+    ("float16", "margin"): 0.3, ("float16", "transfer:float32"): 0.1,
+}  # fmt: skip
 
 
 def method_of(temperature):
@@ -39,12 +45,28 @@ def level(temperature, adversary):
     """Adversarial accuracy in a world where every claim holds: 80 or 20 for the illusion, 10 for the truth."""
     as_served = {BASELINE: 10.0, OVER: 80.0, UNDER: 20.0}[method_of(temperature)]
     blind = adversary == "none" or (adversary == "cal" and temperature > 1)
-    fixed = {"platt": 40.0, "transfer:other": 50.0}
+    fixed = {"platt": 40.0, "platt-exact": 30.0, "transfer:other": 50.0}
     return as_served if blind else fixed.get(adversary, 10.0)
 
 
-def made_up(levels=(), sweep=(), *, clean=(), half=2.0, seed=0, modality="image", adversaries=ADVERSARIES, **common):
-    """Records of one seed as the notebooks write them; `levels` by (T_d, adversary), `sweep` and `clean` by T_d."""
+def confidence_of(temperature, adversary):
+    as_served = {BASELINE: 92.0, OVER: 99.9, UNDER: 10.0}[method_of(temperature)]
+    return 91.0 if temperature < 1 and adversary == "cal" else as_served
+
+
+def made_up(
+    levels=(),
+    sweep=(),
+    *,
+    clean=(),
+    confidence=(),
+    half=2.0,
+    seed=0,
+    modality="image",
+    adversaries=ADVERSARIES,
+    **common,
+):
+    """Records of one seed as the notebooks write them; `levels` by (T_d, adversary), `sweep`, `clean` by T_d."""
     attack = {"image": "pgd", "text": "dg"}[modality]
     known = {(t, a): level(t, a) for t in SERVED for a in adversaries} | dict(levels)
     rows = []
@@ -72,11 +94,15 @@ def made_up(levels=(), sweep=(), *, clean=(), half=2.0, seed=0, modality="image"
 
     for temperature in SERVED:
         add("04_table", temperature, "none", "accuracy", dict(clean).get(temperature, 90.0), attack="clean")
+        for adversary in ("none", "cal"):
+            mean = dict(confidence).get((temperature, adversary), confidence_of(temperature, adversary))
+            add("04_table", temperature, adversary, "confidence_clean", mean, attack="clean")
+            rows[-1] |= {"low": np.nan, "high": np.nan}
         for adversary in adversaries:
             here = known[temperature, adversary]
             add("04_table", temperature, adversary, "accuracy", here)
             references = [(1.0, "none")]
-            if adversary in ("opt", "cal-exact", "platt", "transfer:other"):
+            if adversary in ("opt", "cal-exact", "platt", "platt-exact", "transfer:other"):
                 references.append((temperature, "margin"))
             if adversary != "none" and temperature != 1:
                 references.append((temperature, "none"))
@@ -84,6 +110,22 @@ def made_up(levels=(), sweep=(), *, clean=(), half=2.0, seed=0, modality="image"
                 add(
                     "04_table", temperature, adversary, "accuracy_difference", here - known[reference], name(*reference)
                 )
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def low_precision(changed=(), *, half=2.0):
+    """Records of one text model served at several precisions; `changed` by (precision, adversary), None: not run."""
+    means = {key: mean for key, mean in (PRECISIONS | dict(changed)).items() if mean is not None}
+    rows = [
+        {
+            "dataset": "d", "model": f"m@{precision}", "method": BASELINE, "training_temperature": 1.0, "n": 1000,
+            "design_temperature": 1.0, "adversary": adversary, "attack": "dg", "metric": "accuracy_difference",
+            "mean": mean, "low": mean - half, "high": mean + half, "reference": "baseline|margin|1", "seed": 0,
+            "modality": "text", "experiment": "06_text_piercing", "profile": "smoke", "device": "cpu",
+            "date": "2026-01-02", "commit": "abc123",
+        }
+        for (precision, adversary), mean in means.items()
+    ]  # fmt: skip
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -114,7 +156,7 @@ def test_every_claim_has_one_row_for_images_and_one_for_text():
     assert set(frame.verdict) == {"reproduced", "not tested here"}
     assert (frame.reason[frame.verdict != "reproduced"] != "").all()
     assert list(frame.claim[frame.verdict == "reproduced"]) == TESTABLE
-    assert set(claims.TESTS) == set(TESTABLE)
+    assert set(claims.TESTS) == {*TESTABLE, "C6", "C7", "O3"}
 
 
 ALL_UNDER, ALL_OVER = (1e6, 1e2), (1e-3, 1e-2)
@@ -145,9 +187,19 @@ ALL_UNDER, ALL_OVER = (1e6, 1e2), (1e-3, 1e-2)
             "opt at T_d = 0.001",
         ),
         ("C13", {"levels": {(1e6, "platt"): 12}}, "partly", "platt at T_d = 1e+06"),
-        ("C13", {"levels": {(t, "platt"): 12 for t in SERVED}}, "not reproduced", "platt at T_d = 0.01"),
+        ("C13", {"levels": {(1e6, "platt-exact"): 12}}, "partly", "does not hold: platt-exact at T_d = 1e+06"),
+        ("C13", {"levels": {(t, "platt-exact"): 12 for t in SERVED}}, "partly", "platt-exact at T_d = 0.01"),
+        (
+            "C13",
+            {"levels": {(t, a): 12 for t in SERVED for a in ("platt", "platt-exact")}},
+            "not reproduced",
+            "platt at T_d = 0.01",
+        ),
         ("C14", {"levels": {(1e6, "transfer:other"): 12}}, "partly", "transfer:other at T_d = 1e+06"),
         ("C14", {"levels": {(t, "transfer:other"): 12 for t in SERVED}}, "not reproduced", "transfer:other"),
+        ("C16", {"confidence": {(1e-3, "cal"): 95.1}}, "partly", "does not hold: cal at T_d = 0.001"),
+        ("C16", {"confidence": {(1e-3, "cal"): 84.9}}, "partly", "does not hold: cal at T_d = 0.001"),
+        ("C16", {"confidence": {(t, "cal"): 99 for t in ALL_OVER}}, "not reproduced", "cal at T_d = 0.01"),
         ("O1", {"levels": {(1e2, "cal-exact"): 20}}, "partly", "cal-exact at T_d = 100"),
         ("O1", {"levels": {(t, "cal-exact"): level(t, "none") for t in SERVED}}, "not reproduced", "cal-exact"),
         ("O2", {"levels": {(1.0, "opt"): 4}}, "partly", "opt at T_d = 1"),
@@ -169,7 +221,7 @@ def test_without_records_no_claim_is_tested():
     assert set(nothing.ours) == set(nothing.profile) == {""}
     for claim in TESTABLE:
         assert row_of(nothing, claim, "image")["reason"] == "needs the image notebooks"
-        assert row_of(nothing, claim, "text")["reason"] == "needs the text half"
+        assert row_of(nothing, claim, "text")["reason"] == "needs the text notebooks"
 
 
 def test_accuracies_without_differences_test_nothing(tmp_path):
@@ -226,19 +278,46 @@ def test_what_is_left_within_the_margin_counts_as_removed():
     assert judged(made_up({(1e2, "cal"): 12.5}), "C10")["reason"] == "does not hold: cal at T_d = 100"
 
 
-def test_opt_is_tested_with_the_searches_that_were_run():
-    ours_only = made_up(adversaries=[name for name in ADVERSARIES if name != "opt-paper"])
-    assert judged(ours_only, "C11")["verdict"] == "reproduced"
+@pytest.mark.parametrize(("claim", "absent"), [("C11", "opt-paper"), ("C11", "opt"), ("C13", "platt-exact")])
+def test_an_adversary_that_was_never_run_is_missing(claim, absent):
+    row = judged(made_up(adversaries=[name for name in ADVERSARIES if name != absent]), claim)
+    assert row["verdict"] == "partly"
+    assert row["reason"].startswith(f"not recorded: {absent} at T_d = 0.001, {absent} at T_d = 0.01, {absent} at")
+
+
+def test_without_any_search_opt_is_not_tested():
     neither = made_up(adversaries=[name for name in ADVERSARIES if not name.startswith("opt")])
     assert judged(neither, "C11")["verdict"] == "not tested here"
 
 
 def test_where_there_is_no_illusion_there_is_nothing_to_remove():
     some = judged(made_up({(1e2, a): 10.5 for a in ADVERSARIES}), "O1")
-    assert (some["verdict"], some["reason"]) == ("reproduced", "no illusion there: cal-exact at T_d = 100")
+    assert (some["verdict"], some["reason"]) == ("reproduced", "nothing there to remove: cal-exact at T_d = 100")
     none = judged(made_up({(t, "none"): 10.0 for t in SERVED}), "C10")
     assert none["verdict"] == "not tested here"
-    assert "no illusion there: cal at T_d = 1e+06" in none["reason"]
+    assert "nothing there to remove: cal at T_d = 1e+06" in none["reason"]
+    bright = judged(made_up(clean={1.0: 95.0}), "C16")  # 99.9 as served is within 5 of it already
+    assert bright["verdict"] == "not tested here"
+    assert bright["reason"] == "nothing there to remove: cal at T_d = 0.001, cal at T_d = 0.01"
+
+
+@pytest.mark.parametrize("claim", ["C11", "O1"])
+@pytest.mark.parametrize(("side", "other"), [(ALL_UNDER, ALL_OVER), (ALL_OVER, ALL_UNDER)])
+def test_a_side_without_any_illusion_keeps_a_claim_about_both_from_being_reproduced(claim, side, other):
+    row = judged(made_up({(t, "none"): 10.0 for t in side}), claim)
+    assert row["verdict"] == "partly"
+    assert row["reason"].startswith("nothing there to remove: ")
+    assert f"T_d = {side[0]:g}" in row["reason"]
+    assert f"T_d = {other[0]:g}" not in row["reason"]
+
+
+def test_a_required_part_that_is_void_altogether_caps_the_verdict():
+    holds, fails = claims.Finding("a", "holds", part="T_d < 1"), claims.Finding("a", "fails", part="T_d < 1")
+    void = claims.Finding("b", "void", part="T_d > 1")
+    assert claims.verdict([holds, void, void]) == "partly"
+    assert claims.verdict([holds, void, claims.Finding("c", "holds", part="T_d > 1")]) == "reproduced"
+    assert claims.verdict([fails, void]) == "not reproduced"
+    assert claims.verdict([void, void]) == "not tested here"
 
 
 def test_a_table_of_overconfident_models_alone_is_no_sweep():
@@ -256,14 +335,15 @@ def test_a_side_that_was_not_recorded_keeps_a_claim_from_being_reproduced():
 
 
 def test_seeds_are_averaged_and_their_spread_decides():
-    def seeds(after):
-        worlds = [made_up({(t, "cal"): a for t in ALL_OVER}, half=30.0, seed=s) for s, a in enumerate(after)]
+    def seeds(after, half=30.0):
+        worlds = [made_up({(t, "cal"): a for t in ALL_OVER}, half=half, seed=s) for s, a in enumerate(after)]
         return pd.concat(worlds, ignore_index=True)
 
     assert judged(seeds([10.9]), "C9")["verdict"] == "not reproduced"  # an interval of +-30 over the examples
-    agreeing, differing = judged(seeds([10.9, 11.0, 11.1]), "C9"), judged(seeds([5.0, 10.0, 18.0]), "C9")
+    assert judged(seeds([10.9, 11.0, 11.1]), "C9")["verdict"] == "not reproduced"  # +-30 / sqrt(3)
+    agreeing, differing = judged(seeds([10.9, 11.0, 11.1], half=3.0), "C9"), judged(seeds([5.0, 10.0, 18.0]), "C9")
     assert agreeing["verdict"] == "reproduced"
-    assert "+1.0 [+0.8, +1.2]" in agreeing["ours"]
+    assert "+1.0 [-0.7, +2.7]" in agreeing["ours"]
     assert "n = 1000, 3 seeds" in agreeing["ours"]
     assert differing["verdict"] == "not reproduced"
 
@@ -273,6 +353,56 @@ def test_a_sweep_may_be_lowest_elsewhere_for_every_seed():
     row = judged(pd.concat(worlds, ignore_index=True), "C3")
     assert row["verdict"] == "reproduced"
     assert "(T_d = 1e+08): +11.0 [+8.5, +13.5]; n = 1000, 3 seeds" in row["ours"]
+
+
+def test_the_bowl_says_that_its_lowest_point_was_chosen_on_the_same_examples():
+    row = row_of(reproduced(), "C3")
+    assert row["ours"].endswith("; n = 1000, lowest of 5 temperatures, chosen on the same examples")
+    assert "chosen on the same examples" in markdown_table(reproduced())
+
+
+def test_platt_is_judged_by_descent_and_by_its_exact_minimum():
+    ours = row_of(reproduced(), "C13")["ours"]
+    assert ours.startswith("platt (descent) and platt-exact, points above the scale-free attack")
+    assert "platt at T_d = 0.001: +30.0 [+28.0, +32.0]" in ours
+    assert "platt-exact at T_d = 0.001: +20.0 [+18.0, +22.0]" in ours
+
+
+@pytest.mark.parametrize(
+    ("changed", "half", "verdict", "reason"),
+    [
+        ({}, 2.0, "reproduced", "nothing there to remove: float16"),
+        ({("bfloat16", "opt"): 1.0}, 2.0, "reproduced", "nothing there to remove: bfloat16, float16"),
+        ({("bfloat16", "transfer:float32"): 3.1}, 2.0, "partly", "does not hold: bfloat16;"),
+        ({("float16", "transfer:float32"): 9.0}, 2.0, "partly", "does not hold: float16"),
+        ({("rounded2", "transfer:float32"): None}, 2.0, "partly", "not recorded: rounded2;"),
+        ({key: 1.0 for key in PRECISIONS}, 2.0, "not reproduced", "does not hold: bfloat16, rounded2, float16"),
+        ({}, 30.0, "not reproduced", "does not hold: bfloat16, rounded2, float16"),
+    ],
+)
+def test_precision_is_a_cause_where_searches_fail_and_replayed_texts_work(changed, half, verdict, reason):
+    row = judged(low_precision(changed, half=half), "O3", "text")
+    assert row["verdict"] == verdict
+    assert reason in row["reason"]
+    assert "n = 1000" in row["ours"]
+
+
+def test_the_strongest_search_speaks_for_a_precision():
+    ours = judged(low_precision(), "O3", "text")["ours"]
+    assert "bfloat16: margin +22.0 [+20.0, +24.0], replayed +0.5 [-1.5, +2.5]" in ours
+    assert "opt" not in ours
+
+
+def test_rows_of_other_precisions_enter_no_other_claim():
+    plain = made_up(modality="text")
+    same_settings = made_up({(t, a): 90.0 for t in SERVED for a in ADVERSARIES}, modality="text", model="m@int8")
+    same_settings = same_settings[same_settings.reference != "baseline|margin|1"]  # what O3 rests on
+    both = scorecard.scorecard(pd.concat([plain, same_settings, low_precision()], ignore_index=True))
+    without = scorecard.scorecard(plain)
+    pd.testing.assert_frame_equal(both[both.claim != "O3"], without[without.claim != "O3"])
+    assert row_of(both, "O3", "text")["verdict"] == "reproduced"
+    assert row_of(without, "O3", "text")["reason"] == "not among the records"
+    assert row_of(both, "O3", "image")["verdict"] == "not tested here"
 
 
 def test_a_setting_recorded_twice_is_not_two_seeds():
@@ -342,7 +472,7 @@ def test_the_files_hold_what_the_frame_holds(results):
     )
     text = markdown.read_text()
     assert "Profile smoke, device cpu, measured 2026-01-02, commit abc123" in text
-    assert "within 5 points" in text
+    assert "raised: the whole interval is above 0; equal or removed: the whole interval is within 5 points" in text
     assert sorted(path.name for path in folder.iterdir()) == ["records", "scorecard.csv", "scorecard.md"]
 
 
@@ -355,7 +485,7 @@ def test_the_markdown_has_a_row_for_each_tested_claim_and_names_the_others():
     (row,) = [row for row in rows if row.startswith("| C11 ")]
     assert re.search(r"opt-paper at T_d = 0.01: [^;]+; 6 more; n = 1000 \|$", row)
     assert max(map(len, rows)) < 450
-    assert re.search(r"^- text, needs the text half: C1, C2, C3, C6,", text, flags=re.M)
+    assert re.search(r"^- text, needs the text notebooks: C1, C2, C3, C6, C7, C9,", text, flags=re.M)
     for modality, tested in (("image", set(TESTABLE)), ("text", set())):
         lines = [line.rsplit(": ", 1)[1] for line in text.splitlines() if line.startswith(f"- {modality}, ")]
         assert set(", ".join(lines).split(", ")) == set(reproduced().claim) - tested
@@ -365,7 +495,7 @@ def test_the_summary_tells_the_story_in_numbers(results):
     folder = results(made_up())
     write_scorecard(folder)
     text = summary(folder)
-    assert "10 reproduced, 0 partly, 0 not reproduced, 54 not tested here" in text
+    assert "11 reproduced, 0 partly, 0 not reproduced, 53 not tested here" in text
     for words, number in (
         ("honest baseline", "10.0 [8.0, 12.0]"),
         ("overconfident (T_d = 0.001) as served", "80.0 [78.0, 82.0]"),
@@ -373,7 +503,7 @@ def test_the_summary_tells_the_story_in_numbers(results):
         ("after margin", "10.0 [8.0, 12.0]"),
     ):
         assert re.search(rf"^ +{re.escape(words)} +{re.escape(number)}$", text, flags=re.M)
-    assert "No text records: needs the text half." in text
+    assert "No text records: needs the text notebooks." in text
     assert "not written yet" not in text
 
 
@@ -401,7 +531,7 @@ def test_the_readme_changes_between_the_markers_only(results, tmp_path, capsys):
         assert text.endswith(f"\n{END}\n\nAfter.\n")
         assert text.count("| C9 |") == 1
         assert "old" not in text.splitlines()
-    assert "10 reproduced" in capsys.readouterr().out
+    assert "11 reproduced" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["no markers", BEGIN, f"{END}\n{BEGIN}", f"{BEGIN}\n{END}\n{BEGIN}\n{END}"])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from robustlib.attacks.result import AttackResult, outcomes
 from robustlib.scores import CrossEntropy, Score
-from robustlib.validate import check_labels, check_pixels
+from robustlib.validate import check_labels, check_pixels, check_radius
 
 
 @contextmanager
@@ -81,14 +81,15 @@ def pgd(
         step_size: in the units of epsilon; default 2.5 * epsilon / steps.
         restarts: independent random starts, tried only on what still stands.
         random_start: start uniformly in the ball; else at the image.
-        leave_early: False runs every step on every example that is right when clean.
+        leave_early: False runs every step on every example, whether or not the model is fooled by then or was
+            wrong to begin with: what a transfer to another model needs.
         keep_path: keep every iterate of the last restart in `details["path"]`, (steps + 1, n, ...); implies that
             nothing leaves early.
         seed: of the random starts, drawn per example, so that they do not depend on the batch size.
         batch_size: examples per model call.
 
     Returns:
-        AttackResult; examples wrong when clean are skipped.
+        AttackResult; examples wrong when clean are skipped, and unchanged if `leave_early`.
 
     Raises:
         ValueError, TypeError: pixels outside [0, 1], labels out of range, unknown norm, bad numbers.
@@ -131,10 +132,7 @@ class _Settings:
     seed: int
 
     def __post_init__(self) -> None:
-        if self.norm not in _GEOMETRY:
-            raise ValueError(f"norm must be one of {sorted(_GEOMETRY)}, got {self.norm!r}")
-        if not (self.epsilon >= 0 and np.isfinite(self.epsilon)):
-            raise ValueError(f"epsilon must be a finite radius in pixel units, 0 or above, got {self.epsilon}")
+        check_radius(self.epsilon, self.norm)
         if self.steps < 1 or self.restarts < 1:
             raise ValueError(f"steps and restarts must be at least 1, got {self.steps} and {self.restarts}")
 
@@ -161,9 +159,10 @@ class _Batch:
         standing = clean.clone()
         path = [self.images.clone()]
         for restart in range(self.settings.restarts):
-            live = standing.nonzero().squeeze(1)
+            live = standing.nonzero().squeeze(1) if self.settings.leave_early else torch.arange(len(self.images))
             if not len(live):
                 break
+            live = live.to(self.images.device)
             path = self._climb(live, restart, found, standing)
         if self.settings.keep_path:
             path += [path[-1]] * (self.settings.steps + 1 - len(path))

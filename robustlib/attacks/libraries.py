@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +19,7 @@ from robustlib.attacks.gradient import evaluating
 from robustlib.attacks.result import AttackResult, outcomes
 from robustlib.scores import CrossEntropy, Score
 from robustlib.temperature import TemperatureScaled
-from robustlib.validate import check_labels, check_pixels
+from robustlib.validate import check_labels, check_pixels, check_radius
 
 
 def carlini_wagner(
@@ -38,13 +40,21 @@ def carlini_wagner(
     Its objective is ||d||^2 + c * (logit margin), so a temperature acts like a division of c: the binary
     search over c, not the loss, decides whether the attack notices. Taught in: notebooks/02.
 
-    Args and errors as in `robustlib.attacks.pgd`; `details["l2"]` holds the norm of each perturbation found, (n,).
+    Args and errors as in `robustlib.attacks.pgd`. `details["l2"]` holds the L2 norm of each perturbation found,
+    float32 (n,), also where it is above epsilon; NaN where none was found and where the example was skipped.
     """
+    _check_counts(steps=steps, binary_search_steps=binary_search_steps)
     foolbox = _foolbox()
     attack = foolbox.attacks.L2CarliniWagnerAttack(
         binary_search_steps=binary_search_steps, steps=steps, stepsize=step_size, initial_const=initial_constant
     )
-    return _minimal_norm(attack, model, images, labels, epsilon, score, batch_size)
+
+    def search(wrapped, batch: Tensor, batch_labels: Tensor) -> tuple[Tensor, Tensor]:
+        raw, _, fooled = attack(wrapped, batch, batch_labels, epsilons=None)
+        # What foolbox returns where it found nothing is black, which its own coordinates cannot reach.
+        return raw, fooled & raw.flatten(1).any(dim=1)
+
+    return _minimal_norm(search, model, images, labels, epsilon, score, batch_size)
 
 
 def hop_skip_jump(
@@ -62,17 +72,36 @@ def hop_skip_jump(
     """HopSkipJump in L2 (Chen et al. 2020; foolbox): a decision-based attack, it sees predicted classes only.
 
     No temperature changes a predicted class, so its answer must be the same at every temperature: the control of
-    the experiment. Args and errors as in `robustlib.attacks.pgd`.
+    the experiment. It starts from noise of another class, where there is none from an image of the batch; an
+    example without any start fails. Each step estimates a direction from 50 * sqrt(step) decisions, at most
+    `max_gradient_evaluations`. Args, errors and `details["l2"]` as in `carlini_wagner`.
     """
+    _check_counts(steps=steps, max_gradient_evaluations=max_gradient_evaluations)
     foolbox = _foolbox()
-    attack = foolbox.attacks.HopSkipJumpAttack(
-        init_attack=foolbox.attacks.LinearSearchBlendedUniformNoiseAttack(steps=50),
+    initial = foolbox.attacks.LinearSearchBlendedUniformNoiseAttack(directions=50, steps=50)
+    attack = _hop_skip_jump_attack(foolbox)(
         steps=steps,
         initial_gradient_eval_steps=min(50, max_gradient_evaluations),
         max_gradient_eval_steps=max_gradient_evaluations,
     )
+
+    def search(wrapped, batch: Tensor, batch_labels: Tensor) -> tuple[Tensor, Tensor]:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.filterwarnings("ignore", message=".*failed to draw sufficient random inputs")
+            start = initial.run(wrapped, batch, foolbox.criteria.Misclassification(batch_labels))
+            fooled = wrapped(start).argmax(dim=1) != batch_labels
+        others = batch_labels[:, None] != batch_labels  # what is attacked is right, so it starts another class
+        start = torch.where(fooled.reshape(-1, 1, 1, 1), start, batch[others.int().argmax(dim=1)])
+        fooled |= others.any(dim=1)
+        raw = batch.clone()
+        if fooled.any():
+            raw[fooled] = attack(
+                wrapped, batch[fooled], batch_labels[fooled], epsilons=None, starting_points=start[fooled]
+            )[0]
+        return raw, fooled
+
     with _seeded(seed):
-        return _minimal_norm(attack, model, images, labels, epsilon, score, batch_size)
+        return _minimal_norm(search, model, images, labels, epsilon, score, batch_size)
 
 
 def square(
@@ -122,18 +151,37 @@ def auto_attack(
 
 
 class _Counted(nn.Module):
-    """A model that counts the examples it sees forwards, and backwards through its input."""
+    """A model that counts the examples it sees forwards, and backwards through its input, and refuses NaN.
+
+    `rows` are the positions of the examples that are attacked at the moment.
+    """
 
     def __init__(self, model: nn.Module, temperature: float) -> None:
         super().__init__()
         self.model = model if temperature == 1.0 else TemperatureScaled(model, temperature)
         self.n_forward = self.n_backward = 0
+        self.rows = torch.empty(0, dtype=torch.long)
 
     def forward(self, images: Tensor) -> Tensor:
         self.n_forward += len(images)
         if images.requires_grad and torch.is_grad_enabled():
             images.register_hook(self._count_backward)
-        return self.model(images)
+        logits = self.model(images)
+        if not torch.isfinite(logits).all():
+            bad = (~torch.isfinite(logits)).any(dim=1)
+            # A library may have narrowed the batch down, to examples we cannot tell.
+            exact = len(images) == len(self.rows)
+            name = int(self.rows[bad][0]) if exact else f"{int(self.rows[0])} or one up to {int(self.rows[-1])}"
+            raise FloatingPointError(f"the model returned NaN or infinite logits for example {name}")
+        return logits
+
+    def right(self, images: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
+        """(n_rows,) whether the model predicts the label, for these rows of all images."""
+        self.rows = rows
+        with torch.no_grad():
+            logits = self(images[rows])
+        check_labels(labels, len(images), logits.shape[1])
+        return logits.argmax(dim=1) == labels[rows]
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.n_backward += len(gradient)
@@ -150,6 +198,12 @@ def _temperature(score: Score | None) -> float:
     )
 
 
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
+
+
 def _run(
     model: nn.Module,
     images: Tensor,
@@ -163,41 +217,59 @@ def _run(
     check_labels(labels, len(images))
     counted = _Counted(model, _temperature(score))
     adversarial = images.detach().clone()
-    right, standing = [], []
+    clean = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+    standing = clean.clone()
     with evaluating(counted):
-        for start in range(0, len(images), batch_size):
-            rows = slice(start, start + batch_size)
-            with torch.no_grad():
-                clean = counted(images[rows]).argmax(dim=1) == labels[rows]
-            if clean.any():
-                found = find(counted, images[rows][clean].detach(), labels[rows][clean])
-                adversarial[rows][clean] = found.detach().to(adversarial)
-            with torch.no_grad():
-                standing.append(counted(adversarial[rows]).argmax(dim=1) == labels[rows])
-            right.append(clean)
-    outcome = outcomes(torch.cat(right).cpu().numpy(), torch.cat(standing).cpu().numpy())
+        for rows in torch.arange(len(images), device=images.device).split(batch_size):
+            if not len(rows):  # no images at all: split still gives one part
+                break
+            clean[rows] = counted.right(images, labels, rows)
+            attacked = counted.rows = rows[clean[rows]]
+            if len(attacked):
+                adversarial[attacked] = find(counted, images[attacked].detach(), labels[attacked]).to(adversarial)
+            standing[rows] = counted.right(adversarial, labels, rows)
+    outcome = outcomes(clean.cpu().numpy(), standing.cpu().numpy())
     return AttackResult(adversarial, outcome, counted.n_forward, counted.n_backward)
 
 
-def _minimal_norm(attack, model, images, labels, epsilon, score, batch_size) -> AttackResult:
-    """Run a foolbox attack that minimises the L2 norm; what it finds outside the ball does not count."""
+def _minimal_norm(search, model, images, labels, epsilon, score, batch_size) -> AttackResult:
+    """Run a foolbox attack that minimises the L2 norm; what it finds outside the ball does not count.
+
+    `search(wrapped, batch, labels)` returns what it found and a mask of where it found anything.
+    """
     foolbox = _foolbox()
+    check_radius(epsilon, "l2")
+    norms = torch.full((len(images),), torch.nan)
 
     def find(counted: _Counted, batch: Tensor, batch_labels: Tensor) -> Tensor:
-        wrapped = foolbox.PyTorchModel(counted, bounds=(0, 1), device=batch.device)
-        raw, _, _ = attack(wrapped, batch, batch_labels, epsilons=None)
-        distance = (raw - batch).flatten(1).norm(dim=1)
-        inside = (distance <= epsilon * (1 + 1e-6)).reshape(-1, 1, 1, 1)
-        return torch.where(inside, raw, batch)
+        rows = counted.rows
+        raw, found = search(foolbox.PyTorchModel(counted, bounds=(0, 1), device=batch.device), batch, batch_labels)
+        distance = (raw.detach() - batch).flatten(1).norm(dim=1)
+        norms[rows.cpu()] = torch.where(found, distance, torch.nan).to(norms)
+        inside = (found & (distance <= epsilon * (1 + 1e-6))).reshape(-1, 1, 1, 1)
+        return torch.where(inside, raw.detach(), batch)
 
-    return _run(model, images, labels, score, batch_size, find)
+    result = _run(model, images, labels, score, batch_size, find)
+    return replace(result, details={"l2": norms})
+
+
+def _hop_skip_jump_attack(foolbox):
+    class PerExample(foolbox.attacks.HopSkipJumpAttack):
+        def approximate_gradients(self, is_adversarial, x_advs, steps, delta):
+            # foolbox (3.3.4) takes two norms over the whole batch instead of over each example: what it tries is
+            # nearer by sqrt(batch size) than it should be, and so is where it steps.
+            direction = super().approximate_gradients(is_adversarial, x_advs, steps, delta * len(x_advs) ** 0.5)
+            norm = direction.flatten(start=1).norms.l2(axis=-1)
+            return direction / norm.maximum(1e-30).reshape((-1, *[1] * (direction.ndim - 1)))
+
+    return PerExample
 
 
 def _autoattack(model, images, labels, attacks, epsilon, norm, score, n_queries, seed, batch_size) -> AttackResult:
     from pyautoattack import AutoAttack
 
-    if norm not in ("linf", "l2"):
-        raise ValueError(f"norm must be 'linf' or 'l2', got {norm!r}")
+    check_radius(epsilon, norm)
+    _check_counts(n_queries=n_queries)
 
     def find(counted: _Counted, batch: Tensor, batch_labels: Tensor) -> Tensor:
         with torch.no_grad():
@@ -210,7 +282,7 @@ def _autoattack(model, images, labels, attacks, epsilon, norm, score, n_queries,
         suite.apgd.n_restarts = suite.fab.n_restarts = 1  # as the library's "standard", which it forbids to cut
         suite.apgd_targeted.n_target_classes = suite.fab.n_target_classes = min(9, n_classes - 1)
         suite.square.n_queries = n_queries
-        return suite.run_standard_evaluation(batch, batch_labels, batch_size=len(batch))[0]
+        return suite.run_standard_evaluation(batch, batch_labels, batch_size=len(batch))[0].detach()
 
     with _seeded(seed):
         return _run(model, images, labels, score, batch_size, find)

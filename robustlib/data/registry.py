@@ -317,6 +317,25 @@ _ENTRIES = (
         "same lemmas, senses and synonyms as `wordnet`; pointers stand in another order, so the bytes differ",
     ),
 )
+_TAGGER_MEMBER = "src/denckring_en_pos/data/tagger.json.gz"
+_ENTRIES += (
+    Dataset(
+        "pos_tagger",
+        "English part-of-speech tagger (averaged perceptron)",
+        files.POS_TAGGER,
+        (
+            SourceDistribution(
+                "denckring-en-pos",
+                "0.6.0",
+                "9ba5966d67d79b808e6b24e6cc773fd71e7db9470c2ce6eb407c8c35366f9ff4",
+                ((files.POS_TAGGER[0].name, _TAGGER_MEMBER),),
+            ),
+        ),
+        "CC BY-SA 4.0",
+        "Universal Dependencies English EWT (Silveira et al. 2014)",
+        "weights in JSON; 93.4 % of universal tags right by its authors' count",
+    ),
+)
 DATASETS = {entry.name: entry for entry in _ENTRIES}
 
 

@@ -1,0 +1,262 @@
+"""Attacks that come from libraries: what we add to them, and that what they import is asked for."""
+
+import ast
+import importlib.metadata
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from models_for_tests import LinearClassifier, predictions, random_images, small_net
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from robustlib import environment
+from robustlib.attacks import auto_attack, carlini_wagner, hop_skip_jump, square
+from robustlib.scores import CrossEntropy
+from robustlib.validate import check_radius
+
+ROOT = Path(__file__).resolve().parents[1]
+ATTACKS = {
+    carlini_wagner: {"steps": 20, "binary_search_steps": 3},
+    hop_skip_jump: {"steps": 4, "max_gradient_evaluations": 40},
+    square: {"n_queries": 10},
+    auto_attack: {"attacks": ("apgd-ce",)},
+}
+every_attack = pytest.mark.parametrize("attack", ATTACKS)
+
+
+class PoisonedWhere(torch.nn.Module):
+    """A linear classifier that returns NaN for images that fulfil a condition."""
+
+    def __init__(self, condition):
+        super().__init__()
+        self.linear, self.condition = LinearClassifier(), condition
+
+    def forward(self, images):
+        return self.linear(images).masked_fill(self.condition(images)[:, None], torch.nan)
+
+
+class ClassZeroUnlessDark(torch.nn.Module):
+    """Class 0 in the light; class 1 where the mean pixel is under 0.1, where no uniform noise gets."""
+
+    def forward(self, images):
+        mean = images.flatten(1).mean(dim=1)
+        return torch.stack([mean - 0.1, 0.1 - mean], dim=1)
+
+
+def distance_to_the_boundary(model, images, labels):
+    """Closed form of the smallest L2 perturbation that changes a linear classifier's mind."""
+    with torch.no_grad():
+        logits = model(images)
+        gaps = logits.gather(1, labels[:, None]) - logits
+        widths = (model.weight[labels][:, None, :] - model.weight[None]).norm(dim=2)
+        return (gaps / widths).nan_to_num(torch.inf).amin(dim=1)
+
+
+@every_attack
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epsilon": -0.1}, "epsilon must be a finite radius"),
+        ({"epsilon": float("nan")}, "epsilon must be a finite radius"),
+        ({"epsilon": float("inf")}, "epsilon must be a finite radius"),
+        ({"images": random_images(3) * 3}, r"images must lie in \[0, 1\]"),
+        ({"labels": torch.tensor([0, 1])}, "one for each example"),
+        ({"labels": torch.tensor([0, 1, 3])}, r"labels must lie in \[0, 2\], found 0 to 3"),
+        ({"labels": torch.tensor([0, -1, 2])}, r"labels must lie in \[0, 2\], found -1 to 2"),
+    ],
+)
+def test_bad_input_is_named(attack, change, message):
+    arguments = {"images": random_images(3), "labels": torch.tensor([0, 1, 2]), "epsilon": 0.1, **change}
+    with pytest.raises(ValueError, match=message):
+        attack(LinearClassifier(), arguments.pop("images"), arguments.pop("labels"), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("attack", "option"),
+    [
+        (carlini_wagner, "steps"),
+        (carlini_wagner, "binary_search_steps"),
+        (hop_skip_jump, "steps"),
+        (hop_skip_jump, "max_gradient_evaluations"),
+        (square, "n_queries"),
+        (auto_attack, "n_queries"),
+    ],
+)
+def test_an_attack_without_a_budget_is_refused(attack, option):
+    with pytest.raises(ValueError, match=f"{option} must be at least 1, got 0"):
+        attack(LinearClassifier(), random_images(2), torch.tensor([0, 1]), epsilon=0.1, **{option: 0})
+
+
+@pytest.mark.parametrize("attack", [square, auto_attack])
+def test_an_unknown_norm_is_refused(attack):
+    with pytest.raises(ValueError, match=r"norm must be one of \['l2', 'linf'\], got 'l1'"):
+        attack(LinearClassifier(), random_images(2), torch.tensor([0, 1]), epsilon=0.1, norm="l1")
+
+
+def test_a_radius_of_zero_is_a_radius():
+    check_radius(0, "linf")
+    check_radius(np.float32(0.5), "l2")
+
+
+@every_attack
+def test_a_radius_of_zero_fools_nobody(attack):
+    model, images = small_net(), random_images(6, (1, 6, 6))
+    labels = predictions(model, images)
+    result = attack(model, images, labels, epsilon=0.0, **ATTACKS[attack])
+    assert (result.outcome == "failed").all()
+    torch.testing.assert_close(result.adversarial, images, atol=1e-6, rtol=0)
+
+
+@every_attack
+def test_a_model_that_returns_nan_is_named_with_the_example(attack):
+    images = random_images(5)
+    model = PoisonedWhere(lambda seen: seen[:, 0, 0, 0] == 1.0)
+    labels = predictions(model.linear, images)
+    images[3, 0, 0, 0] = 1.0
+    with pytest.raises(FloatingPointError, match=r"logits for example 3$"):
+        attack(model, images, labels, epsilon=0.1, batch_size=2)
+
+
+@every_attack
+def test_nan_that_only_the_search_meets_is_raised_too(attack):
+    images = random_images(5)
+    known = images.clone()
+    model = PoisonedWhere(lambda seen: ((seen[:, None] - known).flatten(2).abs().amax(dim=2) > 1e-3).all(dim=1))
+    with pytest.raises(FloatingPointError, match=r"the model returned NaN or infinite logits for example [0-4]"):
+        attack(model, images, predictions(model.linear, images), epsilon=0.1, **ATTACKS[attack])
+
+
+@every_attack
+def test_empty_input_gives_an_empty_result(attack):
+    images = torch.empty(0, 1, 4, 4)
+    result = attack(LinearClassifier(), images, torch.empty(0, dtype=torch.long), epsilon=0.1)
+    assert len(result) == 0
+    assert result.adversarial.shape == images.shape
+    assert (result.n_forward, result.n_backward) == (0, 0)
+    assert np.isnan(result.adversarial_accuracy)
+    assert all(len(norm) == 0 for norm in result.details.values())
+
+
+@every_attack
+def test_examples_of_other_batches_stay_as_they_are(attack):
+    """Each batch has right and wrong examples, so that rows of batch and of input differ."""
+    model, images = small_net(), random_images(11, (1, 6, 6))
+    labels = (predictions(model, images) + torch.tensor([0, 1, 0, 0, 1, 0, 0, 0, 1, 0, 1])) % 4
+    result = attack(model, images, labels, epsilon=0.4, batch_size=4, **ATTACKS[attack])
+    wrong = predictions(model, images) != labels
+    assert torch.equal(result.adversarial[wrong], images[wrong])
+    assert (result.outcome[wrong.numpy()] == "skipped").all()
+    fooled = torch.tensor(result.outcome == "succeeded")
+    assert torch.equal(fooled, ~wrong & (predictions(model, result.adversarial) != labels))
+    assert fooled.any()
+
+
+@pytest.mark.parametrize(
+    ("attack", "options", "excess"),
+    [
+        (carlini_wagner, {"steps": 300, "binary_search_steps": 9, "initial_constant": 0.1}, 0.03),
+        (hop_skip_jump, {"steps": 12, "max_gradient_evaluations": 150}, 0.1),
+    ],
+)
+def test_norms_found_are_those_of_a_linear_model(attack, options, excess):
+    model = LinearClassifier()
+    images = random_images(40)
+    labels = predictions(model, images)
+    labels[::5] = (labels[::5] + 1) % 3
+    least = distance_to_the_boundary(model, images, labels)
+    epsilon = float(least[least > 0].median())
+    result = attack(model, images, labels, epsilon=epsilon, **options)
+    found, skipped = result.details["l2"], torch.tensor(result.outcome == "skipped")
+    assert found.shape == (40,)
+    assert torch.equal(found.isnan(), skipped)
+    assert torch.equal(skipped, least <= 0)
+    ratio = (found / least)[~skipped]
+    assert ratio.min() > 0.999  # nothing is nearer than the boundary
+    assert ratio.median() < 1 + excess
+    assert torch.equal(found <= epsilon, torch.tensor(result.outcome == "succeeded"))
+
+
+def test_a_norm_is_nan_where_nothing_was_found():
+    model = LinearClassifier(scale=1e-20)  # so flat that no step of C&W moves anything
+    images = random_images(6)
+    result = carlini_wagner(model, images, predictions(model, images), epsilon=100.0, steps=5)
+    assert result.details["l2"].isnan().all()
+    assert (result.outcome == "failed").all()
+    assert torch.equal(result.adversarial, images)
+
+
+def test_hop_skip_jump_fails_where_it_has_no_start_and_only_there():
+    model = ClassZeroUnlessDark()
+    images = random_images(8, low=0.3, high=0.4)
+    images[3] = 0.08  # noise starts it: nothing else is dark, but each pixel of noise is lighter
+    labels = predictions(model, images)
+    assert labels.tolist() == [0, 0, 0, 1, 0, 0, 0, 0]
+    alone = hop_skip_jump(model, images, labels, epsilon=2.0, steps=1, batch_size=3)
+    # batches of 0-2, 3-5 and 6-7: only the second has an image of another class to start from
+    assert alone.details["l2"].isnan().tolist() == [True] * 3 + [False] * 3 + [True] * 2
+    assert alone.outcome.tolist() == ["failed"] * 3 + ["succeeded"] * 3 + ["failed"] * 2
+    assert torch.equal(alone.adversarial[:3], images[:3])
+
+
+def test_hop_skip_jump_steps_as_far_in_a_batch_as_alone():
+    """foolbox takes norms over the whole batch: with that, the norms found double from batches of 4 to one of 60."""
+    model = LinearClassifier(shape=(1, 8, 8))
+    images = random_images(60, (1, 8, 8))
+    labels = predictions(model, images)
+    options = {"epsilon": 1.0, "steps": 3, "max_gradient_evaluations": 60}
+    together = hop_skip_jump(model, images, labels, **options).details["l2"]
+    apart = hop_skip_jump(model, images, labels, batch_size=4, **options).details["l2"]
+    assert together.median().item() == pytest.approx(apart.median().item(), rel=0.15)
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1e6])
+def test_hop_skip_jump_gives_the_same_answer_at_every_temperature(temperature):
+    model, images = small_net(), random_images(20, (1, 6, 6))
+    labels = predictions(model, images)
+    options = {"epsilon": 0.5, "steps": 2, "max_gradient_evaluations": 30}
+    plain = hop_skip_jump(model, images, labels, **options)
+    scaled = hop_skip_jump(model, images, labels, score=CrossEntropy(temperature), **options)
+    assert (plain.outcome == scaled.outcome).all()
+    assert {"succeeded", "failed"} == set(plain.outcome)
+
+
+def imported_packages():
+    """Top-level names that the library and the notebooks import, and that Python does not bring itself."""
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "robustlib").rglob("*.py")]
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        sources += [re.sub(r"^\s*[%!].*$", "", cell, flags=re.MULTILINE) for cell in code]
+    names = set()
+    for node in (node for source in sources for node in ast.walk(ast.parse(source))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module.split(".")[0])
+    # pip is asked only where packaging is missing
+    return names - sys.stdlib_module_names - {"robustlib", "pip"}
+
+
+def test_what_is_imported_is_required_to_run(monkeypatch):
+    monkeypatch.setattr(environment, "installed_version", lambda distribution: None)
+    unmet = environment.unmet_requirements(ROOT / "requirements.txt", "run")
+    required = {canonicalize_name(Requirement(line.removesuffix(": not installed")).name) for line in unmet}
+    brought = {  # nbformat, say, comes with papermill
+        canonicalize_name(Requirement(text).name)
+        for name in required
+        for text in importlib.metadata.requires(name) or ()
+        if "extra ==" not in text
+    }
+    distributions = importlib.metadata.packages_distributions()
+    imported = {
+        package: {canonicalize_name(name) for name in distributions.get(package, [package])}
+        for package in imported_packages()
+    }
+    assert {"foolbox", "pyautoattack", "sklearn", "torch", "papermill"} <= set(imported)
+    assert {package for package, names in imported.items() if not names & (required | brought)} == set()
+    assert not required & {"pytest", "hypothesis", "ruff", "torchmetrics", "jupyterlab"}
