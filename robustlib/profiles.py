@@ -58,7 +58,7 @@ class TextSettings:
     max_length: int = 128
     n_test: int = 200  # attacked sentences
     n_validation: int = 500  # for calibration
-    n_search: int = 50  # validation sentences that `opt` attacks at every temperature it tries
+    n_search: int = 30  # validation sentences that `opt` attacks at every temperature it tries
     attacks: tuple[str, ...] = ("dg", "pwws", "tf", "bae")
     n_slow: int = 40  # sentences for tf and bae, whose constraints cost more than the victim
     # T_d of up-conf and down-conf, the main pair first: the paper gives no number, DIGEST remark R5 infers about 1e6.
@@ -67,7 +67,7 @@ class TextSettings:
     sweep: tuple[float, ...] = (1e-6, 1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0, 3.0, 1e2, 1e4, 1e5, 1e6, 1e7, 1e8)
     precisions: tuple[str, ...] = ("float32", "bfloat16", "int8")
     decimals: tuple[int, ...] = (4, 2)  # of a service that rounds its probabilities
-    n_precision: int = 100
+    n_precision: int = 80
     high_training_temperature: float = 100.0
     masked_lm_texts: int = 600  # training sentences the masked language model of bae is fine-tuned on
     masked_lm_name: str | None = None  # a checkpoint by name instead
@@ -121,8 +121,9 @@ _FULL_IMAGES = (_CIFAR, replace(_CIFAR, dataset="cifar10_jpeg"), replace(_FASHIO
 _RATED = TextSettings("rotten_tomatoes_rated")
 _TINY_TEXT = replace(
     _RATED, layers=1, n_train=300, epochs=3, learning_rate=1e-4, n_test=20, n_validation=60, n_search=8,
-    n_slow=6, attacks=("dg", "pwws"), sweep=(1e-6, 1e-3, 1.0, 1e4, 1e8), n_precision=12, precisions=("float32", "bfloat16"), decimals=(2,),
-    breadth=("vader_tweets",), breadth_encoders=(("minilm", 2),), n_breadth=12,
+    n_slow=6, attacks=("dg", "pwws"), sweep=(1e-6, 1e-3, 1.0, 1e4, 1e8), n_precision=12,
+    precisions=("float32", "bfloat16"), decimals=(2,), breadth=("vader_tweets",), n_breadth=12,
+    breadth_encoders=(("minilm", 2),),
 )  # fmt: skip
 _ROTTEN = replace(
     _RATED, dataset="rotten_tomatoes", layers=None, n_train=None, epochs=5, learning_rate=5e-5, n_test=1066,

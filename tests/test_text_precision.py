@@ -1,0 +1,132 @@
+"""Low-precision victims: rounded as served, different from float32, and mostly of one mind with it."""
+
+import pytest
+import torch
+
+from robustlib.text.encoders import TextClassifier
+from robustlib.text.precision import Float16Linear, Int8Linear, at_precision, rounded_probabilities
+
+WORDS = ["good", "bad", "film", "plot", "dull", "sharp", "never", "always"]
+
+
+def sentences(n=200):
+    """Random sentences of one to eight words."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(1, 9, (n,), generator=generator).tolist()
+    return [" ".join(WORDS[i] for i in torch.randint(0, 8, (k,), generator=generator).tolist()) for k in lengths]
+
+
+@pytest.fixture(scope="module", params=["tiny-bert", "tiny-roberta", "tiny-deberta"])
+def model(request):
+    """A tiny model with logits of some size, centred so that both classes occur."""
+    model = TextClassifier.from_name(request.param, 2, seed=1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(8 if parameter.ndim > 1 else 1)
+        head = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)][-1]
+        head.weight.mul_(20)
+        head.bias -= model.logits(sentences()).median(dim=0).values
+    return model
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16", "int8"])
+def test_low_precision_differs_but_mostly_agrees(model, precision):
+    victim = at_precision(model, precision)
+    exact, low = model(sentences()), victim(sentences())
+    assert low.dtype == torch.float32 and low.shape == exact.shape
+    assert not torch.equal(low, exact)
+    assert (low.argmax(dim=1) == exact.argmax(dim=1)).float().mean() > 0.9
+    assert exact.argmax(dim=1).float().mean() == pytest.approx(0.5, abs=0.4)  # both classes occur
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_logits_are_rounded_as_served(model, precision):
+    logits = at_precision(model, precision)(sentences())
+    assert torch.equal(logits, logits.to(getattr(torch, precision)).float())
+    assert not torch.equal(model(sentences()), model(sentences()).to(getattr(torch, precision)).float())
+
+
+def test_the_original_is_not_touched(model):
+    before = model(sentences())
+    for precision in ("bfloat16", "float16", "int8"):
+        at_precision(model, precision)
+    assert torch.equal(model(sentences()), before)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert torch.equal(at_precision(model, "float32")(sentences()), before)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_float16_layer_is_torchs_own(bias):
+    torch_layer = torch.nn.Linear(96, 40, bias=bias).half()
+    values = torch.randn(5, 3, 96, generator=torch.Generator().manual_seed(0)).half()
+    ours, theirs = Float16Linear(torch_layer)(values), torch_layer(values)
+    assert ours.dtype == torch.float16
+    torch.testing.assert_close(ours, theirs, rtol=2e-3, atol=1e-4)  # one step of float16: sums in another order
+    assert (ours == theirs).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_int8_layer_equals_integer_arithmetic(bias):
+    generator = torch.Generator().manual_seed(0)
+    layer = torch.nn.Linear(96, 40, bias=bias)
+    values = torch.randn(7, 96, generator=generator)
+    weight = layer.weight.detach().double()
+    weight_scale = weight.abs().amax(dim=1, keepdim=True) / 127
+    scale = values.double().abs().amax(dim=1, keepdim=True) / 127
+    integers = (values / scale).round().long() @ (weight / weight_scale).round().long().T
+    expected = integers.double() * scale * weight_scale.T + (layer.bias.detach().double() if bias else 0)
+    torch.testing.assert_close(Int8Linear(layer)(values), expected.float(), rtol=1e-5, atol=1e-5)
+    assert torch.equal(
+        Int8Linear(layer)(values)[:1], Int8Linear(layer)(values[:1])
+    )  # no neighbour in the batch matters
+    assert torch.equal(Int8Linear(layer)(torch.zeros(1, 96)), torch.zeros(1, 40) + (layer.bias.detach() if bias else 0))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:torch.quantize_per_tensor")
+def test_int8_is_no_coarser_than_torchs_dynamic_quantisation(model):
+    quantise = getattr(getattr(torch.ao, "quantization", None), "quantize_dynamic", None)
+    if quantise is None or torch.backends.quantized.engine in (None, "none"):
+        pytest.skip("this torch has no dynamic quantisation")
+    from robustlib.text.encoders import use_onednn
+
+    plain = at_precision(model, "float32")
+    use_onednn(plain, active=False)
+    theirs = quantise(plain, {torch.nn.Linear}, dtype=torch.qint8)
+    exact = model(sentences())
+    error = (at_precision(model, "int8")(sentences()) - exact).abs().mean()
+    assert 0 < error <= 1.2 * (theirs.logits(sentences(), batch_size=1) - exact).abs().mean()
+
+
+def fixed(*rows):
+    """A victim that answers every text list with these logits."""
+    return lambda texts: torch.tensor(rows)[: len(texts)]
+
+
+def test_rounded_probabilities_come_back_by_softmax():
+    logits = torch.tensor([[0.0, 1.0, -1.0], [2.0, 0.3, 0.1]])
+    expected = torch.softmax(logits, dim=1).round(decimals=2)
+    served = rounded_probabilities(lambda texts: logits, 2)(["a", "b"])
+    torch.testing.assert_close(served.exp(), expected)
+    assert served.dtype == torch.float32
+
+
+def test_what_rounds_to_zero_is_half_a_unit():
+    served = rounded_probabilities(fixed([20.0, 0.0], [30.0, 0.0]), 3)(["a", "b"])
+    torch.testing.assert_close(served.exp(), torch.tensor([[1.0, 5e-4], [1.0, 5e-4]]))
+    assert torch.equal(served[0], served[1])  # the attacker cannot tell them apart
+    hot = rounded_probabilities(fixed([20.0, 0.0], [30.0, 0.0]), 3, temperature=10.0)(["a", "b"])
+    assert not torch.equal(hot[0], hot[1])
+
+
+@pytest.mark.parametrize("decimals", [0, -1])
+def test_decimals_are_checked(decimals):
+    with pytest.raises(ValueError, match="decimals must be at least 1"):
+        rounded_probabilities(fixed([0.0, 1.0]), decimals)
+
+
+def test_precision_is_checked():
+    model = TextClassifier.from_name("tiny-bert", 2)
+    with pytest.raises(ValueError, match="precision must be one of float32, bfloat16, float16, int8, got 'int4'"):
+        at_precision(model, "int4")
+    with pytest.raises(ValueError, match=r"the model must be float32, its weights are \['torch.bfloat16'\]"):
+        at_precision(at_precision(model, "bfloat16"), "int8")
