@@ -163,8 +163,9 @@ def kernel_search_path(folder: Path, **variables: str) -> Iterator[None]:
     from ipykernel.kernelspec import get_kernel_dict
     from jupyter_client.kernelspec import KernelSpecManager
 
-    # Log level 40 leaves out "Kernel is running over TCP without encryption", printed for every kernel.
-    description = get_kernel_dict(extra_arguments=["--log-level=40"])
+    # Level 50 leaves out what every kernel prints: "running over TCP without encryption", and at its end an
+    # "ERROR | KeyboardInterrupt" about our own request to stop.
+    description = get_kernel_dict(extra_arguments=["--log-level=50"])
     description["env"] = {**_settled_environment(), "PYDEVD_DISABLE_FILE_VALIDATION": "1", **variables}
     spec = folder / "kernels" / "python3" / "kernel.json"
     spec.parent.mkdir(parents=True, exist_ok=True)

@@ -185,13 +185,11 @@ def plot_attack(
 
 def plot_steps(frame: pd.DataFrame, *, title: str, walls: Mapping[str, float], ax: Axes | None = None) -> Axes:
     """Shares (0 to 1) against temperature; `frame`: index temperature, a column per share; walls: label to T."""
-    ax = _axes(ax, (7, 4))
+    ax = _axes(ax, (8.5, 4))
     for index, name in enumerate(frame.columns):
         ax.plot(frame.index, frame[name], marker=MARKERS[index % 7], ms=4, color=COLOURS[index % 7], label=name)
-    for label, temperature in walls.items():
-        ax.axvline(temperature, color="grey", ls=":", lw=1.2)
-        ax.text(temperature, 0.5, label, rotation=90, ha="right", va="center", fontsize=8,
-                transform=ax.get_xaxis_transform())  # fmt: skip
+    for (label, temperature), style in zip(walls.items(), (":", "--", "-."), strict=False):
+        ax.axvline(temperature, color="grey", ls=style, lw=1.4, label=label)
     ax.set_xscale("log")
     ax.set(xlabel="temperature T (no unit, log scale)", ylabel="share of examples", ylim=(-0.03, 1.05), title=title)
     ax.legend(fontsize=9)
