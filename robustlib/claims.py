@@ -335,9 +335,13 @@ def _third_cause(data: Evidence) -> list[Finding]:
     A precision at which a search finds it speaks neither for nor against the claim, unless all are like that. One
     at which the replayed texts are not shown to work speaks against it: the rounded model itself may be robust.
     """
-    rows = _differences(data.low_precision, data.attack)
+    rows = data.low_precision
+    rows = rows[(rows.metric == "accuracy_difference") & (rows.attack == data.attack)]
     rows = rows[(rows.method == BASELINE) & (rows.reference == _FLOAT32_MARGIN)]
-    found = [_at_precision(name, group) for name, group in rows.groupby("precision", sort=False)]
+    found = [
+        _at_precision(name if trained_at == 1 else f"{name} (trained at T = {trained_at:g})", group)
+        for (name, trained_at), group in rows.groupby(["precision", "training_temperature"], sort=False)
+    ]
     if not any(finding.outcome == "holds" for finding in found):
         found = [replace(finding, outcome="fails") if finding.outcome == "void" else finding for finding in found]
     return found

@@ -18,9 +18,9 @@ class ImageSettings:
     epochs: int = 6
     learning_rate: float = 4e-3
     augment: bool = False
-    n_test: int = 1000  # attacked examples
+    n_test: int = 600  # attacked examples
     n_validation: int = 2000  # for calibration
-    n_search: int = 200  # validation examples that `opt` attacks at every temperature it tries
+    n_search: int = 100  # validation examples that `opt` attacks at every temperature it tries
     epsilon_linf: float = 0.05
     epsilon_l2: float = 1.0
     pgd_steps: int = 20

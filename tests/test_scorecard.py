@@ -595,3 +595,16 @@ def test_other_data_sets_count_for_their_own_claim_only(gain, expected):
     frame = scorecard.scorecard(pd.concat([text, pd.DataFrame(wide)], ignore_index=True))
     assert row_of(frame, "C7", "text")["verdict"] == expected
     assert row_of(frame, "C1", "text")["verdict"] == "reproduced"
+
+
+def test_precision_counts_whatever_the_training_temperature():
+    """In a model trained at T = 1 nothing may be hidden, and in one trained at T = 100 much."""
+    plain = low_precision(half=2.0)
+    hot = plain.assign(training_temperature=100.0)
+    hidden = plain.copy()
+    searches = hidden.adversary != "transfer:float32"
+    hidden.loc[searches, ["mean", "low", "high"]] = [0.0, -2.0, 2.0]
+    frame = scorecard.scorecard(pd.concat([made_up(modality="text"), hidden, hot], ignore_index=True))
+    row = row_of(frame, "O3", "text")
+    assert row["verdict"] == "reproduced"
+    assert "trained at T = 100" in row["ours"]
