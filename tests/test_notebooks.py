@@ -20,7 +20,9 @@ def results(tmp_path_factory):
     patch.setenv("ROBUSTLIB_CACHE", str(folder / "cache"))
     patch.setenv("ROBUSTLIB_RESULTS", str(folder / "results"))
     patch.setenv("ROBUSTLIB_PROGRESS", "0")
-    yield folder / "results" / "smoke"
+    results = folder / "results" / "smoke"
+    results.mkdir(parents=True)
+    yield results
     patch.undo()
 
 
