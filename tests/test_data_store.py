@@ -296,7 +296,7 @@ def test_the_command_line_does_not_wait_for_torch():
 def test_the_registry_is_complete():
     from robustlib.data import images, text
 
-    lexica = {"counter_fitting", "wordnet", "wordnet_debian"}
+    lexica = {"counter_fitting", "wordnet", "wordnet_debian", "pos_tagger"}
     assert set(registry.DATASETS) == {*images._READERS, *text._READERS, *lexica}
     for dataset in registry.DATASETS.values():
         assert dataset.licence and dataset.citation and dataset.title

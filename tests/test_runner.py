@@ -25,7 +25,9 @@ from robustlib.profiles import get_profile
 from robustlib.runner import fingerprint, library_digest, run, select_notebooks
 
 SMOKE = get_profile("smoke")  # its data set comes with scikit-learn: no test here needs a network
-HEADLINE = types.SimpleNamespace(summary=lambda results: f"headline of {results.name}")
+HEADLINE = types.SimpleNamespace(
+    summary=lambda results: f"headline of {results.name}", write_scorecard=lambda results: None
+)
 NOTE = "with open('../order.txt', 'a') as file: file.write('{} ')"
 
 
@@ -261,7 +263,8 @@ PROGRAM = """
 import sys, types
 import robustlib.runner
 robustlib.runner.library_digest = lambda package: "library"
-sys.modules["robustlib.scorecard"] = types.SimpleNamespace(summary=lambda results: "headline")
+sys.modules["robustlib.scorecard"] = types.SimpleNamespace(
+    summary=lambda results: "headline", write_scorecard=lambda results: None)
 from robustlib.__main__ import main
 sys.exit(main())
 """
