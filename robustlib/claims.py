@@ -25,7 +25,7 @@ BASELINE, OVER, UNDER = "baseline", "conf_up(T_d<<1)", "conf_down(T_d>>1)"
 _WORDS = {BASELINE: "T_d = 1", OVER: "T_d < 1", UNDER: "T_d > 1"}
 HONEST = "baseline|none|1"
 BREADTH = "07_"  # the notebook on other data sets and encoders
-_FLOAT32_MARGIN = "baseline|margin|1"
+_REPLAY = "baseline|transfer:float32|1"
 _CALIBRATED_OR_SCALE_FREE = ("margin", "cal", "cal-exact", "opt-paper", "opt")
 _LOWEST, _OTHER_END = "lowest of the sweep", "other end of the sweep"
 
@@ -332,33 +332,21 @@ def _elsewhere(data: Evidence) -> list[Finding]:
 def _third_cause(data: Evidence) -> list[Finding]:
     """At some precision no search finds what texts found in float32 show to be there.
 
-    A precision at which a search finds it speaks neither for nor against the claim, unless all are like that. One
-    at which the replayed texts are not shown to work speaks against it: the rounded model itself may be robust.
+    Each adversary that sees only the low-precision victim is compared with the replay of texts found on its float32
+    copy. A precision at which a search does as well speaks neither for nor against the claim, unless all are so.
     """
     rows = data.low_precision
-    rows = rows[(rows.metric == "accuracy_difference") & (rows.attack == data.attack)]
-    rows = rows[(rows.method == BASELINE) & (rows.reference == _FLOAT32_MARGIN)]
-    found = [
-        _at_precision(name if trained_at == 1 else f"{name} (trained at T = {trained_at:g})", group)
-        for (name, trained_at), group in rows.groupby(["precision", "training_temperature"], sort=False)
-    ]
+    rows = rows[(rows.metric == "accuracy_difference") & (rows.attack == data.attack) & (rows.reference == _REPLAY)]
+    rows = rows[(rows.method == BASELINE) & rows.adversary.isin(_CALIBRATED_OR_SCALE_FREE)]
+    found = []
+    for (name, trained_at), group in rows.groupby(["precision", "training_temperature"], sort=False):
+        where = name if trained_at == 1 else f"{name} (trained at T = {trained_at:g})"
+        strongest = group.sort_values("mean").iloc[0]
+        text = f"{strongest['adversary']} {interval_text(strongest, signed=True)}"
+        found.append(Finding(where, "holds" if _above_zero(strongest) else "void", text, sample_text(strongest)))
     if not any(finding.outcome == "holds" for finding in found):
-        found = [replace(finding, outcome="fails") if finding.outcome == "void" else finding for finding in found]
+        found = [replace(finding, outcome="fails") for finding in found]
     return found
-
-
-def _at_precision(name: str, rows: pd.DataFrame) -> Finding:
-    """Judge one precision; `rows` are differences from the scale-free attack in float32."""
-    searches = rows[rows.adversary.isin(_CALIBRATED_OR_SCALE_FREE)]
-    replays = rows[rows.adversary == "transfer:float32"]
-    if searches.empty or replays.empty:
-        return Finding(name, "missing")
-    strongest, replay = searches.sort_values("mean").iloc[0], replays.iloc[-1]
-    found, replayed = interval_text(strongest, signed=True), interval_text(replay, signed=True)
-    text = f"{strongest['adversary']} {found}, replayed {replayed}"
-    if replay["high"] >= EQUIVALENCE_MARGIN:
-        return Finding(name, "fails", text, sample_text(strongest))
-    return Finding(name, "holds" if _above_zero(strongest) else "void", text, sample_text(strongest))
 
 
 _MINUS_HONEST = "points above honest"
@@ -396,10 +384,7 @@ TESTS: dict[str, tuple[Callable[[Evidence], list[Finding]], str]] = {
         ),
         f"{_MINUS_MARGIN} (beaten: below -{EQUIVALENCE_MARGIN:g})",
     ),
-    "O3": (
-        _third_cause,
-        f"{_MINUS_MARGIN} in float32: strongest search, float32's texts (they work: below {EQUIVALENCE_MARGIN:g})",
-    ),
+    "O3": (_third_cause, "points above the replay of float32's texts, strongest search on the low-precision victim"),
 }  # fmt: skip
 
 
