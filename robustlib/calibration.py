@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -159,25 +160,9 @@ def fit_temperature_descent(
     examples = len(labels) if reduction == "sum" else 1
     exact = fit_temperature(logits, labels)
     differences = _label_differences(logits, labels)
-    to_parameter, to_temperature, chain = _PARAMETERS[parameter]
-    temperature, value, path, diverged = float(start), to_parameter(float(start)), [float(start)], False
-    first = second = 0.0
-    for step in range(1, max_steps + 1):
-        gradient = examples * chain(temperature) * _slope(differences, 1 / temperature)
-        move = learning_rate * gradient
-        if optimiser == "adam":
-            first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient * gradient
-            move = learning_rate * (first / (1 - 0.9**step)) / (math.sqrt(second / (1 - 0.999**step)) + 1e-8)
-        if value - move == value:
-            break
-        value -= move
-        updated = to_temperature(value)
-        path.append(updated)
-        # Bounds that keep 1 / T**2 finite; NaN fails every comparison.
-        if not 1e-100 < updated < 1e100:
-            diverged = True
-            break
-        temperature = updated
+    slope = partial(_slope, differences)
+    path, diverged = _descend(slope, start, max_steps, learning_rate, optimiser, parameter, examples)
+    temperature = path[-2] if diverged else path[-1]
     status = "diverged" if diverged else exact.status
     if status == "ok" and abs(math.log(temperature / exact.temperature)) > 0.01:
         status = "unconverged"
@@ -190,6 +175,35 @@ def fit_temperature_descent(
         converged=status == "ok",
         trace=np.array(path) if trace else None,
     )
+
+
+def _descend(
+    slope: Callable[[float], float],
+    start: float,
+    max_steps: int,
+    learning_rate: float,
+    optimiser: str,
+    parameter: str,
+    examples: int,
+) -> tuple[list[float], bool]:
+    """Temperatures of a descent, the start included; True if the last one is out of range: the descent diverged."""
+    to_parameter, to_temperature, chain = _PARAMETERS[parameter]
+    value, path = to_parameter(float(start)), [float(start)]
+    first = second = 0.0
+    for step in range(1, max_steps + 1):
+        gradient = examples * chain(path[-1]) * slope(1 / path[-1])
+        move = learning_rate * gradient
+        if optimiser == "adam":
+            first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient * gradient
+            move = learning_rate * (first / (1 - 0.9**step)) / (math.sqrt(second / (1 - 0.999**step)) + 1e-8)
+        if value - move == value:
+            break
+        value -= move
+        path.append(to_temperature(value))
+        # Bounds that keep 1 / T**2 finite; NaN fails every comparison.
+        if not 1e-100 < path[-1] < 1e100:
+            return path, True
+    return path, False
 
 
 @dataclass(frozen=True)

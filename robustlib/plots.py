@@ -119,8 +119,13 @@ def plot_bowl(frame: pd.DataFrame, *, title: str, ax: Axes | None = None) -> Axe
     return ax
 
 
-def plot_adversaries(frame: pd.DataFrame, *, row: str, by: str, title: str, ax: Axes | None = None) -> Axes:
-    """Dot plot with intervals (`mean`, `low`, `high` in percent): a line per `row`, a colour per `by`."""
+def plot_adversaries(
+    frame: pd.DataFrame, *, row: str, by: str, title: str, clean: float | None = None, ax: Axes | None = None
+) -> Axes:
+    """Dot plot with intervals (`mean`, `low`, `high` in percent): a line per `row`, a colour per `by`.
+
+    `clean`: clean accuracy in percent, drawn as a dashed line.
+    """
     rows = list(dict.fromkeys(frame[row]))
     series = list(dict.fromkeys(frame[by]))
     ax = _axes(ax, (7, 0.55 * len(rows) + 1.4))
@@ -130,6 +135,8 @@ def plot_adversaries(frame: pd.DataFrame, *, row: str, by: str, title: str, ax: 
         height = np.array([rows.index(value) for value in part[row]]) + offset
         ax.hlines(height, part["low"], part["high"], color=COLOURS[index % 7], lw=2, alpha=0.6)
         ax.scatter(part["mean"], height, color=COLOURS[index % 7], marker=MARKERS[index % 7], zorder=3, label=name)
+    if clean is not None:
+        ax.axvline(clean, color="grey", ls="--", lw=1.2, label="clean accuracy")
     ax.set_yticks(range(len(rows)), rows)
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set(xlabel="adversarial accuracy (%), 95 % interval", title=title, xlim=(-2, 102))
@@ -147,7 +154,10 @@ def plot_landscape(
     unit: str,
     ax: Axes | None = None,
 ) -> Axes:
-    """Contours of a (side, side) surface; first axis drawn along x. The point the grid is built around is marked."""
+    """Contours of a (side, side) surface; first axis drawn along x. The point the grid is built around is marked.
+
+    Hatched where a grid point equals all its neighbours to the last bit: in colour, small differences look like none.
+    """
     ax = _axes(ax, (4.6, 3.9))
     flat = float(np.ptp(surface)) == 0
     levels = 1 if flat else 14
@@ -155,6 +165,15 @@ def plot_landscape(
     ax.figure.colorbar(drawn, ax=ax, label=unit)
     if flat:
         ax.text(0.5, 0.92, "exactly flat", transform=ax.transAxes, ha="center", color="white", weight="bold")
+    still = np.ones(surface.shape, dtype=bool)  # equal to every neighbour: there is no direction to climb
+    for axis in (0, 1):
+        equal = np.diff(surface, axis=axis) == 0
+        first, last = [(slice(None),) * axis + (part,) for part in (slice(None, -1), slice(1, None))]
+        still[first] &= equal
+        still[last] &= equal
+    if still.any() and not flat:
+        ax.contourf(coordinates, coordinates, still.T, levels=[0.5, 1.5], colors="none", hatches=["//"])
+        ax.text(0.03, 0.95, "hatched: exactly flat", transform=ax.transAxes, color="white", va="top", fontsize=9)
     ax.plot(0, 0, "o", color="white", mec="black", ms=7)
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
     ax.grid(False)

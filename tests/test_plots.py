@@ -92,3 +92,15 @@ def test_the_slider_redraws_the_same_figure_and_shows_another_picture():
     slider.value = 10.0
     assert drawn == [1.0, 10.0]
     assert image.value != first
+
+
+def test_only_the_part_without_any_slope_is_hatched():
+    coordinates = np.linspace(-1, 1, 9)
+    labels = {"xlabel": "x", "ylabel": "y", "title": "t", "unit": "nats"}
+    half = np.zeros((9, 9))
+    half[5:] = np.arange(1.0, 5.0)[:, None]
+    assert [text.get_text() for text in plots.plot_landscape(half, coordinates, **labels).texts] == [
+        "hatched: exactly flat"
+    ]
+    tiny = 1e-12 * np.arange(81.0).reshape(9, 9)
+    assert not plots.plot_landscape(tiny, coordinates, **labels).texts
