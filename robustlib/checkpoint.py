@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -55,3 +57,11 @@ class Checkpoint:
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
     """Random numbers of one epoch, the same whether or not the training was interrupted before it."""
     return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Run a block with torch's global generators (CPU and GPUs) seeded, and give their states back afterwards."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield

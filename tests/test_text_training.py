@@ -5,20 +5,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from robustlib.adversarial_training import standard_step
 from robustlib.checkpoint import Checkpoint
+from robustlib.engine import apply_gradient_rule, autocast_context, resolve_precision
 from robustlib.text import training
 from robustlib.text.encoders import TextClassifier
-from robustlib.text.training import (
-    TextTraining,
-    apply_gradient_rule,
-    autocast_context,
-    classification_step,
-    data_digest,
-    fit,
-    length_bucketed,
-    resolve_precision,
-    train_text_classifier,
-)
+from robustlib.text.training import TextTraining, data_digest, fit_text, length_bucketed, train_text_classifier
 
 QUICK = TextTraining(
     encoder="tiny-bert", epochs=3, batch_size=8, learning_rate=3e-3, precision="float32", max_length=32
@@ -39,11 +31,11 @@ def run_fit(config, *, step=None, checkpoint=None):
     """`fit` on the toy data; returns the model and the history."""
     data, model = toy(), TextClassifier.from_name(config.encoder, 2, seed=config.seed, max_length=32)
     encodings = model.tokenise(data.texts)
-    history = fit(
+    history = fit_text(
         model,
         plan=lambda epoch: length_bucketed([len(e) for e in encodings], config.batch_size, config.seed, epoch),
         load=lambda rows: (model.collate([encodings[row] for row in rows]), data.labels[rows]),
-        step=step or classification_step(config.training_temperature, PLAIN),
+        step=step or standard_step(PLAIN),
         config=config,
         checkpoint=checkpoint,
         checkpoint_seconds=0,
@@ -53,13 +45,13 @@ def run_fit(config, *, step=None, checkpoint=None):
 
 def failing_after(n_steps, failure):
     """Standard step that fails at step `n_steps`: raises, or returns the given loss."""
-    plain, count = classification_step(1.0, PLAIN), 0
+    plain, count = standard_step(PLAIN), 0
 
-    def step(model, inputs, labels):
+    def step(model, inputs, labels, temperature):
         nonlocal count
         count += 1
         if count < n_steps:
-            return plain(model, inputs, labels)
+            return plain(model, inputs, labels, temperature)
         if isinstance(failure, BaseException):
             raise failure
         return torch.tensor(failure)
@@ -123,7 +115,7 @@ def test_the_step_is_cross_entropy_of_logits_over_temperature(temperature):
     model = TextClassifier.from_name("tiny-bert", 2)
     data = toy(8)
     batch = model.collate(model.tokenise(data.texts))
-    loss = classification_step(temperature, PLAIN)(model, batch, data.labels)
+    loss = standard_step(PLAIN)(model, batch, data.labels, temperature)
     probabilities = torch.softmax(model(batch).double() / temperature, dim=1)
     expected = -probabilities.gather(1, data.labels[:, None]).log().mean()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
@@ -191,7 +183,7 @@ def test_the_learning_rate_falls_linearly_to_zero(monkeypatch):
 def test_a_trained_model_comes_from_the_cache(monkeypatch):
     config = TextTraining(**{**vars(QUICK), "seed": 11})
     first = train_text_classifier(config, toy())
-    monkeypatch.setattr(training, "fit", lambda *arguments, **options: pytest.fail("trained again"))
+    monkeypatch.setattr(training, "fit_text", lambda *arguments, **options: pytest.fail("trained again"))
     again = train_text_classifier(config, toy())
     assert_same_weights(first, again)
     assert again.history == first.history

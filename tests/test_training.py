@@ -1,17 +1,19 @@
 """Training: seeded, resumable to the bit, and stopped by NaN."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
 import torch
 
-from robustlib import models, training
+from robustlib import engine, models, training
+from robustlib.adversarial_training import image_method
 from robustlib.checkpoint import Checkpoint
 from robustlib.data import load_images
 from robustlib.models import Normalised, build_image_model, logits_of
-from robustlib.training import ImageTraining, trained_image_model
+from robustlib.training import ImageTraining, catastrophic_overfitting, trained_image_model
 
-RECIPE = ImageTraining("digits", n_train=300, epochs=4, batch_size=64, learning_rate=1e-2)
+RECIPE = ImageTraining(dataset="digits", n_train=300, epochs=4, batch_size=64, learning_rate=1e-2)
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +38,64 @@ def test_trains_caches_and_repeats_to_the_bit(folder, monkeypatch):
     assert not torch.equal(weights(first), weights(trained_image_model(replace(RECIPE, seed=1))))
 
 
-@pytest.mark.parametrize("augment", [False, True])
-def test_an_interrupted_training_ends_with_the_same_weights(folder, monkeypatch, augment):
-    recipe = replace(RECIPE, augment=augment)
+def test_standard_training_is_the_plain_loop_to_the_bit():
+    data = load_images("digits", "train", n=RECIPE.n_train, seed=0)
+    model = build_image_model("small_cnn", 1, 8, 10, seed=0)
+    optimiser = torch.optim.Adam(model.parameters(), RECIPE.learning_rate, weight_decay=5e-4, fused=True)
+    step, total = 0, 5 * RECIPE.epochs
+    for epoch in range(RECIPE.epochs):
+        order = torch.randperm(RECIPE.n_train, generator=torch.Generator().manual_seed(epoch))
+        for rows in order.split(RECIPE.batch_size):
+            share = step / total
+            factor = share / 0.2 + 1e-2 if share < 0.2 else (1 - share) / 0.8
+            optimiser.param_groups[0]["lr"] = RECIPE.learning_rate * factor
+            optimiser.zero_grad()
+            torch.nn.functional.cross_entropy(model(data.images[rows]), data.labels[rows]).backward()
+            optimiser.step()
+            step += 1
+    assert torch.equal(weights(model), weights(trained_image_model(RECIPE)))
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "warm-up"])
+def test_any_schedule_at_temperature_one_is_plain_training_to_the_bit(schedule):
+    plain = trained_image_model(RECIPE)
+    assert torch.equal(weights(plain), weights(trained_image_model(replace(RECIPE, temperature_schedule=schedule))))
+
+
+def test_each_epoch_is_followed():
+    recipe = replace(RECIPE, training_temperature=20.0, temperature_schedule="learned", gradient_rule="normalise")
+    model = trained_image_model(recipe)
+    assert [row["epoch"] for row in model.history] == [1, 2, 3, 4]
+    for name in ("loss", "gradient_norm", "step_length", "logit_norm", "confidence", "accuracy"):
+        assert all(row[name] > 0 for row in model.history), name
+    assert model.history[-1]["logit_norm"] > model.history[0]["logit_norm"]
+    assert model.history[-1]["training_temperature"] != 20.0
+    assert not any("log_temperature" in name for name in model.state_dict())
+    logits = logits_of(model, load_images("digits", "train", n=RECIPE.n_train, seed=0).images)
+    assert model.history[-1]["confidence"] == pytest.approx(logits[:256].softmax(1).amax(1).mean().item(), rel=1e-5)
+
+
+def test_fgsm_training_is_watched_for_catastrophic_overfitting():
+    model = trained_image_model(replace(RECIPE, method=image_method("fgsm", 0.1)))
+    assert all(0 <= row["pgd_accuracy"] <= row["fgsm_accuracy"] + 0.1 for row in model.history)
+    rows = [{"epoch": i + 1, "pgd_accuracy": value} for i, value in enumerate((0.2, 0.5, 0.45, 0.05))]
+    assert catastrophic_overfitting(rows) == 4
+    assert catastrophic_overfitting(rows[:3]) is None
+    with pytest.raises(ValueError, match="no accuracy under PGD"):
+        catastrophic_overfitting(trained_image_model(RECIPE).history)
+
+
+INTERRUPTED = [
+    {},
+    {"augment": True},
+    {"method": image_method("ddi", 0.1, steps=2, solutions=2), "gradient_rule": "normalise"},
+    {"training_temperature": 30.0, "temperature_schedule": "learned"},
+]
+
+
+@pytest.mark.parametrize("changes", INTERRUPTED, ids=["standard", "augmented", "ddi", "learned"])
+def test_an_interrupted_training_ends_with_the_same_weights(folder, monkeypatch, changes):
+    recipe = replace(RECIPE, **changes)
     whole = trained_image_model(recipe)
     monkeypatch.setenv("ROBUSTLIB_CACHE", str(folder / "interrupted"))
     save = Checkpoint.save
@@ -49,18 +106,19 @@ def test_an_interrupted_training_ends_with_the_same_weights(folder, monkeypatch,
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Checkpoint, "save", save_then_stop)
+    monkeypatch.setattr(engine, "monotonic", itertools.count(step=100).__next__)  # a checkpoint after every epoch
     with pytest.raises(KeyboardInterrupt):
         trained_image_model(recipe)
     monkeypatch.setattr(Checkpoint, "save", save)
-    epochs = []
-    monkeypatch.setattr(training, "progress", lambda iterable, description: (epochs.extend(iterable), iter(epochs))[1])
+    shown = []
+    monkeypatch.setattr(engine, "progress", lambda iterable, description, total: shown.append(total) or iterable)
     assert torch.equal(weights(whole), weights(trained_image_model(recipe)))
-    assert epochs == [2, 3]
+    assert shown == [2 * 5]  # epochs three and four, of five batches
     assert not list((folder / "interrupted").glob("*checkpoint/*.safetensors"))
 
 
 def test_a_nan_loss_stops_and_names_the_configuration():
-    with pytest.raises(FloatingPointError, match=r"in epoch 1 of ImageTraining\(dataset='digits'"):
+    with pytest.raises(FloatingPointError, match=r"in epoch 1, step \d, of ImageTraining\(.*dataset='digits'"):
         trained_image_model(replace(RECIPE, learning_rate=1e38))
 
 

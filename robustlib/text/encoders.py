@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustlib.text.checkpoints import TINY, load_minilm, load_sequence_classifier, seeded, tiny_classifier
+from robustlib.checkpoint import seeded
+from robustlib.text.checkpoints import TINY, load_minilm, load_sequence_classifier, tiny_classifier
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
 Batch = Mapping[str, Tensor]

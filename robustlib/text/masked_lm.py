@@ -15,11 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from robustlib import cache
-from robustlib.checkpoint import Checkpoint
+from robustlib.adversarial_training import Step
+from robustlib.checkpoint import Checkpoint, seeded
+from robustlib.engine import autocast_context, resolve_precision
 from robustlib.text import checkpoints, encoders, training
-from robustlib.text.checkpoints import load_masked_language_model, load_minilm, seeded
+from robustlib.text.checkpoints import load_masked_language_model, load_minilm
 from robustlib.text.encoders import Texts, collate_encodings, length_sorted, use_onednn
-from robustlib.text.training import Step, TextTraining, autocast_context, fit, length_bucketed, resolve_precision
+from robustlib.text.training import TextTraining, fit_text, length_bucketed
 
 _TIED = "cls.predictions.decoder.weight"  # the same tensor as the token embeddings
 
@@ -144,7 +146,7 @@ def masked_language_model(
     def compute() -> dict[str, Any]:
         model = _minilm(config).to(config.device)
         encodings = model.tokenizer.encode_batch_fast(sentences)
-        history = fit(
+        history = fit_text(
             model,
             plan=lambda epoch: length_bucketed([len(e) for e in encodings], config.batch_size, config.seed, epoch),
             load=lambda rows: model.masked([encodings[row] for row in rows], config.masked_share),
@@ -155,7 +157,7 @@ def masked_language_model(
         weights = {key: value for key, value in model.body.state_dict().items() if key != _TIED}
         return {**weights, "history": history}
 
-    code = (encoders, checkpoints, training, sys.modules[__name__])
+    code = (encoders, checkpoints, *training.ENGINE, training, sys.modules[__name__])
     payload = cache.cached("masked_lm", settings, compute, code=code, refresh=refresh)
     model = _minilm(config)
     model.history = payload.pop("history")
@@ -166,13 +168,13 @@ def masked_language_model(
 def masked_step(autocast: AbstractContextManager) -> Step:
     """Step of masked language modelling: cross-entropy of the hidden tokens, averaged over them."""
 
-    def step(model: MaskedLanguageModel, batch: dict[str, Tensor], targets: Tensor) -> Tensor:
+    def step(model: MaskedLanguageModel, batch: dict[str, Tensor], targets: Tensor, temperature: float = 1.0) -> Tensor:
         places = targets >= 0
         with autocast:
             logits = model.logits_at(batch, places)
-        loss = nn.functional.cross_entropy(logits.float(), targets[places])
+        loss = nn.functional.cross_entropy(logits.float() / temperature, targets[places])
         loss.backward()
-        return loss
+        return loss.detach()
 
     return step
 

@@ -1,0 +1,201 @@
+"""Training methods: what their gradients are, on models where it can be worked out; and their cost in passes."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from robustlib.adversarial_training import METHODS, Method, image_method, method_step, worst_perturbation
+from robustlib.engine import Training
+from robustlib.minimum_norm import minimum_norm_weights
+from robustlib.perturbation import PerturbationSet, opened
+from robustlib.text.encoders import TextClassifier
+
+CONTINUOUS = ("standard", "fgsm", "pgd", "freelb", "ddi", "trades")
+
+
+def problem(n=6, seed=0):
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+    return model, torch.rand(n, 3, 2, 2).double(), torch.randint(0, 3, (n,))
+
+
+def gradients(model):
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+
+def after(name, model, images, labels, *, epsilon, temperature=1.0, **options):
+    torch.manual_seed(7)
+    model.zero_grad()
+    loss = method_step(image_method(name, epsilon, **options))(model, images, labels, temperature)
+    assert not loss.requires_grad
+    return loss, gradients(model)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 50.0])
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_with_no_room_every_method_is_standard_training(name, temperature):
+    model, images, labels = problem()
+    loss, gradient = after(name, model, images, labels, epsilon=0.0, temperature=temperature)
+    model.zero_grad()
+    expected = functional.cross_entropy(model(images) / temperature, labels)
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-9)
+    torch.testing.assert_close(gradient, gradients(model), rtol=1e-6, atol=1e-12)
+
+
+def test_pgd_is_the_gradient_at_the_worst_corner_of_a_linear_model():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).double()
+    images, labels, epsilon = torch.full((5, 1, 2, 2), 0.5).double(), torch.tensor([0, 1, 0, 1, 1]), 0.1
+    _, gradient = after("pgd", model, images, labels, epsilon=epsilon, steps=4)
+    weight = model[1].weight.detach()
+    towards = torch.stack([(weight[1 - label] - weight[label]).sign() for label in labels]).reshape(images.shape)
+    model.zero_grad()
+    functional.cross_entropy(model(images + epsilon * towards), labels).backward()
+    torch.testing.assert_close(gradient, gradients(model))
+
+
+def test_freelb_averages_the_gradients_along_the_walk():
+    model, images, labels = problem()
+    method = image_method("freelb", 0.1, steps=3)
+    _, gradient = after("freelb", model, images, labels, epsilon=0.1, steps=3)
+    torch.manual_seed(7)
+    batch = opened(model, images)
+    delta = method.perturbations.start(batch)
+    model.zero_grad()
+    for _ in range(3):
+        at = delta.clone().requires_grad_(True)
+        loss = functional.cross_entropy(model(images + at), labels)
+        (loss / 3).backward()
+        delta = method.perturbations.ascend(delta, at.grad, batch)
+    torch.testing.assert_close(gradient, gradients(model))
+
+
+def test_ddi_combines_the_gradients_of_its_solutions_into_the_shortest():
+    model, images, labels = problem()
+    _, gradient = after("ddi", model, images, labels, epsilon=0.2, steps=2, solutions=4)
+    torch.manual_seed(7)
+    batch, method = opened(model, images), image_method("ddi", 0.2, steps=2)
+    columns = []
+    for _ in range(4):
+        delta = worst_perturbation(
+            batch, lambda logits: functional.cross_entropy(logits, labels), method.perturbations, 2
+        )
+        model.zero_grad()
+        functional.cross_entropy(model(images + delta), labels).backward()
+        columns.append(gradients(model))
+    columns = torch.stack(columns)
+    torch.testing.assert_close(gradient, minimum_norm_weights(columns @ columns.T) @ columns)
+    assert gradient.norm() <= columns.norm(dim=1).min() * (1 + 1e-9)
+
+
+def test_ddi_on_a_problem_whose_shortest_combination_is_known(monkeypatch):
+    """Two solutions whose gradients are (2, 0) and (0, 1): the shortest combination is 0.2 of one, 0.8 of the other."""
+    from robustlib import adversarial_training
+
+    class Corner(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(2))
+
+        def forward(self, values):
+            return values
+
+    model, starts = Corner(), iter([torch.tensor([2.0, 0.0]), torch.tensor([0.0, 1.0])])
+    monkeypatch.setattr(adversarial_training, "worst_perturbation", lambda *arguments: next(starts))
+
+    def backward_at(batch, delta, autocast, labels, temperature):
+        (model.weight * delta).sum().backward()
+        return torch.tensor(0.0)
+
+    monkeypatch.setattr(adversarial_training, "_backward_at", backward_at)
+    method_step(image_method("ddi", 0.1, solutions=2))(model, torch.zeros(1, 2), torch.tensor([0]))
+    torch.testing.assert_close(model.weight.grad, torch.tensor([0.4, 0.8]))
+
+
+def test_trades_is_cross_entropy_plus_the_divergence_at_its_perturbation():
+    model, images, labels = problem()
+    method = image_method("trades", 0.1, steps=3)
+    loss, _ = after("trades", model, images, labels, epsilon=0.1, steps=3)
+    clean = functional.cross_entropy(model(images), labels).item()
+    target = functional.softmax(model(images), dim=1).detach()
+    torch.manual_seed(7)
+    delta = worst_perturbation(
+        opened(model, images),
+        lambda logits: functional.kl_div(functional.log_softmax(logits, 1), target, reduction="batchmean"),
+        method.perturbations, 3,
+    )  # fmt: skip
+    perturbed = functional.softmax(model(images + delta), dim=1)
+    divergence = (target * (target / perturbed).log()).sum(dim=1).mean().item()
+    assert divergence > 0
+    assert loss.item() == pytest.approx(clean + 6 * divergence, rel=1e-9)
+    assert model.training
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "freelb", "ddi"])
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_texts_perturb_embeddings_inside_the_set_and_leave_padding(name, norm, monkeypatch):
+    model = TextClassifier.from_name("tiny-bert", 2).train()
+    inputs = model.collate(model.tokenise(["a b c d", "a", "k k"]))
+    seen, plain = [], TextClassifier.forward_from_embedding
+
+    def spy(self, embeddings, attention_mask, token_type_ids=None):
+        seen.append(embeddings.detach() - self.embed(inputs["input_ids"]).detach())
+        return plain(self, embeddings, attention_mask, token_type_ids)
+
+    monkeypatch.setattr(TextClassifier, "forward_from_embedding", spy)
+    method = Method(name, steps=2, solutions=2, perturbations=PerturbationSet(norm, 0.2, 0.15, 0.1))
+    method_step(method)(model, inputs, torch.tensor([0, 1, 1]), 1.0)
+    assert all(parameter.grad is not None for parameter in model.body.get_input_embeddings().parameters())
+    for delta in seen:
+        size = delta.abs().amax() if norm == "linf" else delta.flatten(1).norm(dim=1).max()
+        assert size <= 0.2 + 1e-5
+        assert delta[inputs["attention_mask"] == 0].abs().max() == 0
+    assert max(float(delta.abs().max()) for delta in seen) > 0
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_the_cost_in_passes_is_what_is_said(name):
+    model, images, labels = problem()
+    calls = []
+    model.register_forward_hook(lambda *arguments: calls.append(1))
+    method = image_method(name, 0.1, steps=3, solutions=2)
+    method_step(method)(model, images, labels, 1.0)
+    extra = 1 if name == "trades" else 0  # TRADES needs a target: one more forward pass, which has no backward
+    assert len(calls) == method.passes + extra
+
+
+def test_a_learned_temperature_gets_a_gradient_but_not_from_the_attack():
+    model, images, labels = problem()
+    log_temperature = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    method_step(image_method("pgd", 0.1))(model, images, labels, log_temperature.exp())
+    assert log_temperature.grad is not None and log_temperature.grad != 0
+    with pytest.raises(ValueError, match="ddi cannot learn its temperature"):
+        method_step(image_method("ddi", 0.1))(model, images, labels, log_temperature.exp())
+
+
+def test_names_follow_the_tables():
+    assert Training().label == "baseline"
+    assert Training(gradient_rule="normalise").label == "baseline_gradnorm"
+    assert Training(method=Method("ddi", steps=5), gradient_rule="clip").label == "ddi-at(M=3,K=5)_gradclip"
+    assert Training(temperature_schedule="cosine").label == "baseline(cosine)"
+    assert {Method(name).label for name in METHODS} >= {"pgd", "freelb", "ascc", "dg-aug", "trades", "fgsm"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "mixup"}, "method must be one of standard, fgsm, pgd"),
+        ({"name": "pgd", "steps": 0}, "steps must be at least 1"),
+        ({"name": "ddi", "solutions": 9}, "solutions 1 to 8"),
+    ],
+)
+def test_a_bad_method_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        Method(**options)
+
+
+def test_ascc_is_for_texts():
+    with pytest.raises(ValueError, match="ascc has no step for a continuous input"):
+        method_step(Method("ascc"))
