@@ -6,7 +6,7 @@ Results of attacks go through the cache, keyed by model, attack, adversary and d
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
@@ -131,11 +131,25 @@ class Study(ABC):
         return found
 
     def compare(
-        self, book: RecordBook, found: Evaluation, reference: Evaluation, *, at: float, reference_at: float
+        self,
+        book: RecordBook,
+        found: Evaluation,
+        reference: Evaluation,
+        *,
+        at: float = 1.0,
+        reference_at: float = 1.0,
+        reference_study: Study | None = None,
     ) -> PairedDifference:
-        """Record the paired difference of two evaluations, served at `at` and at `reference_at`; returns it."""
+        """Record the paired difference of two evaluations, served at `at` and at `reference_at`; returns it.
+
+        Args:
+            reference_study: where the reference is of another model: the study it comes from, on the same examples.
+        """
         difference = found.minus(reference)
-        name = f"{method_name(reference_at)}|{reference.adversary}|{reference_at:g}"
+        other = reference_study or self
+        name = f"{other.method_name(reference_at)}|{reference.adversary}|{reference_at:g}"
+        if reference_study is not None:
+            name += f"|T={other.training.training_temperature:g}"
         book.add_difference(
             difference, reference=name, adversary=found.adversary, attack=found.attack, **self.columns(at),
             **self.budget(found.attack),
@@ -145,16 +159,21 @@ class Study(ABC):
     def columns(self, design_temperature: float) -> dict[str, object]:
         """What a record says of the model served at a design temperature."""
         return {
-            "dataset": self.dataset, "model": self.model_name, "method": method_name(design_temperature),
+            "dataset": self.dataset, "model": self.model_name, "method": self.method_name(design_temperature),
             "design_temperature": design_temperature, "seed": self.training.seed,
+            "training_temperature": self.training.training_temperature,
         }  # fmt: skip
 
+    def method_name(self, design_temperature: float) -> str:
+        """The paper's name for the model served at a design temperature, as in the tables' column `method`.
 
-def method_name(design_temperature: float) -> str:
-    """The paper's name for a model served at a design temperature, as in the tables' column `method`."""
-    if design_temperature == 1:
-        return "baseline"
-    return "conf_up(T_d<<1)" if design_temperature < 1 else "conf_down(T_d>>1)"
+        Explicit miscalibration has a name of its own for a model trained in the standard way; any other model keeps
+        that of its training.
+        """
+        label = self.training.label
+        if label != "baseline" or design_temperature in (1, self.training.training_temperature):
+            return label
+        return "conf_up(T_d<<1)" if design_temperature < 1 else "conf_down(T_d>>1)"
 
 
 @dataclass(frozen=True)
@@ -210,10 +229,13 @@ class ImageStudy(Study):
         return self.model if design_temperature == 1.0 else TemperatureScaled(self.model, design_temperature)
 
 
-def image_study(profile: str, *, seed: int = 0) -> ImageStudy:
+def image_study(profile: str, *, seed: int = 0, **changes: Any) -> ImageStudy:
     """Data and trained model of a profile; trains where the cache has no such model.
 
     Taught in: every image notebook starts with it.
+
+    Args:
+        changes: fields of `ImageTraining` that differ from the profile's, for example `gradient_rule="normalise"`.
 
     Raises:
         robustlib.data.FetchError: none of the profile's data sets can be had.
@@ -228,6 +250,7 @@ def image_study(profile: str, *, seed: int = 0) -> ImageStudy:
         dataset=name, n_train=settings.n_train, architecture=settings.architecture, epochs=settings.epochs,
         learning_rate=settings.learning_rate, augment=settings.augment, seed=seed, device=device.type,
     )  # fmt: skip
+    recipe = replace(recipe, **changes)
     return ImageStudy(
         settings=settings,
         training=recipe,

@@ -10,7 +10,7 @@ from robustlib.evaluation import Adversary
 from robustlib.profiles import PROFILES, get_profile
 from robustlib.records import RecordBook
 from robustlib.scores import Margin
-from robustlib.study import image_study, method_name
+from robustlib.study import image_study
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_served_models_predict_the_same(study):
         plain = study.model(study.images).argmax(dim=1)
         for temperature in (*study.settings.overconfident_temperatures, *study.settings.underconfident_temperatures):
             assert torch.equal(study.served(temperature)(study.images).argmax(dim=1), plain)
-    assert [method_name(t) for t in (1.0, 0.1, 10.0)] == ["baseline", "conf_up(T_d<<1)", "conf_down(T_d>>1)"]
+    assert [study.method_name(t) for t in (1.0, 0.1, 10.0)] == ["baseline", "conf_up(T_d<<1)", "conf_down(T_d>>1)"]
 
 
 def test_profiles_are_named_frozen_and_complete():

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from robustlib.adversarial_training import Method
 from robustlib.attacks.result import AttackResult
 from robustlib.data import load_text, resolve_dataset
 from robustlib.environment import pick_device
@@ -19,11 +20,12 @@ from robustlib.study import PROTOCOL, Study, substitution
 from robustlib.temperature import scale_logits
 from robustlib.text import attack, constraints, precision, recipes, search, transformations, words
 from robustlib.text.attack import attack_texts
+from robustlib.text.augmentation import augment_with_attack
 from robustlib.text.masked_lm import MaskedTraining, masked_language_model
 from robustlib.text.queries import QueryCache, Victim
 from robustlib.text.resources import load_recipe
 from robustlib.text.search import Recipe
-from robustlib.text.training import TextTraining, train_text_classifier
+from robustlib.text.training import LabelledTexts, TextTraining, train_text_classifier
 from robustlib.text.words import Example
 
 
@@ -125,10 +127,6 @@ class TextStudy(Study):
         """Text attacks are bounded by their constraints, not by a radius."""
         return {}
 
-    def columns(self, design_temperature: float) -> dict[str, object]:
-        """What a record says of the model served at a design temperature."""
-        return {**super().columns(design_temperature), "training_temperature": self.training.training_temperature}
-
     def served(self, design_temperature: float) -> ServedTexts:
         """The victim as a defender with this design temperature serves it."""
         return ServedTexts(self.cache, design_temperature)
@@ -152,7 +150,7 @@ def text_study(
     dataset: str | None = None,
     encoder: str | None = None,
     layers: int | None = None,
-    training_temperature: float = 1.0,
+    **changes: Any,
 ) -> TextStudy:
     """Data and fine-tuned victim of a profile; trains where the cache has no such model.
 
@@ -160,7 +158,8 @@ def text_study(
         dataset: another data set with the sizes of the profile's first one; default: the first that can be had.
         encoder: another encoder, by name.
         layers: of that encoder; default all.
-        training_temperature: the loss divides the logits by it, the model serves them undivided.
+        changes: fields of `TextTraining` that differ from the profile's, for example `training_temperature=100.0`; or
+            `n_train`, training texts.
 
     Raises:
         robustlib.data.FetchError: the data cannot be had.
@@ -175,6 +174,8 @@ def text_study(
         settings = replace(next(iter(candidates.values())), dataset=dataset)
     if encoder is not None:
         settings = replace(settings, encoder=encoder, layers=layers)
+    if "n_train" in changes:
+        settings = replace(settings, n_train=changes.pop("n_train"))
     train, validation, test = (
         load_text(name, split, n=_at_most(name, split, n), seed=0)
         for split, n in (("train", settings.n_train), ("validation", settings.n_validation), ("test", settings.n_test))
@@ -182,8 +183,11 @@ def text_study(
     recipe = TextTraining(
         n_classes=len(train.class_names), encoder=settings.encoder, layers=settings.layers, epochs=settings.epochs,
         max_length=settings.max_length, batch_size=settings.batch_size, learning_rate=settings.learning_rate,
-        training_temperature=training_temperature, seed=seed, device=pick_device().type,
+        seed=seed, device=pick_device().type,
     )  # fmt: skip
+    recipe = replace(recipe, **changes)
+    if recipe.method.name == "dg-aug":
+        train = _augmented(recipe, train)
     return TextStudy(
         settings=settings,
         training=recipe,
@@ -195,6 +199,19 @@ def text_study(
         validation_labels=validation.labels,
         class_names=test.class_names,
     )
+
+
+def _augmented(recipe: TextTraining, train: LabelledTexts) -> LabelledTexts:
+    """The training set with a DeepWordBug example of each text, found against a standard model (paper, section 4)."""
+    standard = replace(
+        recipe,
+        method=Method(),
+        gradient_rule="none",
+        training_temperature=1.0,
+        temperature_schedule="constant",
+        suffix="",
+    )
+    return augment_with_attack(train.texts, train.labels, train_text_classifier(standard, train), seed=recipe.seed)
 
 
 def _at_most(name: str, split: str, n: int | None) -> int | None:
