@@ -4,153 +4,38 @@ A claim falls into findings (one for each design temperature, end of the sweep, 
 recorded paired difference with its 95 % interval (C16: on mean confidences, which have none). All hold: reproduced;
 some: partly; none: not reproduced.
 To add a test: a function `(Evidence) -> list[Finding]` and its line in `TESTS`; to add a claim: `paper/claims.csv`.
+The claims on training are in `robustlib.claims_training`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import partial
 
-import numpy as np
 import pandas as pd
 
-from robustlib.records import over_seeds
+from robustlib import claims_training
+from robustlib.findings import (
+    BASELINE,
+    EQUIVALENCE_MARGIN,
+    HONEST,
+    LOWEST,
+    OTHER_END,
+    OVER,
+    UNDER,
+    Evidence,
+    Finding,
+    interval_text,
+    judge_row,
+    paired_differences,
+    sample_text,
+)
 
-# Percentage points of adversarial accuracy. What differs by less, over the whole 95 % interval, counts as equal.
-EQUIVALENCE_MARGIN = 5.0
-VERDICTS = ("reproduced", "partly", "not reproduced", "not tested here")
-MAIN_ATTACK = {"image": "pgd", "text": "dg"}
-BASELINE, OVER, UNDER = "baseline", "conf_up(T_d<<1)", "conf_down(T_d>>1)"
 _WORDS = {BASELINE: "T_d = 1", OVER: "T_d < 1", UNDER: "T_d > 1"}
-HONEST = "baseline|none|1"
-BREADTH = "07_"  # the notebook on other data sets and encoders
 _REPLAY = "baseline|transfer:float32|1"
 _CALIBRATED_OR_SCALE_FREE = ("margin", "cal", "cal-exact", "opt-paper", "opt")
-_LOWEST, _OTHER_END = "lowest of the sweep", "other end of the sweep"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One part of a claim, judged.
-
-    Attributes:
-        where: what was compared, for example "cal at T_d = 0.001".
-        outcome: "holds", "fails", "missing" (not among the records) or "void" (nothing there to remove or repair).
-        measured: the difference in points with its interval; empty where missing.
-        sample: for example "n = 1000, 3 seeds".
-        part: what the claim cannot do without, for example "T_d > 1"; empty where it can.
-    """
-
-    where: str
-    outcome: str
-    measured: str = ""
-    sample: str = ""
-    part: str = ""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Records of one modality, data set and model, averaged over seeds, and its main attack.
-
-    Attributes:
-        rows: of the model in float32, which every claim but O3 is about.
-        low_precision: of the same weights served otherwise; column `precision`, for example "bfloat16".
-        breadth: rows of the notebook on other data sets and encoders, which the other claims leave out.
-    """
-
-    rows: pd.DataFrame
-    low_precision: pd.DataFrame
-    attack: str
-    breadth: pd.DataFrame
-
-    @cached_property
-    def differences(self) -> pd.DataFrame:
-        """Paired differences for the main attack, of models trained at temperature 1."""
-        return _differences(self.rows, self.attack)
-
-    def difference(self, method: str, temperature: float, adversary: str, reference: str) -> pd.Series | None:
-        """The adversarial accuracy of a served model under an adversary, minus that of `reference`."""
-        return _pick(self.differences, method, temperature, adversary, reference=reference)
-
-    def accuracy(self, method: str, temperature: float, adversary: str = "none", attack: str | None = None):
-        """The row of an accuracy, adversarial for the main attack or else for `attack`; None if not recorded."""
-        return _pick(self.rows, method, temperature, adversary, metric="accuracy", attack=attack or self.attack)
-
-    def confidence(self, method: str, temperature: float, adversary: str = "none") -> pd.Series | None:
-        """The row of the mean confidence on clean examples, once the adversary has calibrated the served model."""
-        return _pick(self.rows, method, temperature, adversary, metric="confidence_clean", attack="clean")
-
-    def temperatures(self, method: str) -> list[float]:
-        """Design temperatures at which `method` was compared with the honest baseline, the most extreme first."""
-        rows = self.differences[(self.differences.method == method) & (self.differences.reference == HONEST)]
-        return sorted(rows.design_temperature.unique(), key=lambda value: -abs(np.log(value)))
-
-
-def evidence(records: pd.DataFrame, modality: str) -> dict[str, Evidence]:
-    """What the records hold on one modality, by "data set, model"; a model is recorded as name or name@precision."""
-    records = records[records.modality == modality]
-    if records.empty:
-        return {}
-    rows = over_seeds(_name_sweep_references(records.reset_index(drop=True)))
-    names = rows.model.str.partition("@")
-    wide = rows.experiment.str.startswith(BREADTH)
-    named = rows.assign(model=names[0], precision=names[2])
-    groups = named[~wide].groupby(["dataset", "model"], sort=False)
-    found = {}
-    for (dataset, model), group in groups:
-        low = group.precision != ""
-        found[f"{dataset}, {model}"] = Evidence(group[~low], group[low], MAIN_ATTACK[modality], named[wide])
-    return found
-
-
-def _name_sweep_references(records: pd.DataFrame) -> pd.DataFrame:
-    """Name the references of a sweep by their role: its lowest point may lie elsewhere for every seed.
-
-    A sweep is an experiment that compares its most overconfident end with its most underconfident one.
-    """
-    named = records.astype({"reference": object})
-    for _, group in named.groupby(["experiment", "dataset", "model"]):
-        rows = group[(group.metric == "accuracy_difference") & (group.adversary == "none")]
-        smallest, largest = group.design_temperature.min(), group.design_temperature.max()
-        reference = pd.to_numeric(rows.reference.str.rsplit("|", n=1).str[-1], errors="coerce")
-        ends_meet = (rows.design_temperature == smallest) & np.isclose(reference, largest, rtol=1e-5)
-        across = ends_meet & rows.reference.str.startswith(f"{UNDER}|none|")
-        if across.any():
-            ends = rows.index[rows.design_temperature.isin([smallest, largest])]
-            named.loc[ends, "reference"] = np.where(across[ends], _OTHER_END, _LOWEST)
-    return named
-
-
-def _differences(rows: pd.DataFrame, attack: str) -> pd.DataFrame:
-    return rows[(rows.metric == "accuracy_difference") & (rows.attack == attack) & (rows.training_temperature == 1)]
-
-
-def _pick(rows: pd.DataFrame, method: str, temperature: float, adversary: str, **more: str) -> pd.Series | None:
-    """The row of a setting; of the later notebook where two have measured it."""
-    wanted = {"method": method, "adversary": adversary, "training_temperature": 1, **more}
-    found = np.isclose(rows.design_temperature.to_numpy(float), temperature, rtol=1e-5)
-    for column, value in wanted.items():
-        found &= (rows[column] == value).to_numpy()
-    return rows.iloc[found.nonzero()[0][-1]] if found.any() else None
-
-
-# --- findings --------------------------------------------------------------------------------------------------
-
-
-def _judge(where: str, row: pd.Series | None, holds: Callable[[pd.Series], bool]) -> Finding:
-    if row is None:
-        return Finding(where, "missing")
-    return Finding(where, "holds" if holds(row) else "fails", interval_text(row, signed=True), sample_text(row))
-
-
-def interval_text(row: pd.Series, *, signed: bool = False) -> str:
-    form = "+.1f" if signed else ".1f"
-    return f"{row['mean']:{form}} [{row['low']:{form}}, {row['high']:{form}}]"
-
-
-def sample_text(row: pd.Series) -> str:
-    return f"n = {row['n']:.0f}" + (f", {row['n_seeds']} seeds" if row["n_seeds"] > 1 else "")
 
 
 def _at_each(data: Evidence, methods: tuple[str, ...], judge: Callable[[str, float], Finding]) -> list[Finding]:
@@ -169,7 +54,7 @@ def _above_zero(row: pd.Series) -> bool:
 def _raises(data: Evidence, method: str) -> list[Finding]:
     """Served models of one kind look more robust than the honest baseline, at the same clean accuracy."""
     found = _at_each(
-        data, (method,), lambda m, t: _judge(f"T_d = {t:g}", data.difference(m, t, "none", HONEST), _above_zero)
+        data, (method,), lambda m, t: judge_row(f"T_d = {t:g}", data.difference(m, t, "none", HONEST), _above_zero)
     )
     if any(finding.outcome == "holds" for finding in found):
         found.append(_clean_stays(data, method))
@@ -190,10 +75,10 @@ def _clean_stays(data: Evidence, method: str) -> Finding:
 
 
 def _underconfident_less(data: Evidence) -> list[Finding]:
-    return [*_raises(data, UNDER), _judge("sweep: end T_d << 1 minus end T_d >> 1", _end(data, OVER), _above_zero)]
+    return [*_raises(data, UNDER), judge_row("sweep: end T_d << 1 minus end T_d >> 1", _end(data, OVER), _above_zero)]
 
 
-def _end(data: Evidence, method: str, reference: str = _OTHER_END) -> pd.Series | None:
+def _end(data: Evidence, method: str, reference: str = OTHER_END) -> pd.Series | None:
     rows = data.differences[(data.differences.method == method) & (data.differences.reference == reference)]
     return rows.iloc[-1] if len(rows) else None
 
@@ -203,14 +88,14 @@ def _bowl(data: Evidence) -> list[Finding]:
 
     The lowest point is chosen on the examples it is then compared on, which favours the claim: the sample says so.
     """
-    up, down = _end(data, OVER, _LOWEST), _end(data, UNDER, _LOWEST)
+    up, down = _end(data, OVER, LOWEST), _end(data, UNDER, LOWEST)
     if up is None and down is not None:  # the lowest point is the other end
         up = _end(data, OVER)
     ends = {"toward confidence 1": up, "toward confidence 1/C": down}
     found = []
     for words, row in ends.items():
         where = words if row is None else f"{words} (T_d = {row['design_temperature']:g})"
-        finding = _judge(where, row, _above_zero)
+        finding = judge_row(where, row, _above_zero)
         if row is not None:
             chosen = f"lowest of {_sweep_size(data, row)} temperatures, chosen on the same examples"
             finding = replace(finding, sample=f"{finding.sample}, {chosen}")
@@ -272,7 +157,7 @@ def _beside_scale_free(
 ) -> list[Finding]:
     def judge(adversary: str, method: str, temperature: float) -> Finding:
         row = data.difference(method, temperature, adversary, f"{method}|margin|{temperature:g}")
-        return _judge(f"{adversary} at T_d = {temperature:g}", row, holds)
+        return judge_row(f"{adversary} at T_d = {temperature:g}", row, holds)
 
     return [finding for adversary in adversaries for finding in _at_each(data, methods, partial(judge, adversary))]
 
@@ -282,7 +167,7 @@ def _transfer_is_weaker(data: Evidence) -> list[Finding]:
     rows = data.differences[data.differences.adversary.str.startswith("transfer:")]
     own = rows.method + "|margin|" + rows.design_temperature.map("{:g}".format)
     return [
-        _judge(f"{row['adversary']} at T_d = {row['design_temperature']:g}", row, _above_margin)
+        judge_row(f"{row['adversary']} at T_d = {row['design_temperature']:g}", row, _above_margin)
         for _, row in rows[rows.reference == own].iterrows()
     ]
 
@@ -311,7 +196,7 @@ def _scrambled(data: Evidence) -> list[Finding]:
     rows = rows[rows.attack.isin(("pwws", "tf"))]
     found = []
     for _, row in rows.loc[rows.groupby("attack").design_temperature.idxmin()].iterrows() if len(rows) else ():
-        reach = 1.96 * row["std"] / np.sqrt(row["n"])
+        reach = 1.96 * row["std"] / math.sqrt(row["n"])
         text = f"{row['mean']:.2f} [{row['mean'] - reach:.2f}, {row['mean'] + reach:.2f}]"
         where = f"{row['attack']} at T_d = {row['design_temperature']:g}"
         found.append(Finding(where, "holds" if row["mean"] + reach < 0.5 else "fails", text, sample_text(row)))
@@ -320,11 +205,11 @@ def _scrambled(data: Evidence) -> list[Finding]:
 
 def _elsewhere(data: Evidence) -> list[Finding]:
     """Overconfidence raises adversarial accuracy on data sets other than the main one."""
-    rows = _differences(data.breadth, data.attack)
+    rows = paired_differences(data.breadth, data.attack)
     rows = rows[(rows.method == OVER) & (rows.adversary == "none") & (rows.reference == HONEST)]
     rows = rows[~rows.dataset.isin(data.rows.dataset)]
     return [
-        _judge(f"{row['dataset']} at T_d = {row['design_temperature']:g}", row, _above_zero)
+        judge_row(f"{row['dataset']} at T_d = {row['design_temperature']:g}", row, _above_zero)
         for _, row in rows.iterrows()
     ]
 
@@ -386,13 +271,4 @@ TESTS: dict[str, tuple[Callable[[Evidence], list[Finding]], str]] = {
     ),
     "O3": (_third_cause, "points above the replay of float32's texts, strongest search on the low-precision victim"),
 }  # fmt: skip
-
-
-def verdict(findings: list[Finding]) -> str:
-    """One of VERDICTS. A part that is missing, or void altogether, makes a claim that holds elsewhere hold partly."""
-    outcomes = {finding.outcome for finding in findings} - {"void"}
-    if "holds" in outcomes:
-        judged = {finding.part for finding in findings if finding.outcome != "void"}
-        complete = judged >= {finding.part for finding in findings if finding.part}
-        return "reproduced" if outcomes == {"holds"} and complete else "partly"
-    return "not reproduced" if "fails" in outcomes else "not tested here"
+TESTS |= claims_training.TESTS

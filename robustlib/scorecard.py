@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from robustlib.claims import (
+from robustlib.claims import TESTS
+from robustlib.findings import (
     BASELINE,
     EQUIVALENCE_MARGIN,
     MAIN_ATTACK,
     OVER,
-    TESTS,
     VERDICTS,
     Evidence,
     Finding,

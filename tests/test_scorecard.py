@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustlib import claims, scorecard
+from robustlib import claims, claims_training, findings, scorecard
 from robustlib.records import COLUMNS, PAPER_COLUMNS, load_records, paper_tables
 from robustlib.scorecard import (
     BEGIN,
@@ -155,7 +155,7 @@ def test_every_claim_has_one_row_for_images_and_one_for_text():
     assert set(frame.verdict) == {"reproduced", "not tested here"}
     assert (frame.reason[frame.verdict != "reproduced"] != "").all()
     assert list(frame.claim[frame.verdict == "reproduced"]) == TESTABLE
-    assert set(claims.TESTS) == {*TESTABLE, "C6", "C7", "O3"}
+    assert set(claims.TESTS) == {*TESTABLE, "C6", "C7", "O3", *claims_training.TESTS}
 
 
 ALL_UNDER, ALL_OVER = (1e6, 1e2), (1e-3, 1e-2)
@@ -255,7 +255,7 @@ def test_text_records_go_through_the_same_tests():
     ],
 )
 def test_a_claim_flips_where_the_interval_crosses_the_margin(claim, adversary, inside, outside):
-    assert claims.EQUIVALENCE_MARGIN == 5
+    assert findings.EQUIVALENCE_MARGIN == 5
     assert judged(made_up({(1e-3, adversary): inside}), claim)["verdict"] == "reproduced"
     assert judged(made_up({(1e-3, adversary): outside}), claim)["verdict"] == "partly"
 
@@ -311,12 +311,12 @@ def test_a_side_without_any_illusion_keeps_a_claim_about_both_from_being_reprodu
 
 
 def test_a_required_part_that_is_void_altogether_caps_the_verdict():
-    holds, fails = claims.Finding("a", "holds", part="T_d < 1"), claims.Finding("a", "fails", part="T_d < 1")
-    void = claims.Finding("b", "void", part="T_d > 1")
-    assert claims.verdict([holds, void, void]) == "partly"
-    assert claims.verdict([holds, void, claims.Finding("c", "holds", part="T_d > 1")]) == "reproduced"
-    assert claims.verdict([fails, void]) == "not reproduced"
-    assert claims.verdict([void, void]) == "not tested here"
+    holds, fails = findings.Finding("a", "holds", part="T_d < 1"), findings.Finding("a", "fails", part="T_d < 1")
+    void = findings.Finding("b", "void", part="T_d > 1")
+    assert findings.verdict([holds, void, void]) == "partly"
+    assert findings.verdict([holds, void, findings.Finding("c", "holds", part="T_d > 1")]) == "reproduced"
+    assert findings.verdict([fails, void]) == "not reproduced"
+    assert findings.verdict([void, void]) == "not tested here"
 
 
 def test_a_table_of_overconfident_models_alone_is_no_sweep():
@@ -480,7 +480,7 @@ def test_the_markdown_has_a_row_for_each_tested_claim_and_names_the_others():
     (row,) = [row for row in rows if row.startswith("| C11 ")]
     assert re.search(r"opt-paper at T_d = 0.01: [^;]+; 6 more; n = 1000 \|$", row)
     assert max(map(len, rows)) < 450
-    assert re.search(r"^- text, needs the text notebooks: C1, C2, C3, C6, C7, C9,", text, flags=re.M)
+    assert re.search(r"^- text, needs the text notebooks: C1, C2, C3, C4, C5, C6, C7, C9,", text, flags=re.M)
     for modality, tested in (("image", set(TESTABLE)), ("text", set())):
         lines = [line.rsplit(": ", 1)[1] for line in text.splitlines() if line.startswith(f"- {modality}, ")]
         assert set(", ".join(lines).split(", ")) == set(reproduced().claim) - tested
