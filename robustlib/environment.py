@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import torch
 
 # What a distribution of requirements.txt is for, where not for running the notebooks.
-USED_ONLY_FOR = {"jupyterlab": "lab", "pytest": "test", "hypothesis": "test", "torchmetrics": "test", "ruff": "test"}
+_FOR_TESTS = ("pytest", "hypothesis", "torchmetrics", "ruff", "playwright")
+USED_ONLY_FOR = {"jupyterlab": "lab", **dict.fromkeys(_FOR_TESTS, "test")}
 
 
 def pick_device() -> torch.device:

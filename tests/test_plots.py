@@ -1,4 +1,4 @@
-"""Figures draw what they are given, are labelled, and the slider redraws from stored results only."""
+"""Figures draw what they are given and are labelled."""
 
 import matplotlib
 
@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from robustlib import plots
-from robustlib.widgets import figure_slider
 
 
 @pytest.fixture(autouse=True)
@@ -76,22 +75,6 @@ def test_figures_are_saved_under_the_profile(tmp_path, monkeypatch):
     path = plots.save_figure(plots.plot_probabilities(np.array([0.2, 0.8]), ["a", "b"], 1, title="t"), "fig", "smoke")
     assert path == tmp_path / "smoke" / "figures" / "fig.png"
     assert path.stat().st_size > 1000
-
-
-def test_the_slider_redraws_the_same_figure_and_shows_another_picture():
-    drawn = []
-
-    def draw(figure, value):
-        drawn.append(value)
-        figure.subplots().plot([0, value])
-
-    box = figure_slider(draw, [0.1, 1.0, 10.0], description="T", start=1.0, size=(3, 2))
-    slider, image = box.children
-    first = image.value
-    assert first[:4] == b"\x89PNG"
-    slider.value = 10.0
-    assert drawn == [1.0, 10.0]
-    assert image.value != first
 
 
 def test_only_the_part_without_any_slope_is_hatched():
