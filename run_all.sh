@@ -18,6 +18,7 @@ profile       default: full where a CUDA device is there, else quick
 --dry-run     say what would be done
 
 Everything is installed into .venv, once; a second call installs and runs only what has changed.
+A run ends by writing results/<profile>/site/index.html: scorecard, lessons and sliders as pages that need no kernel.
 PYTHON=/path/to/python3.12 ./run_all.sh   chooses the Python (3.11, 3.12 or 3.13).
 USAGE
 }

@@ -293,14 +293,28 @@ def _report(results: Path, console: Console) -> bool:
     except Exception as error:  # the paths below are worth having in any case
         headline = None
         trouble = f"No headline numbers: {type(error).__name__}: {error}"
+    site = _build_site(results, console)
     entries = _read_state(results)["notebooks"].values()
     memory = max((entry.get("peak_memory_mb", 0) for entry in entries), default=0)
     console.say(f"\nExecuted notebooks   {_shown(results / 'notebooks')}   (peak memory {memory} MB)")
     for title, pattern in (("Figures", "figures"), ("Records", "records/*.csv"), ("Scorecard", "scorecard*")):
         if any(results.glob(pattern)):
             console.say(f"{title:20} {_shown(results / pattern)}")
+    if site:
+        console.say(f"{'Pages':20} {_shown(site)}")
     console.say(f"\n{headline or trouble}")
     return headline is not None
+
+
+def _build_site(results: Path, console: Console) -> Path | None:
+    """Index of the static site; None, with the reason said, where it could not be built: that must not lose a run."""
+    try:
+        from robustlib.site import build_site
+
+        return build_site(results)
+    except Exception as error:
+        console.say(f"No pages: {type(error).__name__}: {error}")
+        return None
 
 
 def _shown(path: Path) -> str:

@@ -1,0 +1,70 @@
+"""Markdown to HTML that stands alone: formulas become MathML, which browsers draw without a library."""
+
+from __future__ import annotations
+
+import html
+import re
+
+from latex2mathml.converter import convert
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+# Letter by letter, as the converter would set it, a word in roman type is not one word.
+_WORDS = re.compile(r"\\(?:mathrm|operatorname)\{")
+_SUBSCRIPT_WORD = re.compile(r"_\{([a-z]{2,})\}")
+_NAMESPACE = (
+    ' xmlns="http://www.w3.org/1998/Math/MathML"'  # HTML needs none, and a page names no address it has no link to
+)
+_EMPTY_HEAD = re.compile(r"<thead>\s*<tr>\s*(?:<th[^>]*></th>\s*)+</tr>\s*</thead>")
+
+
+def formula(latex: str, *, block: bool = False) -> str:
+    """LaTeX to MathML; what cannot be converted is shown as it is written."""
+    words = _SUBSCRIPT_WORD.sub(r"_{\\text{\1}}", _WORDS.sub(r"\\text{", latex.strip()))
+    try:
+        mathml = convert(words, display="block" if block else "inline")
+    except Exception:  # the converter raises bare errors of many types
+        return f"<code>{html.escape(latex.strip())}</code>"
+    return mathml.replace(_NAMESPACE, "")
+
+
+def to_html(source: str, *, pages: dict[str, str]) -> str:
+    """One Markdown cell as HTML.
+
+    Args:
+        source: Markdown with LaTeX between dollar signs, and HTML.
+        pages: where links to other notebooks lead, by file name.
+    """
+    body = MarkdownWithMath(renderer=_Renderer(pages)).render(source)
+    return scrolling_tables(_EMPTY_HEAD.sub("", body))
+
+
+def scrolling_tables(body: str) -> str:
+    """Put each table into a box that scrolls by finger or keyboard, so that the page need not."""
+    box = '<div class="scroll" tabindex="0" role="region" aria-label="table"><table'
+    return body.replace("<table", box).replace("</table>", "</table></div>")
+
+
+def anchor(text: str) -> str:
+    """A heading as the part of an address after "#"."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "section"
+
+
+class _Renderer(IPythonRenderer):
+    def __init__(self, pages: dict[str, str]) -> None:
+        super().__init__(escape=False, exclude_anchor_links=True)
+        self.pages = pages
+
+    def inline_math(self, body: str) -> str:
+        return formula(body)
+
+    def block_math(self, body: str) -> str:
+        return formula(body, block=True)
+
+    def heading(self, text: str, level: int, **attributes: object) -> str:
+        name = anchor(html.unescape(re.sub(r"<[^>]+>", "", text)))
+        return f'<h{level} id="{name}">{text}</h{level}>\n'
+
+    def link(self, text: str, url: str, title: str | None = None) -> str:
+        file, _, section = url.partition("#")
+        page = self.pages.get(file.rsplit("/", 1)[-1])
+        return super().link(text, f"{page}#{section}".rstrip("#") if page else url, title)
