@@ -16,6 +16,7 @@ from robustlib.geometry import logit_ranges
 from robustlib.models import logits_of
 from robustlib.profiles import TrainingSettings, get_profile
 from robustlib.records import RecordBook
+from robustlib.scores import Margin
 from robustlib.statistics import PairedDifference, paired_difference
 from robustlib.study import Study, image_study
 
@@ -102,9 +103,14 @@ class Judged:
         return logits_of(self.study.model, self.study.inputs)
 
     @cached_property
+    def validation_logits(self) -> Tensor:
+        """Undivided logits of the validation examples, of which there are more than attacked ones."""
+        return logits_of(self.study.model, self.study.validation_inputs)
+
+    @cached_property
     def confidences(self) -> np.ndarray:
-        """Largest probability of each test example as served, (n,)."""
-        return self.logits.double().softmax(dim=1).amax(dim=1).numpy()
+        """Largest probability of each validation example as served, (n_validation,)."""
+        return self.validation_logits.double().softmax(dim=1).amax(dim=1).numpy()
 
     @cached_property
     def correct(self) -> np.ndarray:
@@ -132,9 +138,10 @@ def judge(
 ) -> Judged:
     """Attack a trained model as each adversary does and record what came out.
 
-    Recorded: clean accuracy, mean confidence and logit range; adversarial accuracy for each attack and adversary; how
-    far each adversary stays above the scale-free one (`margin`), which is the illusion that it leaves standing; and,
-    with a `reference`, the paired differences to it under the same adversary, on clean examples, and in confidence.
+    Recorded: clean accuracy; on validation examples mean confidence, logit range and logit margin; adversarial
+    accuracy for each attack and adversary; how far each adversary stays above the scale-free one (`margin`), which is
+    the illusion that it leaves standing; and, with a `reference`, the paired differences to it under the same
+    adversary, on clean examples, and in confidence.
     """
     found = {
         (attack, adversary): study.measure(book, attack, adversary, n=_size(study, attack))
@@ -146,7 +153,8 @@ def judge(
     book.add_accuracy(int(judged.correct.sum()), len(judged.correct), **about)
     for metric, values in (
         ("confidence_clean", 100 * judged.confidences),
-        ("logit_range", logit_ranges(judged.logits.double()).numpy()),
+        ("logit_range", logit_ranges(judged.validation_logits.double()).numpy()),
+        ("margin", -Margin()(judged.validation_logits.double(), study.validation_labels.cpu()).numpy()),
     ):
         book.add(**about, metric=metric, **mean_of(values))
     for (attack, adversary), evaluation in found.items():
