@@ -1,4 +1,4 @@
-"""`python -m robustlib`: the run, the data, the scorecard and the environment from the command line."""
+"""`python -m robustlib`: the run, the data, the scorecard, the pages and the environment from the command line."""
 
 from __future__ import annotations
 
@@ -92,6 +92,18 @@ def _scorecard(rest: list[str]) -> int:
     return scorecard(rest)
 
 
+def _site(rest: list[str]) -> int:
+    from robustlib.site import main as site
+
+    return site(rest)
+
+
+def _links(rest: list[str]) -> int:
+    from robustlib.course import main as links
+
+    return links(rest)
+
+
 def _lab(rest: list[str]) -> int:
     from robustlib.execute import kernel_search_path
 
@@ -104,6 +116,8 @@ def _lab(rest: list[str]) -> int:
 _WITH_OWN_PARSER = {
     "data": (_data, "list, fetch or verify data sets"),
     "scorecard": (_scorecard, "compare our numbers with the paper's"),
+    "site": (_site, "build the static pages of a results folder"),
+    "links": (_links, "write the Colab and Binder links into the READMEs"),
     "lab": (_lab, "start JupyterLab on the notebooks"),
 }
 

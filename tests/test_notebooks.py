@@ -10,6 +10,7 @@ import pytest
 from robustlib.paths import repository_root
 
 NOTEBOOKS = sorted((repository_root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+READS_ONLY = {"13_scorecard"}  # judges what the others have recorded, and records nothing itself
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,11 @@ def test_runs_and_its_records_are_consistent(path, results):
         progress_bar=False,
     )  # fmt: skip
     assert not re.search(r"\bnan\b", shown_text(executed), flags=re.IGNORECASE), "a result is NaN"
+    figures = list((results / "figures").glob(f"{path.stem[:2]}_*.png"))
+    assert figures
+    assert all(figure.stat().st_size > 5000 for figure in figures)
+    if path.stem in READS_ONLY:
+        return
     frame = pd.read_csv(results / "records" / f"{path.stem}-seed0.csv")
     assert len(frame) > 0
     shares = frame[frame.metric == "accuracy"]
@@ -40,9 +46,6 @@ def test_runs_and_its_records_are_consistent(path, results):
     bounded = shares.dropna(subset=["low", "high"])
     assert ((bounded.low <= bounded["mean"]) & (bounded["mean"] <= bounded.high)).all()
     assert frame["n"].gt(0).all()
-    figures = list((results / "figures").glob(f"{path.stem[:2]}_*.png"))
-    assert figures
-    assert all(figure.stat().st_size > 5000 for figure in figures)
 
 
 def shown_text(notebook):
