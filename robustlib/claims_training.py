@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from robustlib.findings import EQUIVALENCE_MARGIN, Evidence, Finding, judge_row, sample_text
+from robustlib.schedules import SCHEDULES
 
 STAR = "_gradnorm"
 PAPER_TEMPERATURE = 200.0  # where a claim names it; of what was trained, the nearest in decades is judged
@@ -214,7 +215,7 @@ def schedules_beat_constant(data: Evidence) -> list[Finding]:
     constant, hot = f"baseline{STAR}", _hot(data)
     found = []
     for method in dict.fromkeys(data.training.method):
-        if hot is None or not method.startswith(f"{constant}(") or "epochs=" in method:
+        if hot is None or method not in {f"{constant}({name})" for name in SCHEDULES}:
             continue
         robust = _gain(data, method, hot, "margin", constant, hot)
         clean = _gain(data, method, hot, "none", constant, hot, attack="clean")

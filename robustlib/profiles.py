@@ -30,6 +30,7 @@ class TrainingSettings:
     epsilon: float | None = None
     hotter_methods: tuple[str, ...] = ()  # methods trained at the high temperature as well
     longer: int = 2  # factor on the epochs, to tell the effect of T from that of a longer training; 1 leaves it out
+    more_data: int | None = None  # training examples to see whether a gain survives more data; None leaves it out
     n_geometry: int = 200
 
 
@@ -71,6 +72,7 @@ class ImageSettings:
         n_train=1000, epochs=60, learning_rate=4e-3, n_test=400, n_opt=100, methods=("pgd",),
         solutions_and_steps=((3, 3),), temperatures=(1.0, 10.0, 100.0, 1000.0), high_temperature=100.0,
         schedules=("linear", "warm-up", "learned"), attacks=("pgd", "pgd-l2"), epsilon=0.02, hotter_methods=("pgd",),
+        more_data=10_000,
     )  # fmt: skip
 
 
@@ -151,7 +153,7 @@ _DIGITS = ImageSettings(
     lessons=TrainingSettings(
         n_train=300, epochs=5, learning_rate=1e-2, n_test=60, n_opt=20, methods=("fgsm",),
         solutions_and_steps=((2, 1),), temperatures=(1.0, 100.0), high_temperature=100.0, schedules=("warm-up",),
-        attacks=("pgd",), epsilon=0.05, steps=2, hotter_methods=("fgsm",), n_geometry=20,
+        attacks=("pgd",), epsilon=0.05, steps=2, hotter_methods=("fgsm",), more_data=600, n_geometry=20,
     ),
 )  # fmt: skip
 _FASHION = ImageSettings("fashion_mnist")
@@ -164,6 +166,7 @@ _CIFAR = ImageSettings(
         n_train=10_000, epochs=60, learning_rate=2e-3, n_test=2000, n_opt=500, methods=_ALL_METHODS,
         solutions_and_steps=_ALL_SOLUTIONS, temperatures=_SWEEP, high_temperature=200.0, schedules=_ALL_SCHEDULES,
         attacks=("pgd", "pgd-l2", "fgsm"), epsilon=2 / 255, steps=5, hotter_methods=("pgd", "freelb", "trades"),
+        more_data=45_000,
         n_geometry=1000,
     ),
 )  # fmt: skip

@@ -27,7 +27,8 @@ ADVERSARIES = ("none", "cal", "cal-exact", "opt", "margin")
 class Variant:
     """One training: method, gradient rule, training temperature and schedule; defaults are standard training.
 
-    `steps` and `solutions` (K and M) default to the profile's; `longer` multiplies the epochs.
+    `steps` and `solutions` (K and M) default to the profile's; `longer` multiplies the epochs; `n_train` trains on more
+    examples for as many steps in all.
     """
 
     method: str = "standard"
@@ -37,6 +38,7 @@ class Variant:
     steps: int | None = None
     solutions: int = 3
     longer: int = 1
+    n_train: int | None = None
 
     @property
     def title(self) -> str:
@@ -47,7 +49,9 @@ class Variant:
         rule = {"none": "", "clip": ", clipped", "normalise": ", normalised"}[self.rule]
         heat = "" if self.temperature == 1 else f", T = {self.temperature:g}"
         schedule = "" if self.schedule == "constant" else f" ({self.schedule})"
-        return f"{name}{rule}{heat}{schedule}" + (f", {self.longer}x epochs" if self.longer > 1 else "")
+        more = f", {self.longer}x epochs" if self.longer > 1 else ""
+        more += "" if self.n_train is None else f", n = {self.n_train}"
+        return f"{name}{rule}{heat}{schedule}{more}"
 
 
 def lesson_settings(profile: str, modality: str) -> TrainingSettings:
@@ -65,11 +69,15 @@ def trained_variant(profile: str, modality: str, variant: Variant, *, seed: int 
     """
     sizes = lesson_settings(profile, modality)
     steps = variant.steps or sizes.steps
-    epochs = sizes.epochs * variant.longer
+    epochs, suffix, n_train = sizes.epochs * variant.longer, "", variant.n_train or sizes.n_train
+    if variant.longer > 1:
+        suffix = f"(epochs={epochs})"
+    if variant.n_train:
+        epochs, suffix = max(1, round(epochs * sizes.n_train / n_train)), f"(n={n_train})"
     changes = {
-        "n_train": sizes.n_train, "epochs": epochs, "learning_rate": sizes.learning_rate,
+        "n_train": n_train, "epochs": epochs, "learning_rate": sizes.learning_rate,
         "gradient_rule": variant.rule, "training_temperature": variant.temperature,
-        "temperature_schedule": variant.schedule, "suffix": f"(epochs={epochs})" if variant.longer > 1 else "",
+        "temperature_schedule": variant.schedule, "suffix": suffix,
     }  # fmt: skip
     if modality == "image":
         method = image_method(variant.method, sizes.epsilon, steps=steps, solutions=variant.solutions)
