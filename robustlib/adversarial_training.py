@@ -51,6 +51,8 @@ class Method:
     def __post_init__(self) -> None:
         if self.name not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.name!r}")
+        if self.name == "fgsm" and self.steps != 1:
+            object.__setattr__(self, "steps", 1)  # FGSM is PGD of one step, whatever the others take
         if self.steps < 1 or not 1 <= self.solutions <= MOST_CORNERS:
             raise ValueError(
                 f"steps must be at least 1 and solutions 1 to {MOST_CORNERS}, got {self.steps}, {self.solutions}"
@@ -79,6 +81,9 @@ def image_method(name: str, epsilon: float, *, steps: int = 3, solutions: int = 
     Args:
         epsilon: radius in units of pixels in [0, 1].
     """
+    if name in TEXT_ONLY:
+        others = ", ".join(method for method in METHODS if method not in TEXT_ONLY)
+        raise ValueError(f"{name} is for texts; for images choose one of {others}")
     steps = 1 if name == "fgsm" else steps
     step_size = 1.25 * epsilon if name == "fgsm" else 2.5 * epsilon / steps
     initial = min(0.001, epsilon) if name == "trades" else epsilon
@@ -188,7 +193,8 @@ def _freelb_step(method: Method, autocast, model, inputs, labels, temperature) -
             logits = batch.forward(batch.values + delta)
         loss = _cross_entropy(logits, labels, temperature) / method.steps
         delta.grad = None
-        loss.backward()
+        # Every pass goes through the graph of a learned temperature again.
+        loss.backward(retain_graph=isinstance(temperature, Tensor) and temperature.requires_grad)
         total = total + loss.detach()
         delta = method.perturbations.ascend(delta.detach(), delta.grad, batch)
     return total

@@ -6,6 +6,7 @@ training method does inside a step is in `robustlib.adversarial_training`. Taugh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -164,7 +165,14 @@ def fit(
                 row = {"epoch": epoch + 1, "loss": float(loss_sum) / n_batches}
                 row |= {"gradient_norm": float(norm_sum) / n_batches, "step_length": float(sum(lengths)) / len(lengths)}
                 row["training_temperature"] = float(torch.as_tensor(temperature).detach())
-                history.append(row | (_probed(model, probe) if probe else {}))
+                row |= _probed(model, probe) if probe else {}
+                lost = [name for name, value in row.items() if not math.isfinite(value)]
+                if lost:  # the last step broke the weights: no checkpoint of them, and no model
+                    raise FloatingPointError(
+                        f"{lost[0]} became {row[lost[0]]} at the end of epoch {epoch + 1} of {config}: lower the "
+                        "learning rate, or set gradient_rule='clip'"
+                    )
+                history.append(row)
                 if checkpoint and epoch + 1 < config.epochs and monotonic() - saved >= checkpoint_seconds:
                     checkpoint.save(model, chosen, epoch + 1)
                     saved = monotonic()

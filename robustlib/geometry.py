@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from robustlib.attacks.gradient import evaluating, pgd
 from robustlib.checkpoint import seeded
-from robustlib.perturbation import PerturbationSet, opened
+from robustlib.perturbation import NORMS, PerturbationSet, opened
 from robustlib.scores import Margin
 
 _BATCH = 64
@@ -46,16 +46,23 @@ def first_order_margins(model: nn.Module, inputs: Any, labels: Tensor, *, norm: 
     The logit margin divided by the dual norm of its gradient: L1 for "linf", L2 for "l2". 0 where the example is
     already misclassified. Dividing the logits by a temperature changes nothing, as it scales both.
     """
+    if norm not in NORMS:
+        raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
     found = []
     with evaluating(model):
         for part, truth in _batches(model, inputs, labels):
             batch = opened(model, part)
             values = batch.values.detach().requires_grad_(True)
-            margins = _margins(batch.forward(values), truth)
-            (slope,) = torch.autograd.grad(margins.sum(), values)
-            slope = slope if batch.mask is None else slope * batch.mask
-            length = torch.linalg.vector_norm(slope.flatten(1), ord=1 if norm == "linf" else 2, dim=1)
-            found.append((margins.detach() / length.clamp_min(torch.finfo(length.dtype).tiny)).clamp_min(0).cpu())
+            logits = batch.forward(values)
+            gaps = logits.gather(1, truth[:, None]) - logits
+            nearest = torch.full_like(truth, torch.inf, dtype=logits.dtype)
+            for other in range(logits.shape[1]):  # the runner-up's boundary need not be the nearest
+                (slope,) = torch.autograd.grad(gaps[:, other].sum(), values, retain_graph=True)
+                slope = slope if batch.mask is None else slope * batch.mask
+                length = torch.linalg.vector_norm(slope.flatten(1), ord=1 if norm == "linf" else 2, dim=1)
+                distance = gaps[:, other].detach() / length.clamp_min(torch.finfo(length.dtype).tiny)
+                nearest = torch.where(truth == other, nearest, torch.minimum(nearest, distance))
+            found.append(nearest.clamp_min(0).cpu())
     return torch.cat(found)
 
 

@@ -47,8 +47,9 @@ def minimum_norm_weights(gram: Tensor) -> Tensor:
     allowed = torch.isfinite(weights).all(dim=1) & (weights >= -1e-9).all(dim=1)
     weights = torch.where(allowed[:, None], weights.clamp_min(0), 0)
     lengths = torch.einsum("fi,ij,fj->f", weights, products, weights)
-    best = torch.where(allowed, lengths, torch.inf).argmin()
-    return (weights[best] / weights[best].sum()).to(gram.dtype)
+    best = torch.where(allowed, lengths, torch.inf).argmin(dim=0, keepdim=True)
+    chosen = weights.index_select(0, best)[0]  # weights[best] would make a GPU wait
+    return (chosen / chosen.sum()).to(gram.dtype)
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from robustlib import adversarial_training, cache, engine, minimum_norm, models, perturbation, schedules
 from robustlib.adversarial_training import image_method, method_step, worst_perturbation
 from robustlib.checkpoint import Checkpoint, epoch_generator
-from robustlib.engine import Training, autocast_context, fit, logit_facts
+from robustlib.engine import Training, autocast_context, fit, logit_facts, resolve_precision
 from robustlib.perturbation import opened
 
 N_PROBED = 256  # training images whose logits are followed over the epochs
@@ -62,7 +62,11 @@ def trained_image_model(training: ImageTraining) -> nn.Module:
         history = _fit(model, images, labels, step, training)
         return {**model.state_dict(), "history": history}
 
-    config = {"training": asdict(training), "data": cache.content_digest([data.images, data.labels])}
+    precision = resolve_precision(training.precision, training.device)
+    config = {
+        "training": asdict(replace(training, precision=precision)),
+        "data": cache.content_digest([data.images, data.labels]),
+    }
     weights = cache.cached("image_model", config, compute, code=_code())
     history = weights.pop("history")
     model = models.build_image_model(*shape, seed=training.seed)

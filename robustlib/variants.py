@@ -44,8 +44,10 @@ class Variant:
     def title(self) -> str:
         """How a figure calls it."""
         names = {"standard": "standard", "pgd": "PGD", "fgsm": "FGSM", "freelb": "FreeLB", "trades": "TRADES",
-                 "ascc": "ASCC", "dg-aug": "augmented (dg)"}  # fmt: skip
-        name = names.get(self.method) or f"DDi (M = {self.solutions}, K = {self.steps})"
+                 "ascc": "ASCC", "dg-aug": "augmented (dg)", "ddi": "DDi"}  # fmt: skip
+        name = names.get(self.method, self.method)
+        if self.method == "ddi" and self.steps is not None:
+            name = f"DDi (M = {self.solutions}, K = {self.steps})"
         rule = {"none": "", "clip": ", clipped", "normalise": ", normalised"}[self.rule]
         heat = "" if self.temperature == 1 else f", T = {self.temperature:g}"
         schedule = "" if self.schedule == "constant" else f" ({self.schedule})"
@@ -69,13 +71,15 @@ def trained_variant(profile: str, modality: str, variant: Variant, *, seed: int 
     """
     sizes = lesson_settings(profile, modality)
     steps = variant.steps or sizes.steps
-    epochs, suffix, n_train = sizes.epochs * variant.longer, "", variant.n_train or sizes.n_train
+    epochs, suffix = sizes.epochs * variant.longer, ""
     if variant.longer > 1:
         suffix = f"(epochs={epochs})"
-    if variant.n_train:
-        epochs, suffix = max(1, round(epochs * sizes.n_train / n_train)), f"(n={n_train})"
+    if variant.n_train is not None:
+        if sizes.n_train is None:
+            raise ValueError(f"profile {profile} trains on all examples there are: n_train cannot be raised")
+        epochs, suffix = max(1, round(epochs * sizes.n_train / variant.n_train)), f"{suffix}(n={variant.n_train})"
     changes = {
-        "n_train": n_train, "epochs": epochs, "learning_rate": sizes.learning_rate,
+        "n_train": variant.n_train or sizes.n_train, "epochs": epochs, "learning_rate": sizes.learning_rate,
         "gradient_rule": variant.rule, "training_temperature": variant.temperature,
         "temperature_schedule": variant.schedule, "suffix": suffix,
     }  # fmt: skip

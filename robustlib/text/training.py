@@ -73,10 +73,12 @@ def train_text_classifier(config: TextTraining, data: LabelledTexts, *, refresh:
         "precision": resolve_precision(config.precision, config.device),
         "data": data_digest(data.texts, labels),
     }
+    code = (encoders, checkpoints, *ENGINE, sys.modules[__name__])
     if config.method.name == "ascc":
-        from robustlib.text.ascc import resolve_substitutes
+        from robustlib.text import ascc
 
-        settings["substitutes"] = resolve_substitutes()[0]
+        settings["substitutes"] = ascc.resolve_substitutes()[0]
+        code = (*code, ascc)
 
     def build() -> TextClassifier:
         return TextClassifier.from_name(
@@ -99,11 +101,10 @@ def train_text_classifier(config: TextTraining, data: LabelledTexts, *, refresh:
             step=_step(config, model),
             config=config,
             probe=probe,
-            checkpoint=Checkpoint("text_model", settings),
+            checkpoint=Checkpoint("text_model", settings, code=code),
         )
         return {**model.body.state_dict(), "history": history}
 
-    code = (encoders, checkpoints, *ENGINE, sys.modules[__name__])
     payload = cache.cached("text_model", settings, compute, code=code, refresh=refresh)
     model = build()
     model.history = payload.pop("history")

@@ -1,0 +1,230 @@
+"""What could explain robustness: against linear models, where every distance is known, and a tiny text encoder."""
+
+import pytest
+import torch
+from models_for_tests import LinearClassifier, predictions, random_images, small_net
+from torch import nn
+
+from robustlib.geometry import first_order_margins, logit_ranges, roughness, smallest_radii
+from robustlib.perturbation import PerturbationSet
+from robustlib.temperature import TemperatureScaled
+from robustlib.text.encoders import TextClassifier
+
+TEXTS = ["a b", "c d e f g h i", "k", "a c e g i k m o q s"]
+BALL = PerturbationSet("linf", radius=0.1, initial=0.1)
+
+
+def boundary_of_two_classes():
+    """A linear model of two classes, images on both sides of its boundary, and exact distances in both norms."""
+    model, images = LinearClassifier(n_classes=2), random_images(40)
+    with torch.no_grad():
+        model.bias[1] -= (model(images)[:, 1] - model(images)[:, 0]).mean()
+    labels = predictions(model, images)
+    slope = (model.weight[1] - model.weight[0]).detach().double()
+    offset = (model.bias[1] - model.bias[0]).detach().double()
+    margins = (images.flatten(1).double() @ slope + offset).abs()
+    assert len(labels.unique()) == 2
+    return model, images, labels, {"linf": margins / slope.abs().sum(), "l2": margins / (slope**2).sum().sqrt()}
+
+
+def tiny(seed=0):
+    """A random encoder whose answers are far from uniform, and its answers to `TEXTS`."""
+    model = TextClassifier.from_name("tiny-bert", 2, seed=seed, max_length=32)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(8 if parameter.ndim > 1 else 1)
+    return model, model(TEXTS).argmax(dim=1)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_first_order_margin_of_a_linear_model_is_the_distance(norm):
+    model, images, labels, exact = boundary_of_two_classes()
+    found = first_order_margins(model, images, labels, norm=norm)
+    torch.testing.assert_close(found.double(), exact[norm], rtol=1e-4, atol=1e-6)
+    slope = (model.weight[1] - model.weight[0]).detach().reshape(1, 1, 4, 4)
+    towards = slope.sign() if norm == "linf" else slope / slope.norm()
+    step = found[:, None, None, None] * towards * torch.where(labels == 1, -1, 1)[:, None, None, None]
+    assert torch.equal(predictions(model, images + 0.99 * step), labels)
+    assert torch.equal(predictions(model, images + 1.01 * step), 1 - labels)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("temperature", [1e-6, 1e-2, 1e6])
+def test_scaling_all_logits_moves_no_boundary(norm, temperature):
+    model, images = small_net(), random_images(20, (1, 6, 6))
+    labels = predictions(model, images)
+    plain = first_order_margins(model, images, labels, norm=norm)
+    assert plain.min() > 0
+    scaled = first_order_margins(TemperatureScaled(model, temperature), images, labels, norm=norm)
+    torch.testing.assert_close(scaled, plain, rtol=1e-4, atol=1e-7)
+
+
+def test_no_boundary_of_a_linear_model_is_nearer_than_the_nearest():
+    """Of several classes the runner-up need not be the nearest in input space; where it is, the two agree."""
+    model, images = LinearClassifier(n_classes=5), random_images(60)
+    labels = predictions(model, images)
+    with torch.no_grad():
+        logits = model(images)
+        gaps = (logits.gather(1, labels[:, None]) - logits).double()
+        slopes = (model.weight[labels][:, None] - model.weight[None]).abs().sum(dim=2).double()
+    distances = (gaps / slopes).scatter(1, labels[:, None], torch.inf)
+    found = first_order_margins(model, images, labels, norm="linf").double()
+    assert (found >= distances.amin(dim=1) * (1 - 1e-4)).all()
+    runner_up = gaps.scatter(1, labels[:, None], torch.inf).argmin(dim=1)
+    same = runner_up == distances.argmin(dim=1)
+    assert same.sum() > 0
+    torch.testing.assert_close(found[same], distances.amin(dim=1)[same], rtol=1e-4, atol=1e-6)
+
+
+def test_a_misclassified_example_has_no_distance():
+    model, images, labels, _ = boundary_of_two_classes()
+    labels[::2] = 1 - labels[::2]
+    for found in (first_order_margins(model, images, labels, norm="l2"),
+                  smallest_radii(model, images, labels, (0.05, 0.5), steps=3)):  # fmt: skip
+        assert (found[::2] == 0).all() and (found[1::2] > 0).all()
+
+
+def test_more_than_a_batch_is_measured_in_order():
+    model, images = small_net(), random_images(150, (1, 6, 6))
+    labels = predictions(model, images)
+    whole = first_order_margins(model, images, labels, norm="linf")
+    single = [first_order_margins(model, images[i : i + 1], labels[i : i + 1], norm="linf") for i in (0, 63, 64, 149)]
+    torch.testing.assert_close(whole[[0, 63, 64, 149]], torch.cat(single))
+
+
+def test_logit_ranges():
+    logits = torch.tensor([[1.0, 4.0, -2.0], [0.5, 0.5, 0.5], [-3.0, -1.0, -2.0]])
+    assert logit_ranges(logits).tolist() == [6.0, 0.0, 2.0]
+    assert torch.equal(logit_ranges(8 * logits + 1), 8 * logit_ranges(logits))
+
+
+class Constant(nn.Module):
+    """The same logits whatever the image."""
+
+    def __init__(self):
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor([2.0, -1.0, 0.5]))
+
+    def forward(self, images):
+        return self.logits + 0 * images.flatten(1).sum(dim=1, keepdim=True)
+
+
+def test_a_constant_margin_has_no_roughness():
+    images = random_images(10)
+    assert torch.equal(roughness(Constant(), images, torch.zeros(10, dtype=torch.int64), BALL), torch.zeros(10))
+
+
+def test_roughness_of_a_linear_model_written_out():
+    """|slope @ perturbation| over the mean margin, the noise drawn for one batch of 64 after the other."""
+    model, images = LinearClassifier(n_classes=2), random_images(100)
+    labels = predictions(model, images)
+    state = torch.random.get_rng_state()
+    found = roughness(model, images, labels, BALL, seed=3)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    generator = torch.Generator().manual_seed(3)
+    noise = torch.cat([0.1 * torch.empty(n, 16).uniform_(-1, 1, generator=generator) for n in (64, 36)])
+    slope = (model.weight[1] - model.weight[0]).detach()
+    margins = (images.flatten(1) @ slope + (model.bias[1] - model.bias[0]).detach()).abs()
+    torch.testing.assert_close(found, (noise @ slope).abs() / margins.mean(), rtol=1e-3, atol=1e-5)
+    assert not torch.equal(found, roughness(model, images, labels, BALL, seed=4))
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1e6])
+def test_stretching_all_logits_is_not_rough(temperature):
+    model, images = small_net(), random_images(20, (1, 6, 6))
+    labels = predictions(model, images)
+    plain = roughness(model, images, labels, BALL)
+    assert plain.min() > 0
+    torch.testing.assert_close(roughness(TemperatureScaled(model, temperature), images, labels, BALL), plain)
+
+
+def test_a_wigglier_model_is_rougher():
+    images = random_images(50)
+    linear = LinearClassifier(n_classes=2)
+
+    class Wiggly(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = linear
+
+        def forward(self, images):
+            logits = self.inner(images)
+            return logits + torch.sin(200 * logits)
+
+    labels = predictions(linear, images)
+    small = PerturbationSet("linf", radius=0.01, initial=0.01)
+    assert roughness(Wiggly(), images, labels, small).mean() > 2 * roughness(linear, images, labels, small).mean()
+
+
+def test_the_smallest_radius_of_a_linear_model_is_the_next_of_the_grid():
+    model, images, labels, exact = boundary_of_two_classes()
+    grid = [0.005, 0.01, 0.02, 0.03, 0.05, 0.08]
+    found = smallest_radii(model, images, labels, [*grid[3:], *grid[:3]], steps=5)
+    expected = torch.tensor([*grid, torch.inf])[torch.searchsorted(torch.tensor(grid).double(), exact["linf"])]
+    assert (exact["linf"][:, None] - torch.tensor(grid)).abs().min() > 1e-5  # no distance is a tie with the grid
+    assert torch.equal(found, expected)
+    assert len(found.unique()) >= 5 and torch.isinf(found).any()
+
+
+def test_no_radius_fools_a_constant_model():
+    found = smallest_radii(Constant(), random_images(3), torch.tensor([0, 1, 0]), (0.1, 0.5), steps=2)
+    assert found.tolist() == [torch.inf, 0.0, torch.inf]
+
+
+def test_measuring_leaves_the_model_and_the_generator_as_they_were():
+    model, images = nn.Sequential(nn.Dropout(0.5), small_net()).eval(), random_images(8, (1, 6, 6))
+    labels = predictions(model, images)
+    before = [parameter.clone() for parameter in model.parameters()]
+    state = torch.random.get_rng_state()
+    measures = [
+        lambda: first_order_margins(model, images, labels, norm="l2"),
+        lambda: roughness(model, images, labels, BALL),
+        lambda: smallest_radii(model, images, labels, (0.1,), steps=2),
+    ]
+    for measure in measures:
+        model.eval()
+        without_dropout = measure()
+        model.train()
+        assert torch.equal(measure(), without_dropout)
+        assert all(module.training for module in model.modules())
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_first_order_margins_of_texts_written_out(norm):
+    """Each text alone, so that nothing is padded: |log-odds| over the dual norm of their slope in the embeddings."""
+    model, labels = tiny()
+    expected = []
+    for text, label in zip(TEXTS, labels, strict=True):
+        batch = model.collate(model.tokenise([text]))
+        values = model.embed(batch.pop("input_ids")).detach().requires_grad_(True)
+        logits = model.forward_from_embedding(values, **batch)[0]
+        margin = logits[label] - logits[1 - label]
+        margin.backward()
+        length = values.grad.abs().sum() if norm == "linf" else (values.grad**2).sum().sqrt()
+        expected.append(margin.detach() / length)
+    found = first_order_margins(model, TEXTS, labels, norm=norm)
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-3, atol=1e-6)
+    assert found.min() > 0
+    assert first_order_margins(model, TEXTS, 1 - labels, norm=norm).tolist() == [0.0] * len(TEXTS)
+
+
+def test_padding_of_texts_is_not_perturbed(monkeypatch):
+    model, labels = tiny()
+    batch, seen = model.collate(model.tokenise(TEXTS)), []
+    plain = TextClassifier.forward_from_embedding
+
+    def spy(self, embeddings, **rest):
+        seen.append(embeddings.detach())
+        return plain(self, embeddings, **rest)
+
+    monkeypatch.setattr(TextClassifier, "forward_from_embedding", spy)
+    found = roughness(model, TEXTS, labels, PerturbationSet("l2", radius=1.0, initial=0.5))
+    before, after = seen
+    changed = (after - before).abs().sum(dim=2) > 0
+    assert torch.equal(changed, batch["attention_mask"].bool()) and not changed.all()
+    assert (found > 0).all()
+    alone = roughness(model, TEXTS[:1], labels[:1], PerturbationSet("l2", radius=1.0, initial=0.0))
+    assert alone.tolist() == [0.0]
