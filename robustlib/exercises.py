@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+Value = TypeVar("Value")
+
 
 def _expect(condition: bool, message: str) -> None:
     if not condition:
         raise AssertionError(message)
+
+
+def _answered(value: Value | None) -> Value:
+    """What the learner's function returned, unless that is nothing at all."""
+    _expect(value is not None, "your function returned None: is the `return` missing, or is it still the stub?")
+    return value
 
 
 def _passed(name: str) -> None:
@@ -20,8 +29,9 @@ def _passed(name: str) -> None:
 
 def adversarial_accuracy(answer: Callable[[Sequence[str]], float]) -> None:
     """Exercise 0.1: share of all examples that stand, from their outcomes."""
-    _expect(answer(["failed", "failed", "succeeded", "succeeded"]) == 0.5, "two of four stand: the answer is 0.5")
-    found = answer(["failed", "succeeded", "skipped", "skipped"])
+    found = _answered(answer(["failed", "failed", "succeeded", "succeeded"]))
+    _expect(found == 0.5, f"two of four stand: the answer is 0.5, got {found}")
+    found = _answered(answer(["failed", "succeeded", "skipped", "skipped"]))
     _expect(
         found == 0.25,
         f"one failed attack, one success, two skipped: expected 0.25, got {found}. A skipped example was wrong before "
@@ -34,7 +44,7 @@ def undo_temperature(answer: Callable[[Tensor, float], Tensor]) -> None:
     """Exercise 0.2: logits for the attacker's copy, given served logits and the design temperature."""
     logits = torch.tensor([[3.0, -1.0], [0.5, 2.0]])
     for design_temperature in (1e-3, 50.0):
-        found = answer(logits / design_temperature, design_temperature)
+        found = _answered(answer(logits / design_temperature, design_temperature))
         _expect(
             isinstance(found, Tensor) and torch.allclose(found, logits, rtol=1e-5),
             f"served at T_d = {design_temperature:g}, your copy should have the logits {logits.tolist()}, got {found}. "
@@ -50,7 +60,7 @@ def expected_calibration_error(answer: Callable[[dict[str, np.ndarray]], float])
         "confidence": np.array([0.4, np.nan, 0.9]),
         "accuracy": np.array([0.5, np.nan, 0.7]),
     }
-    found = answer(bins)
+    found = _answered(answer(bins))
     _expect(not np.isnan(found), "an empty bin has no accuracy (NaN): leave it out of the sum")
     _expect(
         not np.isclose(found, 0.15), "0.15 is the plain mean over bins: weight each bin by its share of the examples"
@@ -62,7 +72,7 @@ def expected_calibration_error(answer: Callable[[dict[str, np.ndarray]], float])
 def temperature_for_scaled_logits(answer: Callable[[float, float], float]) -> None:
     """Exercise 1.2: the calibrated temperature after all logits were multiplied by s."""
     for temperature, scale in ((1.3, 1000.0), (0.7, 1e-6)):
-        found = answer(temperature, scale)
+        found = _answered(answer(temperature, scale))
         _expect(
             bool(np.isclose(found, temperature * scale)),
             f"logits that needed T = {temperature}, times {scale:g}: which T gives the same quotient? Got {found}",
@@ -75,14 +85,18 @@ def pgd_step(answer: Callable[[Tensor, Tensor, Tensor, float, float], Tensor]) -
     image = torch.tensor([[[[0.5, 0.02, 0.98, 0.5]]]])
     gradient = torch.tensor([[[[3.0, -1e-9, 7.0, 0.0]]]])
     before = image.clone()
-    found = answer(image, image, gradient, 0.03, 0.1)
+    found = _answered(answer(image, image, gradient, 0.03, 0.1))
     _expect(bool(torch.equal(image, before)), "your step changed the caller's image: make a new tensor")
+    _expect(
+        isinstance(found, Tensor) and found.shape == image.shape,
+        "return the moved image: a tensor of the image's shape",
+    )
     _expect(
         bool(torch.isclose(found[0, 0, 0, 0], torch.tensor(0.53))),
         f"a gradient of 3 and a step of 0.03 move 0.5 to 0.53, got {found[0, 0, 0, 0]}: use the sign of the gradient",
     )
     _expect(bool((found >= 0).all() and (found <= 1).all()), f"pixels left [0, 1]: {found.flatten().tolist()}")
-    far = answer(image + 0.09, image, torch.ones_like(image), 0.05, 0.1)
+    far = _answered(answer(image + 0.09, image, torch.ones_like(image), 0.05, 0.1))
     _expect(
         bool(((far - image) <= 0.1 + 1e-6).all()), "the step left the ball of radius epsilon around the clean image"
     )
@@ -97,11 +111,12 @@ def scale_free_score(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(64, 5, generator=generator)
     labels = torch.randint(0, 5, (64,), generator=generator)
-    found = answer(logits, labels)
-    _expect(found.shape == (64,), f"one number per example: expected shape (64,), got {tuple(found.shape)}")
+    found = _answered(answer(logits, labels))
+    shape = tuple(getattr(found, "shape", ()))
+    _expect(isinstance(found, Tensor) and shape == (64,), f"one number per example: expected shape (64,), got {shape}")
     order = found.argsort()
     for temperature in (1e-6, 1e6):
-        scaled = answer(logits / temperature, labels)[order]
+        scaled = _answered(answer(logits / temperature, labels))[order]
         tied = bool((scaled.diff() == 0).any())
         _expect(not tied, f"at T = {temperature:g} different candidates get the same score: the signal is gone")
         _expect(bool((scaled.diff() >= 0).all()), f"at T = {temperature:g} the order of the candidates changes")
@@ -117,8 +132,10 @@ def one_sided(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Exercise 3.1: which examples have a gradient of 0 for the true class only."""
     probs = torch.tensor([[1.0, 1e-20, 0.0], [0.9, 0.1, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     labels = torch.tensor([0, 0, 0, 0])
-    found = answer(probs, labels)
-    _expect(found.shape == (4,) and found.dtype == torch.bool, "return one bool per example")
+    found = _answered(answer(probs, labels))
+    _expect(
+        isinstance(found, Tensor) and found.shape == (4,) and found.dtype == torch.bool, "return one bool per example"
+    )
     _expect(bool(found[0]), "row 0: p - 1 is exactly 0 for the true class, 1e-20 for another: one-sided")
     _expect(not bool(found[1]), "row 1 has a gradient in the true class: not one-sided")
     _expect(not bool(found[2]), "row 2 has no gradient at all: that is zero, not one-sided")
@@ -129,7 +146,7 @@ def one_sided(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
 def temperature_of_wall(answer: Callable[[float, float], float]) -> None:
     """Exercise 3.2: below which temperature does a logit gap cross a wall?"""
     for gap, wall in ((5.0, 16.6), (12.0, 104.0)):
-        found = answer(gap, wall)
+        found = _answered(answer(gap, wall))
         _expect(
             bool(np.isclose(found, gap / wall)),
             f"a gap of {gap} divided by T exceeds {wall} once T is below {gap / wall:.4f}, got {found}",
@@ -144,7 +161,8 @@ def nll_slope(answer: Callable[[Tensor, Tensor, float], float]) -> None:
     for beta in (0.0, 0.5, 2.0):
         scale = torch.tensor(beta, dtype=torch.float64, requires_grad=True)
         torch.nn.functional.cross_entropy(scale * logits, labels).backward()
-        found = answer(logits, labels, beta)
+        found = _answered(answer(logits, labels, beta))
+        _expect(torch.as_tensor(found).numel() == 1, "one number is wanted, the mean over the examples")
         _expect(
             bool(np.isclose(float(found), float(scale.grad))),
             f"at beta = {beta} the slope is {float(scale.grad):.6f}, got {float(found):.6f}: mean of "
@@ -157,6 +175,8 @@ def flips(answer: Callable[[np.ndarray, np.ndarray], tuple[int, int]]) -> None:
     """Exercise 4.2: examples that only one of two adversaries breaks."""
     a = np.array([True, True, False, False, True])
     b = np.array([True, False, False, True, False])
-    found = tuple(int(value) for value in answer(a, b))
+    found = _answered(answer(a, b))
+    _expect(np.shape(found) == (2,), "return two numbers: how many stand only under a, how many only under b")
+    found = tuple(int(value) for value in found)
     _expect(found == (2, 1), f"2 stand only under a, 1 stands only under b: expected (2, 1), got {found}")
     _passed("4.2")

@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -32,6 +32,7 @@ class Step:
     reason: str
     n_cells: int
     expected_seconds: float | None
+    reads_records: bool
 
 
 def run(
@@ -135,7 +136,19 @@ def _plan(
 ) -> list[Step]:
     library = library_digest(Path(robustlib.__file__).resolve().parent)
     state = _read_state(results)["notebooks"]
-    return [_step(path, results, parameters, library, data, state.get(path.stem, {}), refresh) for path in notebooks]
+    steps: list[Step] = []
+    for path in notebooks:
+        step = _step(path, results, parameters, library, data, state.get(path.stem, {}), refresh)
+        # What other notebooks have recorded is no part of a fingerprint.
+        if step.reads_records and not step.reason and (any(s.reason for s in steps) or _newer_records(step, results)):
+            step = replace(step, reason="new records")
+        steps.append(step)
+    return steps
+
+
+def _newer_records(step: Step, results: Path) -> bool:
+    copied = step.output.stat().st_mtime_ns
+    return any(path.stat().st_mtime_ns > copied for path in results.glob("records/*.csv"))
 
 
 def _step(
@@ -167,7 +180,9 @@ def _step(
     n_cells = sum(cell["cell_type"] == "code" and bool("".join(cell["source"]).strip()) for cell in cells)
     stated = metadata.get("robustlib", {}).get("seconds", {}).get(parameters["profile"])
     # One cell more than the notebook has: papermill puts the parameters into a cell of their own.
-    return Step(notebook, output, now, reason, n_cells + 1, earlier.get("seconds") or stated)
+    expected = earlier.get("seconds") or stated
+    reads_records = any(cell["cell_type"] == "code" and "load_records(" in "".join(cell["source"]) for cell in cells)
+    return Step(notebook, output, now, reason, n_cells + 1, expected, reads_records)
 
 
 def _run_steps(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from robustlib.claims import TESTS
-from robustlib.exercises import _expect, _passed
+from robustlib.exercises import _answered, _expect, _passed
 from robustlib.findings import BASELINE, HONEST, OVER, evidence, verdict
 from robustlib.records import COLUMNS
 
@@ -35,7 +35,7 @@ def removal(answer: Callable[[Interval, Interval, Interval, float], str]) -> Non
          "use the argument `margin`"),
     )  # fmt: skip
     for arguments, expected, why in cases:
-        found = answer(*arguments)
+        found = _answered(answer(*arguments))
         _expect(found == expected, f"removal{arguments}: {why}. Expected {expected!r}, got {found!r}")
     _passed("13.1")
 
@@ -54,7 +54,7 @@ def claim_verdict(answer: Callable[[Sequence[str]], str]) -> None:
         ((), "not tested here", "without findings *all of them hold* is true, and worthless: a test that cannot fail"),
     )
     for outcomes, expected, why in cases:
-        found = answer(list(outcomes))
+        found = _answered(answer(list(outcomes)))
         _expect(found == expected, f"{list(outcomes)}: {why}. Expected {expected!r}, got {found!r}")
     _passed("13.2")
 

@@ -55,6 +55,7 @@ WRONG = [
     (exercises.pgd_step, lambda c, i, g, s, e: c + s * g, "use the sign"),
     (exercises.pgd_step, lambda c, i, g, s, e: c + s * g.sign(), r"left \[0, 1\]"),
     (exercises.pgd_step, lambda c, i, g, s, e: (c + s * g.sign()).clamp(0, 1), "left the ball"),
+    (exercises.pgd_step, lambda c, i, g, s, e: (c + s * g.sign()).flatten(), "tensor of the image's shape"),
     (exercises.pgd_step, lambda c, i, g, s, e: c.add_(s), "changed the caller's image"),
     (
         exercises.scale_free_score,
@@ -63,10 +64,14 @@ WRONG = [
     ),
     (exercises.scale_free_score, lambda z, y: -z.gather(1, y[:, None])[:, 0], "at least as high"),
     (exercises.scale_free_score, lambda z, y: z, "one number per example"),
+    (exercises.scale_free_score, lambda z, y: 1.0, "one number per example"),
+    (exercises.one_sided, lambda p, y: [True, False, False, False], "one bool per example"),
     (exercises.one_sided, lambda p, y: p.gather(1, y[:, None])[:, 0] == 1, "no gradient at all"),
     (exercises.temperature_of_wall, lambda gap, wall: wall / gap, "once T is below"),
     (exercises.nll_slope, lambda z, y, b: -slope(z, y, b), "the slope is"),
-    (exercises.flips, lambda a, b: (a.sum(), b.sum()), "only under a"),
+    (exercises.nll_slope, lambda z, y, b: torch.zeros(len(y)), "the mean over the examples"),
+    (exercises.flips, lambda a, b: (a.sum(), b.sum()), r"expected \(2, 1\), got \(3, 2\)"),
+    (exercises.flips, lambda a, b: (a & ~b, b & ~a), "return two numbers"),
 ]
 
 
@@ -82,7 +87,7 @@ def test_wrong_answers_are_rejected_with_a_reason(check, answer, message):
         check(answer)
 
 
-def test_an_unanswered_stub_is_not_accepted():
-    for check, _ in RIGHT:
-        with pytest.raises((AssertionError, TypeError, AttributeError)):
-            check(lambda *arguments: ...)
+@pytest.mark.parametrize("check", [check for check, _ in RIGHT], ids=lambda check: check.__name__)
+def test_the_stub_and_a_forgotten_return_are_named(check):
+    with pytest.raises(AssertionError, match="your function returned None: is the `return` missing, or is it still"):
+        check(lambda *arguments: None)

@@ -180,6 +180,37 @@ def test_what_else_makes_a_notebook_run_again(root, first, monkeypatch, file, co
     path.write_bytes(saved)
 
 
+def test_a_notebook_that_reads_records_runs_again_after_those_that_made_them(tmp_path, monkeypatch, write_notebook):
+    measures = tmp_path / "notebooks/01_measures.ipynb"
+    write_notebook(measures, "1")
+    write_notebook(tmp_path / "notebooks/02_judges.ipynb", "load_records = len", "load_records('results')")
+    (tmp_path / "run_all.sh").touch()
+    monkeypatch.setenv("ROBUSTLIB_ROOT", str(tmp_path))
+    monkeypatch.setenv("ROBUSTLIB_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setitem(sys.modules, "robustlib.scorecard", HEADLINE)
+    monkeypatch.setattr("robustlib.runner.library_digest", lambda package: "library")
+    record = tmp_path / "results/smoke/records/01_measures-seed0.csv"
+    record.parent.mkdir(parents=True)
+    record.touch()
+
+    def planned() -> list[str]:
+        return run_and_read(dry_run=True)[1].splitlines()
+
+    unchanged = ["01_measures: unchanged", "02_judges: unchanged"]
+    assert run_and_read()[0] == 0
+    assert planned() == unchanged
+    write_notebook(measures, "2")
+    assert planned() == ["01_measures: would run (changed)", "02_judges: would run (new records)"]
+    # on its own it reads what was there before
+    assert run_and_read(only="2", dry_run=True)[1] == "02_judges: unchanged\n"
+    write_notebook(measures, "1")
+    assert planned() == unchanged
+    # as another run, of 01 alone, leaves them
+    copied = (tmp_path / "results/smoke/notebooks/02_judges.ipynb").stat().st_mtime
+    os.utime(record, (copied + 1, copied + 1))
+    assert planned() == ["01_measures: unchanged", "02_judges: would run (new records)"]
+
+
 def test_a_second_run_of_a_profile_is_told_who_holds_it(root, first):
     results = root / "results/smoke"
     with FileLock(results / ".run.lock"):

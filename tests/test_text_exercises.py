@@ -79,6 +79,6 @@ def test_wrong_answers_are_told_what_is_wrong(name, answer, message):
 
 
 @pytest.mark.parametrize("name", RIGHT)
-def test_the_stub_fails(name):
-    with pytest.raises(AssertionError):
+def test_the_stub_and_a_forgotten_return_are_named(name):
+    with pytest.raises(AssertionError, match="your function returned None: is the `return` missing, or is it still"):
         getattr(exercises, name)(lambda *arguments: None)

@@ -9,14 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustlib.exercises import _expect, _passed
+from robustlib.exercises import _answered, _expect, _passed
 
 
 def importance_order(answer: Callable[[Sequence[float], float], Sequence[int]]) -> None:
     """Exercise 5.1: word positions, most important first, ties in reading order."""
-    found = answer([0.10, 0.40, 0.05, 0.30], 0.10)
-    _expect(found is not None, "return the list of word positions")
-    found = [int(position) for position in found]
+    found = [int(position) for position in _answered(answer([0.10, 0.40, 0.05, 0.30], 0.10))]
     _expect(sorted(found) == [0, 1, 2, 3], f"return every word position once, got {found}")
     _expect(found != [2, 0, 3, 1], "most important first: the score rises most without that word")
     _expect(
@@ -25,7 +23,7 @@ def importance_order(answer: Callable[[Sequence[float], float], Sequence[int]]) 
         "absolute value",
     )
     _expect(found == [1, 3, 0, 2], f"the scores rise by 0, 0.3, -0.05 and 0.2: expected [1, 3, 0, 2], got {found}")
-    tied = [int(position) for position in answer([0.0, 0.0, 0.5, 0.0], 0.0)]
+    tied = [int(position) for position in _answered(answer([0.0, 0.0, 0.5, 0.0], 0.0))]
     _expect(tied == [2, 0, 1, 3], f"equally important words stay in reading order: expected [2, 0, 1, 3], got {tied}")
     _passed("5.1")
 
@@ -33,12 +31,12 @@ def importance_order(answer: Callable[[Sequence[float], float], Sequence[int]]) 
 def log_odds(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Exercise 5.2: log-odds of the true class from two logits."""
     logits, labels = torch.tensor([[2.0, -1.0], [0.5, 1.5], [3.0, 1.0]]), torch.tensor([0, 0, 1])
-    found = answer(logits, labels)
+    found = _answered(answer(logits, labels))
     _expect(isinstance(found, Tensor) and found.shape == (3,), "one number per example: expected shape (3,)")
     expected = torch.tensor([3.0, -1.0, -2.0])
     _expect(not torch.allclose(found, -expected), "the sign is turned: the log-odds are large where the model is right")
     _expect(torch.allclose(found, expected), f"expected {expected.tolist()}, got {found.tolist()}")
-    extreme = answer(logits / 1e-4, labels)
+    extreme = _answered(answer(logits / 1e-4, labels))
     _expect(
         bool(torch.isfinite(extreme).all()),
         "at T = 1e-4 your log-odds are infinite or NaN: p is exactly 0 or 1 there, so do not go through p",
@@ -57,7 +55,7 @@ def verdict(answer: Callable[[float, float, float], str]) -> None:
         ((1.0, 9.0, 5.0), "higher", "the whole interval lies above 0: surely higher"),
     )
     for arguments, expected, why in cases:
-        found = answer(*arguments)
+        found = _answered(answer(*arguments))
         _expect(found == expected, f"verdict{arguments}: {why}: expected {expected!r}, got {found!r}")
     _passed("6.1")
 
@@ -66,8 +64,7 @@ def bfloat16_step(answer: Callable[[float], float]) -> None:
     """Exercise 6.2: distance from a number to the next larger one in bfloat16."""
     for value in (1.0, 1.5, 2.0, 5.0, 100.0, 0.3):
         exponent = math.floor(math.log2(value))
-        found = answer(value)
-        _expect(found is not None, "return a number")
+        found = _answered(answer(value))
         _expect(
             not math.isclose(found, 2.0**-7) or exponent == 0,
             f"2**-7 is the step between 1 and 2 only: between {2.0**exponent:g} and {2.0 ** (exponent + 1):g} it is "
@@ -88,8 +85,7 @@ def bfloat16_step(answer: Callable[[float], float]) -> None:
 def constant_accuracy(answer: Callable[[Tensor], float]) -> None:
     """Exercise 7.1: accuracy of the best classifier that always gives the same answer."""
     for labels, expected in (([0, 0, 0, 1], 0.75), ([2, 1, 2, 0, 2], 0.6)):
-        found = answer(torch.tensor(labels))
-        _expect(found is not None, "return a number between 0 and 1")
+        found = _answered(answer(torch.tensor(labels)))
         classes = len(set(labels))
         _expect(
             not math.isclose(float(found), 1 / classes),
@@ -105,14 +101,13 @@ def hidden_share(answer: Callable[[np.ndarray, np.ndarray, np.ndarray], float]) 
     clean = np.array([True, True, True, True, True, False])
     strong = np.array([True, False, False, False, False, False])
     naive = np.array([False, True, True, True, False, False])
-    found = answer(clean, naive, strong)
-    _expect(found is not None, "return a number between 0 and 1")
+    found = _answered(answer(clean, naive, strong))
     _expect(
         not math.isclose(found, 3 / 5),
         "3/5 counts the sentence that was wrong before any attack below the line: nothing was there to break",
     )
     _expect(not math.isclose(found, 2 / 4), "what the strong adversary left standing does not count at all")
     _expect(math.isclose(found, 3 / 4), f"the strong adversary broke four, three of them stand: 0.75, got {found}")
-    nothing = answer(clean, naive, clean)
+    nothing = _answered(answer(clean, naive, clean))
     _expect(math.isnan(nothing), f"where the strong adversary broke nothing the share is undefined: NaN, got {nothing}")
     _passed("7.2")
