@@ -50,7 +50,7 @@ class ImageSettings:
     epsilon_linf: float = 0.05
     epsilon_l2: float = 1.0
     pgd_steps: int = 20
-    # T_d of up-conf and down-conf. The paper gives no number: DIGEST remark R5 infers about 1e6 for the latter.
+    # T_d of up-conf and down-conf. The paper gives no number; its mean confidence of 50.00007 % implies about 1e6.
     # The milder pair shows that what an adversary can do depends on how extreme the miscalibration is.
     overconfident_temperatures: tuple[float, ...] = (1e-3, 1e-2)
     underconfident_temperatures: tuple[float, ...] = (1e6, 1e2)
@@ -93,7 +93,7 @@ class TextSettings:
     n_search: int = 30  # validation sentences that `opt` attacks at every temperature it tries
     attacks: tuple[str, ...] = ("dg", "pwws", "tf", "bae")
     n_slow: int = 40  # sentences for tf and bae, whose constraints cost more than the victim
-    # T_d of up-conf and down-conf, the main pair first: the paper gives no number, DIGEST remark R5 infers about 1e6.
+    # T_d of up-conf and down-conf, the main pair first: see ImageSettings.
     overconfident_temperatures: tuple[float, ...] = (1e-3, 1e-2)
     underconfident_temperatures: tuple[float, ...] = (1e6, 1e7)
     sweep: tuple[float, ...] = (1e-6, 1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0, 3.0, 1e2, 1e4, 1e5, 1e6, 1e7, 1e8)

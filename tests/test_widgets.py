@@ -484,3 +484,10 @@ def test_records_that_do_not_fit_are_refused():
         training_temperature_data(rows.drop(columns="training_temperature"))
     with pytest.raises(ValueError, match='attack "clean"'):
         training_temperature_data(rows[rows.attack != "clean"])
+
+
+def test_an_adversary_has_one_colour_in_all_panels_whatever_the_order_of_the_records():
+    figure = plot_training_temperature(training_temperature_data(training_rows().iloc[::-1]))
+    trade_off, accuracy = ({line.get_label(): line.get_color() for line in ax.lines if line.get_label()[0] != "_"}
+                           for ax in figure.axes[:2])  # fmt: skip
+    assert trade_off and trade_off.items() <= accuracy.items()

@@ -61,6 +61,8 @@ def training_temperature_data(frame: pd.DataFrame) -> TrainingTemperature:
         series[metric][name] = curve.reindex(temperatures)
     if "clean" not in series["accuracy"]:
         raise ValueError('the records hold no accuracy with attack "clean": the trade-off needs it')
+    # First, so that the other curves have the same colours in both panels of accuracies.
+    series["accuracy"] = {"clean": series["accuracy"].pop("clean"), **series["accuracy"]}
     return TrainingTemperature(temperatures, series)
 
 
@@ -141,7 +143,7 @@ def _draw_curves(data: TrainingTemperature, panel: str, ylabel: str, ax: Axes) -
         ax.fill_between(curve.index, curve["low"], curve["high"], color=colour, alpha=0.15, lw=0)
         rings.append(ax.plot([], [], "o", ms=13, mfc="none", mec="black", mew=2)[0])
     ax.set_xscale("log")
-    if panel == "logit_range":  # positive, and spans decades
+    if panel != "accuracy" and all(curve["low"].min() > 0 for curve in curves.values()):  # they span decades
         ax.set_yscale("log")
     ax.set(xlabel="training T (log scale)", ylabel=ylabel)
     if len(curves) > 1 or panel == "accuracy":
