@@ -152,7 +152,7 @@ _DIGITS = ImageSettings(
     n_diagnosed=50, n_candidates=10, landscape_side=15, weight_landscape_side=7, weight_landscape_images=32,
     lessons=TrainingSettings(
         n_train=300, epochs=5, learning_rate=1e-2, n_test=60, n_opt=20, methods=("fgsm",),
-        solutions_and_steps=((2, 1),), temperatures=(1.0, 100.0), high_temperature=100.0, schedules=("warm-up",),
+        solutions_and_steps=((3, 3), (3, 5)), temperatures=(1.0, 100.0), high_temperature=100.0, schedules=("warm-up",),
         attacks=("pgd",), epsilon=0.05, steps=2, hotter_methods=("fgsm",), more_data=600, n_geometry=20,
     ),
 )  # fmt: skip
