@@ -81,3 +81,16 @@ def test_profiles_are_named_frozen_and_complete():
         get_profile("quick").name = "other"
     with pytest.raises(ValueError, match="choose one of smoke, quick, full, paper"):
         get_profile("fast")
+
+
+def test_quick_trains_every_method_where_it_is_asked_to(monkeypatch):
+    plain = get_profile("quick")
+    monkeypatch.setenv("ROBUSTLIB_ALL_METHODS", "1")
+    wide, full = get_profile("quick"), get_profile("full")
+    assert get_profile("smoke") == PROFILES["smoke"] and plain == PROFILES["quick"]
+    for mine, theirs, old in ((wide.images, full.images, plain.images), (wide.texts, full.texts, plain.texts)):
+        assert mine[0].lessons.methods == theirs[0].lessons.methods
+        assert mine[0].lessons.schedules == theirs[0].lessons.schedules
+        assert set(mine[0].lessons.temperatures) <= set(theirs[0].lessons.temperatures)
+        assert mine[0].lessons.n_train == old[0].lessons.n_train
+        assert dataclasses.replace(mine[0], lessons=old[0].lessons) == old[0]
