@@ -156,22 +156,16 @@ def fit(
                     "learning rate, or set gradient_rule='clip'"
                 )
             norm_sum = norm_sum + apply_gradient_rule(parameters, config.gradient_rule, config.clip_norm)
-            before = [parameter.detach().clone() for parameter in parameters] if index in measured else None
-            chosen.step()
-            if before is not None:
-                moved = torch._foreach_sub([parameter.detach() for parameter in parameters], before)
-                lengths.append(nn.utils.get_total_norm(moved))
+            if index in measured:
+                lengths.append(_measured_step(chosen, parameters))
+            else:
+                chosen.step()
             if last:
                 row = {"epoch": epoch + 1, "loss": float(loss_sum) / n_batches}
                 row |= {"gradient_norm": float(norm_sum) / n_batches, "step_length": float(sum(lengths)) / len(lengths)}
                 row["training_temperature"] = float(torch.as_tensor(temperature).detach())
                 row |= _probed(model, probe) if probe else {}
-                lost = [name for name, value in row.items() if not math.isfinite(value)]
-                if lost:  # the last step broke the weights: no checkpoint of them, and no model
-                    raise FloatingPointError(
-                        f"{lost[0]} became {row[lost[0]]} at the end of epoch {epoch + 1} of {config}: lower the "
-                        "learning rate, or set gradient_rule='clip'"
-                    )
+                _check_row(row, config)
                 history.append(row)
                 if checkpoint and epoch + 1 < config.epochs and monotonic() - saved >= checkpoint_seconds:
                     checkpoint.save(model, chosen, epoch + 1)
@@ -188,6 +182,23 @@ def _batches(plan: Callable[[int], list[Any]], start: int, epochs: int) -> Itera
     for epoch in range(start, epochs):
         for index, rows in enumerate(plan(epoch)):
             yield epoch, index, rows
+
+
+def _measured_step(optimiser: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> Tensor:
+    """Take a step; returns the L2 length of the change."""
+    before = [parameter.detach().clone() for parameter in parameters]
+    optimiser.step()
+    return nn.utils.get_total_norm(torch._foreach_sub([parameter.detach() for parameter in parameters], before))
+
+
+def _check_row(row: dict[str, float], config: Training) -> None:
+    """Raise where an epoch's last step broke the weights: no checkpoint is made of them, and no model."""
+    for name, value in row.items():
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"{name} became {value} at the end of epoch {row['epoch']} of {config}: lower the learning rate, or "
+                "set gradient_rule='clip'"
+            )
 
 
 def _probed(model: nn.Module, probe: Callable[[], dict[str, float]]) -> dict[str, float]:
