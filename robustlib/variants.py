@@ -182,7 +182,7 @@ def _size(study: Study, attack: str) -> int:
 
 
 def _compare(judged: Judged, reference: Judged, book: RecordBook, about: dict[str, object]) -> None:
-    for key in judged.found.keys() & reference.found.keys():
+    for key in (key for key in judged.found if key in reference.found):
         judged.study.compare(book, judged.found[key], reference.found[key], reference_study=reference.study)
     name = f"{reference.study.method_name(1.0)}|none|1|T={reference.variant.temperature:g}"
     book.add_difference(judged.correct_minus(reference), reference=name, **about)
