@@ -25,15 +25,14 @@ import torch
 from torch import Tensor, nn
 
 from robustlib.attacks import pgd
-from robustlib.attacks.gradient import evaluating
-from robustlib.calibration import fit_temperature, fit_temperature_descent
-from robustlib.diagnostics import input_jacobian, masking
-from robustlib.environment import environment, installed_version
-from robustlib.models import logits_of
-from robustlib.paths import results_dir
-from robustlib.progress import progress
-from robustlib.scores import CrossEntropy
-from robustlib.study import ImageStudy, image_study
+from robustlib.attacks.diagnostics import input_jacobian, masking
+from robustlib.attacks.scores import CrossEntropy
+from robustlib.calibration.fit import fit_temperature, fit_temperature_descent
+from robustlib.data.folders import results_dir
+from robustlib.data.progress import progress
+from robustlib.models.forward import evaluating, logits_of
+from robustlib.study.environment import environment, installed_version
+from robustlib.study.images import ImageStudy, image_study
 
 BATCH_SIZE = 512
 SWEEP = tuple(float(t) for t in np.logspace(-6, 8, 15))

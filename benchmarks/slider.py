@@ -19,16 +19,16 @@ import pandas as pd
 import torch
 from image_attacks import Row, measure_all, options, report
 
-from robustlib import plots, widgets
-from robustlib.diagnostics import input_jacobian
-from robustlib.landscape import weight_landscape
-from robustlib.models import logits_of
-from robustlib.paths import results_dir
-from robustlib.progress import progress
-from robustlib.records import COLUMNS, RecordBook
-from robustlib.study import ImageStudy, image_study
-from robustlib.text.queries import QueryCache
-from robustlib.text.recipes import deepwordbug
+from robustlib.attacks.diagnostics import input_jacobian
+from robustlib.attacks.landscape import weight_landscape
+from robustlib.attacks.words.queries import QueryCache
+from robustlib.attacks.words.recipes import deepwordbug
+from robustlib.course import plots, widgets
+from robustlib.data.folders import results_dir
+from robustlib.data.progress import progress
+from robustlib.models.forward import logits_of
+from robustlib.study.images import ImageStudy, image_study
+from robustlib.study.records import COLUMNS, RecordBook
 
 MEDIAN_TARGET, P95_TARGET = 50.0, 100.0
 WARM_UP = 3

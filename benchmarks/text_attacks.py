@@ -24,16 +24,16 @@ import numpy as np
 import torch
 
 from robustlib.attacks.result import FAILED, SKIPPED
+from robustlib.attacks.scores import TrueClassProbability
+from robustlib.attacks.words.attack import attack_texts
+from robustlib.attacks.words.lexicon import STOP_WORDS
+from robustlib.attacks.words.queries import QueryCache
+from robustlib.attacks.words.resources import load_recipe
 from robustlib.data import load_text, resolve_dataset
-from robustlib.environment import environment
-from robustlib.paths import results_dir
-from robustlib.scores import TrueClassProbability
-from robustlib.text.attack import attack_texts
-from robustlib.text.encoders import TextClassifier, use_onednn
-from robustlib.text.lexicon import STOP_WORDS
-from robustlib.text.queries import QueryCache
-from robustlib.text.resources import load_recipe
-from robustlib.text.training import TextTraining, train_text_classifier
+from robustlib.data.folders import results_dir
+from robustlib.models.texts import TextClassifier, use_onednn
+from robustlib.study.environment import environment
+from robustlib.training.texts import TextTraining, train_text_classifier
 
 TEMPERATURES = tuple(10.0**power for power in range(-4, 6))
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}

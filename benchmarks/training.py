@@ -21,15 +21,16 @@ import torch
 from image_attacks import Row, measure_all, options, report
 from torch import Tensor, nn
 
-from robustlib.adversarial_training import Method, Step, image_method, method_step
-from robustlib.checkpoint import seeded
-from robustlib.engine import apply_gradient_rule, autocast_context, resolve_precision
-from robustlib.environment import pick_device
-from robustlib.models import build_image_model
-from robustlib.paths import results_dir
-from robustlib.progress import progress
-from robustlib.text.ascc import ascc_step, substitution_table
-from robustlib.text.encoders import TextClassifier
+from robustlib.data.folders import results_dir
+from robustlib.data.progress import progress
+from robustlib.models.forward import seeded
+from robustlib.models.images import build_image_model
+from robustlib.models.texts import TextClassifier
+from robustlib.study.environment import pick_device
+from robustlib.training.ascc import ascc_step, substitution_table
+from robustlib.training.autocast import autocast_context, resolve_precision
+from robustlib.training.loop import apply_gradient_rule
+from robustlib.training.methods import Method, Step, image_method, method_step
 
 EPSILON = 0.05
 LEARNING_RATE = 1e-6  # so small that labels drawn at random do no harm, however many steps are taken
@@ -38,7 +39,7 @@ N_CLASSES = 10
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is trained. The names are those of `robustlib.models` and `robustlib.text.encoders`."""
+    """What is trained. The names are those of `robustlib.models` and `robustlib.models.texts`."""
 
     dataset: str = "made up"
     side: int = 28
@@ -82,7 +83,7 @@ def trained_images(sizes: Sizes, device: torch.device) -> Trained:
 
 
 def trained_texts(sizes: Sizes, device: torch.device) -> Trained:
-    """The encoder with AdamW, as `robustlib.text.training` has them; substitutes from its embeddings need no data."""
+    """The encoder with AdamW, as `robustlib.training.texts` has them; substitutes from its embeddings need no data."""
     model = TextClassifier.from_name(sizes.encoder, 2, layers=sizes.layers).to(device).train()
     generator, shape = torch.Generator().manual_seed(0), (sizes.n_texts, sizes.n_tokens)
     batch = {
@@ -108,7 +109,7 @@ def trained_texts(sizes: Sizes, device: torch.device) -> Trained:
 
 
 def one_step(trained: Trained, step: Step) -> None:
-    """What `robustlib.engine.fit` does with a batch."""
+    """What `robustlib.training.loop.fit` does with a batch."""
     trained.optimiser.zero_grad(set_to_none=True)
     step(trained.model, trained.batch, trained.labels, 1.0)
     apply_gradient_rule(list(trained.model.parameters()), "none")

@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from robustlib.paths import cache_dir, repository_root
+from robustlib.data.folders import cache_dir, repository_root
 
 # Imports of what needs installed packages stand inside the functions: `env --check` has to work without any.
 
@@ -43,10 +43,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from robustlib.environment import pick_device
-    from robustlib.execute import end_kernels
-    from robustlib.profiles import get_profile
-    from robustlib.runner import run
+    from robustlib.course.run.execute import end_kernels
+    from robustlib.course.run.runner import run
+    from robustlib.study.environment import pick_device
+    from robustlib.study.profiles import get_profile
 
     def stop(*_: object) -> None:
         end_kernels()
@@ -63,7 +63,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _env(arguments: argparse.Namespace) -> int:
-    from robustlib.environment import environment, unmet_requirements
+    from robustlib.study.environment import environment, unmet_requirements
 
     if not arguments.check:
         for name, value in environment().items():
@@ -87,25 +87,25 @@ def _data(rest: list[str]) -> int:
 
 
 def _scorecard(rest: list[str]) -> int:
-    from robustlib.scorecard import main as scorecard
+    from robustlib.study.claims.scorecard import main as scorecard
 
     return scorecard(rest)
 
 
 def _site(rest: list[str]) -> int:
-    from robustlib.site import main as site
+    from robustlib.course.site import main as site
 
     return site(rest)
 
 
 def _links(rest: list[str]) -> int:
-    from robustlib.course import main as links
+    from robustlib.course.links import main as links
 
     return links(rest)
 
 
 def _lab(rest: list[str]) -> int:
-    from robustlib.execute import kernel_search_path
+    from robustlib.course.run.execute import kernel_search_path
 
     as_root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     command = [sys.executable, "-m", "jupyterlab", str(repository_root() / "notebooks"), *as_root, *rest]

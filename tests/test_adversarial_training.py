@@ -5,11 +5,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from robustlib.adversarial_training import METHODS, Method, image_method, method_step, worst_perturbation
-from robustlib.engine import Training
-from robustlib.minimum_norm import minimum_norm_weights
-from robustlib.perturbation import PerturbationSet, opened
-from robustlib.text.encoders import TextClassifier
+from robustlib.models.texts import TextClassifier
+from robustlib.training.loop import Training
+from robustlib.training.methods import METHODS, Method, image_method, method_step, worst_perturbation
+from robustlib.training.minimum_norm import minimum_norm_weights
+from robustlib.training.perturbation import PerturbationSet, opened
 
 CONTINUOUS = ("standard", "fgsm", "pgd", "freelb", "ddi", "trades")
 
@@ -92,7 +92,7 @@ def test_ddi_combines_the_gradients_of_its_solutions_into_the_shortest():
 
 def test_ddi_on_a_problem_whose_shortest_combination_is_known(monkeypatch):
     """Two solutions whose gradients are (2, 0) and (0, 1): the shortest combination is 0.2 of one, 0.8 of the other."""
-    from robustlib import adversarial_training
+    from robustlib.training import methods as adversarial_training
 
     class Corner(nn.Module):
         def __init__(self):

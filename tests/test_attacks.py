@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from models_for_tests import LinearClassifier, predictions, random_images, small_net
 
 from robustlib.attacks import auto_attack, carlini_wagner, fgsm, hop_skip_jump, pgd, square
-from robustlib.scores import DLR, CrossEntropy, Margin
-from robustlib.temperature import TemperatureScaled
+from robustlib.attacks.scores import DLR, CrossEntropy, Margin
+from robustlib.calibration.temperature import TemperatureScaled
 
 
 def two_class_margin(model, images, labels):

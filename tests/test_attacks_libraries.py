@@ -14,10 +14,10 @@ from models_for_tests import LinearClassifier, predictions, random_images, small
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from robustlib import environment
 from robustlib.attacks import auto_attack, carlini_wagner, hop_skip_jump, square
-from robustlib.scores import CrossEntropy
-from robustlib.validate import check_radius
+from robustlib.attacks.scores import CrossEntropy
+from robustlib.calibration.checks import check_radius
+from robustlib.study import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 ATTACKS = {

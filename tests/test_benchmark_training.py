@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from robustlib.paths import repository_root
+from robustlib.data.folders import repository_root
 
 STEPS = {  # passes of each method's step, worked out by hand
     "images": {"standard": 1, "fgsm": 2, "pgd K=3": 4, "pgd K=5": 6, "freelb K=3": 3, "trades K=3": 5,
@@ -61,8 +61,8 @@ def test_every_method_is_held_to_its_passes(kind, table):
 
 
 def test_bfloat16_is_measured_where_the_hardware_has_it(table):
-    from robustlib.engine import resolve_precision
-    from robustlib.environment import pick_device
+    from robustlib.study.environment import pick_device
+    from robustlib.training.autocast import resolve_precision
 
     expected = resolve_precision("auto", pick_device().type) == "bfloat16"
     beside = table[table.name.str.endswith("beside float32")]

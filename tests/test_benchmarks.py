@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustlib.paths import repository_root
+from robustlib.data.folders import repository_root
 
 # every part of a benchmark must have left rows with these units, on the smallest profile as on the others
 UNITS = {

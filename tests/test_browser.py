@@ -19,8 +19,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from robustlib import interactive
-from robustlib.site import build_site
+from robustlib.course.site import build_site, interactive
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from robustlib import cache
-from robustlib.cache import cache_key, cached
+from robustlib.data import cache
+from robustlib.data.cache import cache_key, cached
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize
 
-from robustlib import calibration
-from robustlib.calibration import fit_temperature, fit_temperature_descent
-from robustlib.metrics import expected_calibration_error, negative_log_likelihood, top_label
+from robustlib.calibration import fit as calibration
+from robustlib.calibration.fit import fit_temperature, fit_temperature_descent
+from robustlib.calibration.metrics import expected_calibration_error, negative_log_likelihood, top_label
 
 
 def sample_problem(n=1000, n_classes=5, true_temperature=1.0, seed=0):

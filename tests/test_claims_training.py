@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustlib import claims, claims_training
-from robustlib.findings import evidence, verdict
-from robustlib.records import COLUMNS
+from robustlib.study.claims import served as claims
+from robustlib.study.claims import trained as claims_training
+from robustlib.study.claims.findings import evidence, verdict
+from robustlib.study.records import COLUMNS
 
 STAR = "baseline_gradnorm"
 MODELS = {  # (method, T) -> points above the scale-free answer as served

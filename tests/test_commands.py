@@ -14,8 +14,14 @@ from pathlib import Path
 import pytest
 
 from robustlib.__main__ import main
-from robustlib.environment import USED_ONLY_FOR, describe_environment, environment, pick_device, unmet_requirements
-from robustlib.profiles import PROFILES
+from robustlib.study.environment import (
+    USED_ONLY_FOR,
+    describe_environment,
+    environment,
+    pick_device,
+    unmet_requirements,
+)
+from robustlib.study.profiles import PROFILES
 
 ROOT = Path(__file__).resolve().parent.parent
 

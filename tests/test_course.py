@@ -17,12 +17,13 @@ import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
 
-from robustlib import course, scorecard_exercises
 from robustlib.__main__ import main
-from robustlib.calibration import fit_temperature
+from robustlib.calibration.fit import fit_temperature
+from robustlib.course import links as course
+from robustlib.course.exercises import scorecard as scorecard_exercises
 from robustlib.data.registry import DATASETS
-from robustlib.findings import OVER
-from robustlib.models import logits_of
+from robustlib.models.forward import logits_of
+from robustlib.study.claims.findings import OVER
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAN = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
@@ -267,7 +268,7 @@ def run_lesson(results: Path, monkeypatch) -> tuple[str, dict]:
     """What lesson 13 says in a folder of results, run without a kernel, and its variables."""
     monkeypatch.setenv("ROBUSTLIB_RESULTS", str(results))
     shown = []
-    monkeypatch.setattr("robustlib.notebook.say", shown.append)
+    monkeypatch.setattr("robustlib.course.notebook.say", shown.append)
     shell = InteractiveShell()
     printed = io.StringIO()
     with redirect_stdout(printed):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from models_for_tests import predictions, random_images, small_net
 
-from robustlib.diagnostics import (
+from robustlib.attacks.diagnostics import (
     GRADIENT_WALL,
     PROBABILITY_WALL,
     input_gradient,

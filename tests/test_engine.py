@@ -11,14 +11,15 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from robustlib import engine, training
-from robustlib.adversarial_training import METHODS, TEXT_ONLY, Method, image_method, method_step
-from robustlib.checkpoint import Checkpoint
-from robustlib.engine import Training, fit
-from robustlib.models import build_image_model
-from robustlib.text import ascc
-from robustlib.text.training import TextTraining, train_text_classifier
-from robustlib.training import ImageTraining, trained_image_model
+from robustlib.models.images import build_image_model
+from robustlib.training import ascc
+from robustlib.training import images as training
+from robustlib.training import loop as engine
+from robustlib.training.checkpoint import Checkpoint
+from robustlib.training.images import ImageTraining, trained_image_model
+from robustlib.training.loop import Training, fit
+from robustlib.training.methods import METHODS, TEXT_ONLY, Method, image_method, method_step
+from robustlib.training.texts import TextTraining, train_text_classifier
 
 ON_IMAGES = [name for name in METHODS if name not in TEXT_ONLY]
 ON_TEXTS = ["standard", "pgd", "freelb", "ddi", "ascc", "dg-aug"]

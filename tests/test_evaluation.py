@@ -8,11 +8,11 @@ import torch
 from models_for_tests import predictions, random_images, small_net
 
 from robustlib.attacks import pgd, square
+from robustlib.attacks.adversaries import ADVERSARIES, Adversary, Attack, evaluate, plan_adversary
 from robustlib.attacks.result import AttackResult
-from robustlib.evaluation import ADVERSARIES, Adversary, Attack, evaluate, plan_adversary
-from robustlib.models import logits_of
-from robustlib.scores import CrossEntropy, Margin
-from robustlib.temperature import TemperatureScaled
+from robustlib.attacks.scores import CrossEntropy, Margin
+from robustlib.calibration.temperature import TemperatureScaled
+from robustlib.models.forward import logits_of
 
 EPSILON = 0.25
 PGD = Attack(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from robustlib import exercises
+from robustlib.course.exercises import images as exercises
 
 
 def right_step(current, image, gradient, step_size, epsilon):

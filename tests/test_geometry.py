@@ -5,10 +5,10 @@ import torch
 from models_for_tests import LinearClassifier, predictions, random_images, small_net
 from torch import nn
 
-from robustlib.geometry import first_order_margins, logit_ranges, roughness, smallest_radii
-from robustlib.perturbation import PerturbationSet
-from robustlib.temperature import TemperatureScaled
-from robustlib.text.encoders import TextClassifier
+from robustlib.calibration.temperature import TemperatureScaled
+from robustlib.models.texts import TextClassifier
+from robustlib.study.geometry import first_order_margins, logit_ranges, roughness, smallest_radii
+from robustlib.training.perturbation import PerturbationSet
 
 TEXTS = ["a b", "c d e f g h i", "k", "a c e g i k m o q s"]
 BALL = PerturbationSet("linf", radius=0.1, initial=0.1)

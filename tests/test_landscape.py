@@ -5,8 +5,8 @@ import pytest
 import torch
 from models_for_tests import predictions, random_images, small_net
 
-from robustlib.landscape import _filter_normalised, input_landscape, weight_landscape
-from robustlib.scores import CrossEntropy, Margin
+from robustlib.attacks.landscape import _filter_normalised, input_landscape, weight_landscape
+from robustlib.attacks.scores import CrossEntropy, Margin
 
 
 def test_input_landscape_holds_the_models_logits_and_rises_towards_the_attack():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss, log_loss
 
-from robustlib import metrics
+from robustlib.calibration import metrics
 
 
 def sample_problem(n=600, n_classes=4, scale=3.0, seed=0):

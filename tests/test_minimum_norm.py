@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robustlib.minimum_norm import minimum_norm_weights
+from robustlib.training.minimum_norm import minimum_norm_weights
 
 
 def weights_of(vectors):

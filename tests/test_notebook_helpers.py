@@ -2,7 +2,7 @@
 
 import pytest
 
-from robustlib import notebook
+from robustlib.course import notebook
 
 OPTIONS = {"a": "lower", "b": "the same", "c": "higher"}
 

@@ -7,7 +7,7 @@ import pandas as pd
 import papermill
 import pytest
 
-from robustlib.paths import repository_root
+from robustlib.data.folders import repository_root
 
 NOTEBOOKS = sorted((repository_root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 READS_ONLY = {"13_scorecard"}  # judges what the others have recorded, and records nothing itself

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from robustlib.perturbation import OpenInput, PerturbationSet, opened
-from robustlib.text.encoders import TextClassifier
+from robustlib.models.texts import TextClassifier
+from robustlib.training.perturbation import OpenInput, PerturbationSet, opened
 
 GENERATOR = torch.Generator().manual_seed(0)
 MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]])[..., None]

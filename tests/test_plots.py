@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustlib import plots
+from robustlib.course import plots
 
 
 @pytest.fixture(autouse=True)

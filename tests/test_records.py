@@ -4,9 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustlib.evaluation import Evaluation
-from robustlib.records import COLUMNS, PAPER_COLUMNS, RecordBook, beside_paper, load_records, over_seeds, paper_tables
-from robustlib.statistics import mean_interval
+from robustlib.attacks.adversaries import Evaluation
+from robustlib.attacks.statistics import mean_interval
+from robustlib.study.records import (
+    COLUMNS,
+    PAPER_COLUMNS,
+    RecordBook,
+    beside_paper,
+    load_records,
+    over_seeds,
+    paper_tables,
+)
 
 ROW = {"dataset": "d", "model": "m", "method": "baseline", "adversary": "none", "attack": "pgd", "metric": "accuracy"}
 

@@ -19,10 +19,10 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from robustlib.console import Console, NotebookProgress, clock
-from robustlib.execute import check_parameters
-from robustlib.profiles import get_profile
-from robustlib.runner import fingerprint, library_digest, run, select_notebooks
+from robustlib.course.run.console import Console, NotebookProgress, clock
+from robustlib.course.run.execute import check_parameters
+from robustlib.course.run.runner import fingerprint, library_digest, run, select_notebooks
+from robustlib.study.profiles import get_profile
 
 SMOKE = get_profile("smoke")  # its data set comes with scikit-learn: no test here needs a network
 HEADLINE = types.SimpleNamespace(
@@ -56,9 +56,9 @@ def root(tmp_path_factory, patch, write_notebook):
     )
     patch.setenv("ROBUSTLIB_ROOT", str(root))
     patch.setenv("ROBUSTLIB_RESULTS", str(root / "results"))
-    patch.setitem(sys.modules, "robustlib.scorecard", HEADLINE)
+    patch.setitem(sys.modules, "robustlib.study.claims.scorecard", HEADLINE)
     # constant, so that the tests hold while somebody edits the library
-    patch.setattr("robustlib.runner.library_digest", lambda package: "library")
+    patch.setattr("robustlib.course.run.runner.library_digest", lambda package: "library")
     return root
 
 
@@ -171,7 +171,7 @@ def test_what_else_makes_a_notebook_run_again(root, first, monkeypatch, file, co
     path = root / "results/smoke" / (file or "run.json")
     saved = path.read_bytes()
     if file is None:
-        monkeypatch.setattr("robustlib.runner.library_digest", lambda package: "another library")
+        monkeypatch.setattr("robustlib.course.run.runner.library_digest", lambda package: "another library")
     elif content is None:
         path.unlink()
     else:
@@ -187,8 +187,8 @@ def test_a_notebook_that_reads_records_runs_again_after_those_that_made_them(tmp
     (tmp_path / "run_all.sh").touch()
     monkeypatch.setenv("ROBUSTLIB_ROOT", str(tmp_path))
     monkeypatch.setenv("ROBUSTLIB_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setitem(sys.modules, "robustlib.scorecard", HEADLINE)
-    monkeypatch.setattr("robustlib.runner.library_digest", lambda package: "library")
+    monkeypatch.setitem(sys.modules, "robustlib.study.claims.scorecard", HEADLINE)
+    monkeypatch.setattr("robustlib.course.run.runner.library_digest", lambda package: "library")
     record = tmp_path / "results/smoke/records/01_measures-seed0.csv"
     record.parent.mkdir(parents=True)
     record.touch()
@@ -293,8 +293,8 @@ def test_without_notebooks_there_is_nothing_to_run(tmp_path):
 PROGRAM = """
 import sys, types
 import robustlib.runner
-robustlib.runner.library_digest = lambda package: "library"
-sys.modules["robustlib.scorecard"] = types.SimpleNamespace(
+robustlib.course.run.runner.library_digest = lambda package: "library"
+sys.modules["robustlib.study.claims.scorecard"] = types.SimpleNamespace(
     summary=lambda results: "headline", write_scorecard=lambda results: None)
 from robustlib.__main__ import main
 sys.exit(main())

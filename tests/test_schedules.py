@@ -2,8 +2,8 @@
 
 import pytest
 
-from robustlib.engine import Training
-from robustlib.schedules import SCHEDULES, WARM_UP, training_temperature_at
+from robustlib.training.loop import Training
+from robustlib.training.schedules import SCHEDULES, WARM_UP, training_temperature_at
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustlib import claims, claims_training, findings, scorecard
-from robustlib.records import COLUMNS, PAPER_COLUMNS, load_records, paper_tables
-from robustlib.scorecard import (
+from robustlib.study.claims import findings, scorecard
+from robustlib.study.claims import served as claims
+from robustlib.study.claims import trained as claims_training
+from robustlib.study.claims.scorecard import (
     BEGIN,
     END,
     main,
@@ -23,6 +24,7 @@ from robustlib.scorecard import (
     update_readme,
     write_scorecard,
 )
+from robustlib.study.records import COLUMNS, PAPER_COLUMNS, load_records, paper_tables
 
 BASELINE, OVER, UNDER = "baseline", "conf_up(T_d<<1)", "conf_down(T_d>>1)"
 SERVED = {1.0: BASELINE, 1e-3: OVER, 1e-2: OVER, 1e6: UNDER, 1e2: UNDER}

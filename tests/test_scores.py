@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from robustlib.scores import DLR, CrossEntropy, Margin, TrueClassProbability
+from robustlib.attacks.scores import DLR, CrossEntropy, Margin, TrueClassProbability
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, 2.5], [1.0, 1.0, -4.0]])
 LABELS = torch.tensor([0, 2, 1])

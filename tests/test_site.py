@@ -17,17 +17,17 @@ import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from robustlib.console import Console
-from robustlib.diagnostics import masking
-from robustlib.findings import HONEST
-from robustlib.interactive import load_interactive, save_interactive
-from robustlib.metrics import calibration_report
-from robustlib.records import RecordBook
-from robustlib.runner import _build_site
-from robustlib.scorecard import write_scorecard
-from robustlib.scores import DLR, CrossEntropy, Margin
-from robustlib.site import build_site, main
-from robustlib.site.markdown import formula, to_html
+from robustlib.attacks.diagnostics import masking
+from robustlib.attacks.scores import DLR, CrossEntropy, Margin
+from robustlib.calibration.metrics import calibration_report
+from robustlib.course.run.console import Console
+from robustlib.course.run.runner import _build_site
+from robustlib.course.site import build_site, main
+from robustlib.course.site.interactive import load_interactive, save_interactive
+from robustlib.course.site.markdown import formula, to_html
+from robustlib.study.claims.findings import HONEST
+from robustlib.study.claims.scorecard import write_scorecard
+from robustlib.study.records import RecordBook
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PNG = base64.b64decode(
@@ -292,7 +292,7 @@ def test_an_empty_results_folder_gives_an_index_that_says_so(tmp_path):
 
 def test_a_page_that_would_be_too_large_is_refused_and_the_last_site_stays(results, site, monkeypatch):
     before = text_of(site, "index.html")
-    monkeypatch.setattr("robustlib.site.build.LARGEST_PAGE", 3000)
+    monkeypatch.setattr("robustlib.course.site.build.LARGEST_PAGE", 3000)
     with pytest.raises(ValueError, match=r"00_first.html would take \d+ bytes, more than 3000"):
         build_site(results)
     assert text_of(site, "index.html") == before

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robustlib.statistics import mean_interval, paired_difference, proportion_interval
+from robustlib.attacks.statistics import mean_interval, paired_difference, proportion_interval
 
 Z = 1.959963984540054
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from robustlib.evaluation import Adversary
-from robustlib.profiles import PROFILES, get_profile
-from robustlib.records import RecordBook
-from robustlib.scores import Margin
-from robustlib.study import image_study
+from robustlib.attacks.adversaries import Adversary
+from robustlib.attacks.scores import Margin
+from robustlib.study.images import image_study
+from robustlib.study.profiles import PROFILES, get_profile
+from robustlib.study.records import RecordBook
 
 
 @pytest.fixture(scope="module")

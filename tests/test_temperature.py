@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from robustlib.temperature import TemperatureScaled, scale_logits
+from robustlib.calibration.temperature import TemperatureScaled, scale_logits
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 temperatures = st.floats(-38, 38).map(lambda exponent: 10.0**exponent)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import optimize
 
-from robustlib.temperature_search import search_log, search_paper
+from robustlib.calibration.search import search_log, search_paper
 
 
 def bowl(temperature):

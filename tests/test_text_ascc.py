@@ -9,12 +9,11 @@ import pytest
 import torch
 from scipy.optimize import linprog
 
-from robustlib.adversarial_training import standard_step
 from robustlib.data import FetchError
-from robustlib.engine import autocast_context
-from robustlib.paths import data_dirs
-from robustlib.text import ascc
-from robustlib.text.ascc import (
+from robustlib.data.folders import data_dirs
+from robustlib.models.texts import TextClassifier
+from robustlib.training import ascc
+from robustlib.training.ascc import (
     INITIAL_STD,
     SubstitutionTable,
     adversarial_weights,
@@ -23,8 +22,9 @@ from robustlib.text.ascc import (
     resolve_substitutes,
     substitution_table,
 )
-from robustlib.text.encoders import TextClassifier
-from robustlib.text.training import TextTraining, fit_text
+from robustlib.training.autocast import autocast_context
+from robustlib.training.methods import standard_step
+from robustlib.training.texts import TextTraining, fit_text
 
 TEXTS = ["a b c d", "e f g", "a c ! hi e", "b"]
 LABELS = torch.tensor([0, 1, 1, 0])

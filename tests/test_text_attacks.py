@@ -10,12 +10,12 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from robustlib.scores import DLR, Margin, TrueClassProbability
-from robustlib.text import recipes
-from robustlib.text.attack import attack_texts, format_trace, rank_correlation, tied_share, word_importance
-from robustlib.text.queries import QueryCache
-from robustlib.text.search import Ranking
-from robustlib.text.words import Words, joined, split_words
+from robustlib.attacks.scores import DLR, Margin, TrueClassProbability
+from robustlib.attacks.words import recipes
+from robustlib.attacks.words.attack import attack_texts, format_trace, rank_correlation, tied_share, word_importance
+from robustlib.attacks.words.queries import QueryCache
+from robustlib.attacks.words.search import Ranking
+from robustlib.attacks.words.words import Words, joined, split_words
 
 TEXTS = [
     "a moving and honest film that earns its tears",

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from robustlib.scores import TrueClassProbability
-from robustlib.text import recipes
-from robustlib.text.attack import attack_texts
-from robustlib.text.queries import QueryCache
+from robustlib.attacks.scores import TrueClassProbability
+from robustlib.attacks.words import recipes
+from robustlib.attacks.words.attack import attack_texts
+from robustlib.attacks.words.queries import QueryCache
 
 GOLDEN = Path(__file__).parent / "golden"
 sys.path.insert(0, str(GOLDEN))

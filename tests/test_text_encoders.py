@@ -5,9 +5,9 @@ import importlib.util
 import pytest
 import torch
 
-from robustlib.text import checkpoints
-from robustlib.text.checkpoints import TINY
-from robustlib.text.encoders import OneDnnLinear, SentenceEncoder, TextClassifier, use_onednn
+from robustlib.models import pretrained as checkpoints
+from robustlib.models.pretrained import TINY
+from robustlib.models.texts import OneDnnLinear, SentenceEncoder, TextClassifier, use_onednn
 
 TEXTS = ["good", "a film that never finds its feet, and knows it", "bad bad", "🙂 مرحبا \x07 odd", "x" * 60, "so so ."]
 PAIRS = [("who wrote it ?", "she wrote it ."), ("a", "b c d e f g h i j"), ("long " * 12, "short")]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from robustlib.text import exercises
+from robustlib.course.exercises import texts as exercises
 
 
 def hidden_share(clean, naive, strong):

@@ -5,9 +5,9 @@ import importlib.util
 import pytest
 import torch
 
-from robustlib.text import masked_lm
-from robustlib.text.checkpoints import tiny_classifier
-from robustlib.text.masked_lm import MaskedLanguageModel, MaskedTraining, masked_language_model
+from robustlib.models.pretrained import tiny_classifier
+from robustlib.training import masked_lm
+from robustlib.training.masked_lm import MaskedLanguageModel, MaskedTraining, masked_language_model
 
 QUESTIONS = [(["so", "good", "film"], 1), (["a"], 0), (["it", "is", "very", "very", "long", "and", "odd"], 6)]
 needs_minilm = pytest.mark.skipif(

@@ -13,13 +13,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robustlib.data.registry import get
-from robustlib.data.store import find
-from robustlib.text.constraints import edit_distance_at_most, same_part_of_speech, within_edits
-from robustlib.text.lexicon import STOP_WORDS, TEXTFOOLER_STOP_WORDS, WordNet, embedding_neighbours
-from robustlib.text.queries import Memory, QueryCache
-from robustlib.text.tagger import perceptron_tagger, wordnet_tagger
-from robustlib.text.transformations import (
+from robustlib.attacks.words.constraints import edit_distance_at_most, same_part_of_speech, within_edits
+from robustlib.attacks.words.lexicon import STOP_WORDS, TEXTFOOLER_STOP_WORDS, WordNet, embedding_neighbours
+from robustlib.attacks.words.queries import Memory, QueryCache
+from robustlib.attacks.words.tagger import perceptron_tagger, wordnet_tagger
+from robustlib.attacks.words.transformations import (
     character_edits,
     edit_rng,
     guessed_swaps,
@@ -27,7 +25,9 @@ from robustlib.text.transformations import (
     neighbour_swaps,
     wordnet_swaps,
 )
-from robustlib.text.words import Words, split_words
+from robustlib.attacks.words.words import Words, split_words
+from robustlib.data.registry import get
+from robustlib.data.store import find
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "textattack.json").read_text(encoding="utf-8"))
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from robustlib.text.encoders import TextClassifier
-from robustlib.text.precision import Float16Linear, Int8Linear, at_precision, rounded_probabilities
+from robustlib.models.precision import Float16Linear, Int8Linear, at_precision, rounded_probabilities
+from robustlib.models.texts import TextClassifier
 
 WORDS = ["good", "bad", "film", "plot", "dull", "sharp", "never", "always"]
 
@@ -87,7 +87,7 @@ def test_int8_is_no_coarser_than_torchs_dynamic_quantisation(model):
     quantise = getattr(getattr(torch.ao, "quantization", None), "quantize_dynamic", None)
     if quantise is None or torch.backends.quantized.engine in (None, "none"):
         pytest.skip("this torch has no dynamic quantisation")
-    from robustlib.text.encoders import use_onednn
+    from robustlib.models.texts import use_onednn
 
     plain = at_precision(model, "float32")
     use_onednn(plain, active=False)

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from robustlib.attacks.adversaries import Adversary
+from robustlib.attacks.scores import TrueClassProbability
 from robustlib.data import DATASETS
 from robustlib.data.store import FetchError
-from robustlib.evaluation import Adversary
-from robustlib.records import RecordBook
-from robustlib.scores import TrueClassProbability
-from robustlib.text.study import ServedTexts, attack_served, text_study
+from robustlib.study.records import RecordBook
+from robustlib.study.texts import ServedTexts, attack_served, text_study
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from robustlib.adversarial_training import standard_step
-from robustlib.checkpoint import Checkpoint
-from robustlib.engine import apply_gradient_rule, autocast_context, resolve_precision
-from robustlib.text import training
-from robustlib.text.encoders import TextClassifier
-from robustlib.text.training import TextTraining, data_digest, fit_text, length_bucketed, train_text_classifier
+from robustlib.models.texts import TextClassifier
+from robustlib.training import texts as training
+from robustlib.training.autocast import autocast_context, resolve_precision
+from robustlib.training.checkpoint import Checkpoint
+from robustlib.training.loop import apply_gradient_rule
+from robustlib.training.methods import standard_step
+from robustlib.training.texts import TextTraining, data_digest, fit_text, length_bucketed, train_text_classifier
 
 QUICK = TextTraining(
     encoder="tiny-bert", epochs=3, batch_size=8, learning_rate=3e-3, precision="float32", max_length=32

@@ -6,12 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from robustlib import engine, models, training
-from robustlib.adversarial_training import image_method
-from robustlib.checkpoint import Checkpoint
 from robustlib.data import load_images
-from robustlib.models import Normalised, build_image_model, logits_of
-from robustlib.training import ImageTraining, catastrophic_overfitting, trained_image_model
+from robustlib.models import images as models
+from robustlib.models.forward import logits_of
+from robustlib.models.images import Normalised, build_image_model
+from robustlib.training import images as training
+from robustlib.training import loop as engine
+from robustlib.training.checkpoint import Checkpoint
+from robustlib.training.images import ImageTraining, catastrophic_overfitting, trained_image_model
+from robustlib.training.methods import image_method
 
 RECIPE = ImageTraining(dataset="digits", n_train=300, epochs=4, batch_size=64, learning_rate=1e-2)
 

@@ -6,8 +6,8 @@ import nbformat
 import pytest
 import torch
 
-from robustlib import training_exercises as exercises
-from robustlib.paths import repository_root
+from robustlib.course.exercises import training as exercises
+from robustlib.data.folders import repository_root
 
 # check -> (notebook, the function its solution cell defines)
 SOLVED_IN = {

@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from robustlib.validate import check_labels, check_logits, check_pixels, check_temperature, looks_like_probabilities
+from robustlib.calibration.checks import (
+    check_labels,
+    check_logits,
+    check_pixels,
+    check_temperature,
+    looks_like_probabilities,
+)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])

@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from robustlib import claims_training, study, variants
+from robustlib.attacks.statistics import mean_of
 from robustlib.data import FetchError, load_images
-from robustlib.findings import evidence
-from robustlib.models import build_image_model
-from robustlib.profiles import get_profile
-from robustlib.records import RecordBook
-from robustlib.variants import Variant, judge, lesson_settings, mean_of, trained_variant
+from robustlib.models.images import build_image_model
+from robustlib.study import images as study
+from robustlib.study import variants
+from robustlib.study.claims import trained as claims_training
+from robustlib.study.claims.findings import evidence
+from robustlib.study.profiles import get_profile
+from robustlib.study.records import RecordBook
+from robustlib.study.variants import Variant, judge, lesson_settings, trained_variant
 
 COLD, HOT = Variant(rule="normalise"), Variant(rule="normalise", temperature=100.0)
 TRAINED = (Variant(), Variant(rule="clip"), COLD, HOT, Variant("pgd"), Variant("pgd", rule="normalise"))

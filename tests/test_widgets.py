@@ -14,16 +14,14 @@ import torch
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from robustlib import plots
-from robustlib.diagnostics import input_jacobian, masking
-from robustlib.landscape import input_landscape, weight_landscape
-from robustlib.metrics import calibration_report
-from robustlib.models import small_cnn
-from robustlib.records import COLUMNS
-from robustlib.scores import DLR, CrossEntropy, Margin
-from robustlib.text.queries import QueryCache
-from robustlib.text.recipes import deepwordbug
-from robustlib.widgets import (
+from robustlib.attacks.diagnostics import input_jacobian, masking
+from robustlib.attacks.landscape import input_landscape, weight_landscape
+from robustlib.attacks.scores import DLR, CrossEntropy, Margin
+from robustlib.attacks.words.queries import QueryCache
+from robustlib.attacks.words.recipes import deepwordbug
+from robustlib.calibration.metrics import calibration_report
+from robustlib.course import plots
+from robustlib.course.widgets import (
     Game,
     LiveFigure,
     Scene,
@@ -48,13 +46,15 @@ from robustlib.widgets import (
     training_temperature_data,
     training_temperature_widget,
 )
-from robustlib.widgets.image_replay import image_replay_scene
-from robustlib.widgets.loss_landscape import loss_landscape_scene, still
-from robustlib.widgets.paths import pgd_paths
-from robustlib.widgets.pierce import pierce_scene
-from robustlib.widgets.temperature_lab import temperature_lab_scene
-from robustlib.widgets.text_replay import _layers, text_replay_scene
-from robustlib.widgets.training_temperature import training_temperature_scene
+from robustlib.course.widgets.image_replay import image_replay_scene
+from robustlib.course.widgets.loss_landscape import loss_landscape_scene, still
+from robustlib.course.widgets.paths import pgd_paths
+from robustlib.course.widgets.pierce import pierce_scene
+from robustlib.course.widgets.temperature_lab import temperature_lab_scene
+from robustlib.course.widgets.text_replay import _layers, text_replay_scene
+from robustlib.course.widgets.training_temperature import training_temperature_scene
+from robustlib.models.images import small_cnn
+from robustlib.study.records import COLUMNS
 
 CLASSES = ("a", "b", "c", "d")
 FEW = tuple(float(t) for t in np.logspace(-3, 3, 7))

@@ -15,11 +15,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from robustlib.attacks.gradient import evaluating
 from robustlib.attacks.result import AttackResult, outcomes
-from robustlib.scores import CrossEntropy, Score
-from robustlib.temperature import TemperatureScaled
-from robustlib.validate import check_labels, check_pixels, check_radius
+from robustlib.attacks.scores import CrossEntropy, Score
+from robustlib.calibration.checks import check_labels, check_pixels, check_radius
+from robustlib.calibration.temperature import TemperatureScaled
+from robustlib.models.forward import evaluating
 
 
 def carlini_wagner(

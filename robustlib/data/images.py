@@ -14,7 +14,7 @@ from torch import Tensor
 
 from robustlib.data.splits import check_split, hold_out, stratified_order, subset
 from robustlib.data.store import content, fetch
-from robustlib.progress import progress
+from robustlib.data.progress import progress
 
 N_VALIDATION = 5_000
 _CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

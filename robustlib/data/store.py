@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from robustlib.data.files import File
 from robustlib.data.registry import DATASETS, Dataset, get
-from robustlib.paths import cache_dir, data_dirs
+from robustlib.data.folders import cache_dir, data_dirs
 
 _CHUNK = 1 << 20
 

@@ -1,0 +1,118 @@
+"""Loss landscapes stored as logits, so that every loss at every temperature is read off without the model.
+
+Taught in: notebooks/03.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robustlib.attacks.scores import Margin, Score
+from robustlib.models.forward import evaluating
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """Logits on a square grid around a point.
+
+    Attributes:
+        logits: (side, side, n, n_classes); the first axis follows `first`, the second `second`.
+        labels: (n,).
+        coordinates: (side,) in units of the directions' length (input space: of epsilon).
+        first, second: what the two axes mean, for axis labels.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    coordinates: np.ndarray
+    first: str
+    second: str
+
+    def surface(self, score: Score) -> np.ndarray:
+        """Mean of a score over the n examples at each grid point, (side, side), in float32 as served."""
+        side, _, n, n_classes = self.logits.shape
+        flat = self.logits.reshape(-1, n_classes)
+        values = score(flat, self.labels.repeat(side * side))
+        return values.reshape(side, side, n).mean(dim=2).numpy()
+
+
+def input_landscape(
+    model: nn.Module, image: Tensor, label: Tensor, *, epsilon: float, side: int, reach: float = 2.0, seed: int = 0
+) -> Landscape:
+    """Landscape around one image, towards the attack's direction and a random one, both Linf directions.
+
+    The first direction is the sign of the margin's gradient, which no temperature changes, so that the same
+    grid serves every temperature; the second a random sign pattern. Pixels are kept in [0, 1].
+
+    Args:
+        image: (1, channels, height, width). label: (1,).
+        epsilon: length of both directions, Linf, pixel units.
+        reach: the grid goes from -reach to reach times epsilon.
+        side: grid points along each axis; odd, so that the image itself is on the grid.
+
+    Raises:
+        ValueError: an even `side`.
+    """
+    coordinates = _coordinates(side, reach)
+    generator = torch.Generator().manual_seed(seed)
+    with evaluating(model):
+        point = image.detach().requires_grad_(True)
+        towards = torch.autograd.grad(Margin()(model(point), label).sum(), point)[0].sign()
+        random = (torch.rand(image.shape, generator=generator) < 0.5).to(image) * 2 - 1
+        steps = torch.tensor(coordinates, dtype=image.dtype, device=image.device) * epsilon
+        grid = image + steps.reshape(-1, 1, 1, 1, 1) * towards + steps.reshape(1, -1, 1, 1, 1) * random
+        with torch.no_grad():
+            flat = grid.clamp(0, 1).reshape(-1, *image.shape[1:])
+            logits = torch.cat([model(batch) for batch in flat.split(512)]).cpu()
+    return Landscape(
+        logits.reshape(side, side, 1, -1), label.cpu(), coordinates, "towards the attack", "random direction"
+    )
+
+
+def weight_landscape(
+    model: nn.Module, images: Tensor, labels: Tensor, *, side: int, reach: float = 1.0, seed: int = 0
+) -> Landscape:
+    """Landscape around the trained weights along two random directions with filter normalisation (Li et al. 2018).
+
+    Each filter of a direction gets the norm of the filter it moves; biases and other vectors stay where they are.
+
+    Args:
+        images: (n, channels, height, width). labels: (n,).
+        side, reach: as in `input_landscape`, in units of the filters' norms.
+    """
+    coordinates = _coordinates(side, reach)
+    directions = [_filter_normalised(model, torch.Generator().manual_seed(seed * 2 + axis)) for axis in (0, 1)]
+    moved = copy.deepcopy(model)
+    trained = dict(model.named_parameters())
+    rows = []
+    with evaluating(moved), torch.no_grad():
+        for first in coordinates:
+            for second in coordinates:
+                for name, weight in moved.named_parameters():
+                    weight.copy_(trained[name] + first * directions[0][name] + second * directions[1][name])
+                rows.append(moved(images).cpu())
+    logits = torch.stack(rows).reshape(side, side, len(images), -1)
+    return Landscape(logits, labels.cpu(), coordinates, "first weight direction", "second weight direction")
+
+
+def _coordinates(side: int, reach: float) -> np.ndarray:
+    if side % 2 == 0:
+        raise ValueError(f"side must be odd, so that the centre is on the grid, got {side}")
+    return np.linspace(-reach, reach, side)
+
+
+def _filter_normalised(model: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+    directions = {}
+    for name, weight in model.named_parameters():
+        direction = torch.zeros_like(weight)
+        if weight.ndim > 1:
+            direction = torch.randn(weight.shape, generator=generator).to(weight)
+            norms = [tensor.detach().flatten(1).norm(dim=1) for tensor in (weight, direction)]
+            direction *= (norms[0] / norms[1]).reshape(-1, *[1] * (weight.ndim - 1))
+        directions[name] = direction
+    return directions

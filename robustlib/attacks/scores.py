@@ -1,0 +1,110 @@
+"""What an attack searches with: scores of logits, higher meaning nearer to being fooled.
+
+The paper's illusion lives here. A score that passes through softmax at a temperature loses its signal in
+floating point when the temperature is badly chosen; a score made of logit differences cannot.
+Taught in: notebooks/02 and 03.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from robustlib.calibration.checks import check_temperature
+
+
+class Score(Protocol):
+    """Callable on logits (n, n_classes) and labels (n,), returning (n,); higher is nearer to fooled."""
+
+    scale_free: ClassVar[bool]
+    minimum_classes: ClassVar[int]
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor: ...
+
+
+def true_logit(logits: Tensor, labels: Tensor) -> Tensor:
+    """Logit of the true class, (n,)."""
+    return logits.gather(1, labels.unsqueeze(1)).squeeze(1)
+
+
+def best_other_logit(logits: Tensor, labels: Tensor) -> Tensor:
+    """Largest logit among the wrong classes, (n,)."""
+    return logits.scatter(1, labels.unsqueeze(1), -torch.inf).amax(dim=1)
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Cross-entropy at a temperature, in nats: the loss of FGSM and PGD, and what the illusion fools.
+
+    The temperature divides the logits (equation 7).
+    """
+
+    temperature: float = 1.0
+    scale_free: ClassVar[bool] = False
+    minimum_classes: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        check_temperature(self.temperature)
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(logits / self.temperature, labels, reduction="none")
+
+
+@dataclass(frozen=True)
+class TrueClassProbability:
+    """1 - p(true class) at a temperature: what text attacks compare candidates with (the paper, section 3).
+
+    Computed in the dtype of the logits, as a served model would: in float32 it is exactly 0 from a logit gap
+    of about 16.6 temperatures on, and every comparison is then a tie.
+    """
+
+    temperature: float = 1.0
+    scale_free: ClassVar[bool] = False
+    minimum_classes: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        check_temperature(self.temperature)
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return 1 - true_logit(torch.softmax(logits / self.temperature, dim=1), labels)
+
+
+@dataclass(frozen=True)
+class Margin:
+    """Largest wrong logit minus the true one; with two classes minus the log-odds of the true class.
+
+    Dividing the logits by a temperature divides it by the same number and changes no comparison and no
+    direction: the score no temperature can touch.
+    """
+
+    scale_free: ClassVar[bool] = True
+    minimum_classes: ClassVar[int] = 2
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return best_other_logit(logits, labels) - true_logit(logits, labels)
+
+
+@dataclass(frozen=True)
+class DLR:
+    """Difference of logits ratio (Croce and Hein 2020, equation 6), negated margin over a logit range.
+
+    Scale-free up to the 1e-12 that the original adds to the denominator; we add nothing and return the
+    margin's sign where the range is 0, so that tiny logits are not mistaken for a flat loss.
+
+    Raises:
+        ValueError: on fewer than three classes, where the ratio is not defined.
+    """
+
+    scale_free: ClassVar[bool] = True
+    minimum_classes: ClassVar[int] = 3
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if logits.shape[1] < 3:
+            raise ValueError(f"DLR needs at least 3 classes, got {logits.shape[1]}: use Margin()")
+        ordered = logits.sort(dim=1, descending=True).values
+        spread = ordered[:, 0] - ordered[:, 2]
+        margin = best_other_logit(logits, labels) - true_logit(logits, labels)
+        return margin / torch.where(spread > 0, spread, torch.ones_like(spread))

@@ -1,0 +1,1 @@
+"""Attacks on text classifiers: a search over word substitutions, with the paper's four recipes."""

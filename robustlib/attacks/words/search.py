@@ -1,0 +1,326 @@
+"""Greedy word replacement by importance, many sentences in lockstep.
+
+Each sentence is searched by a generator that reads like the algorithm: it yields what it wants to know and is
+sent the answers. `run_lockstep` collects the questions of all sentences, so that a model sees full batches, and
+no sentence's result depends on the others.
+Taught in: notebooks/05.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from robustlib.attacks.result import FAILED, SKIPPED, SUCCEEDED
+from robustlib.attacks.words.constraints import Constraint
+from robustlib.attacks.words.queries import Memory
+from robustlib.attacks.words.words import Example, Words, joined
+
+UNKNOWN = "[UNK]"  # TextAttack puts these letters into the text, whatever the model's own unknown token
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Sentence similarity between a window of the reference and of the candidate (TextFooler, BAE).
+
+    Attributes:
+        encoder: texts to embeddings (n, d), any length.
+        min_cosine: least cosine allowed.
+        to_original: compare with the original text; otherwise with the text before this replacement.
+        window: words around the change that are compared. Texts with fewer words pass with similarity 1.
+    """
+
+    encoder: Memory
+    min_cosine: float
+    to_original: bool
+    window: int = 15
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One attack, put together from its parts. `robustlib.attacks.words.recipes` has the paper's four.
+
+    Attributes:
+        name: for records.
+        ranking: how words are ordered: by the score once a word is "unk" (replaced by [UNK]) or "delete"d, or
+            "weighted-saliency" (PWWS: softmax of the unk scores times the best score that a replacement reaches).
+        stop_words: words never touched, compared with case.
+        propose: original words, current words and position to replacements; None with a `masked_lm`.
+        masked_lm: (tokens, position of the masked one) to guesses, see `recipes.bae`.
+        pick: turns a word and the guesses for it into replacements.
+        constraints: applied in order.
+        similarity: applied last.
+        note: which substitutes are in use, for records.
+    """
+
+    name: str
+    ranking: str
+    stop_words: frozenset[str]
+    propose: Callable[[Words, Words, int], list[str]] | None = None
+    masked_lm: Memory | None = None
+    pick: Callable[[str, Any], list[str]] | None = None
+    constraints: tuple[Constraint, ...] = ()
+    similarity: Similarity | None = None
+    note: str = ""
+
+    def noted(self, note: str) -> Recipe:
+        """The same recipe with a note."""
+        return replace(self, note=note)
+
+
+class Ask(NamedTuple):
+    """What a search wants to know: `items` from `service` ("judge", "encode" or "fill"); judge needs the label."""
+
+    service: str
+    items: list
+    label: int = -1
+
+
+@dataclass
+class Found:
+    """What the search of one sentence ended with."""
+
+    outcome: str
+    example: Example
+    n_queries: int
+    n_words: int
+    n_changed: int
+    trace: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Ranking(NamedTuple):
+    """Words of one text that may be changed: positions (k,), words and importance (k,), in reading order."""
+
+    positions: list[int]
+    words: list[str]
+    importance: np.ndarray
+
+    def order(self) -> list[int]:
+        """Positions from the most to the least important; ties in reading order."""
+        return [self.positions[k] for k in np.argsort(-self.importance, kind="stable")]
+
+
+@dataclass
+class Questions:
+    """One sentence's way to the victim: counts its queries and stops at the limit."""
+
+    label: int
+    limit: int | None
+    per_ask: int  # texts in one ask, so that those of a very long text are never all in memory
+    asked: int = 0
+
+    @classmethod
+    def about(cls, words: Words, label: int, limit: int | None = None) -> Questions:
+        return cls(label, limit, per_ask=max(16, 2**22 // max(1, len(words.text))))
+
+    def judge(self, examples: Iterable[Example]) -> Generator[Ask, Any, tuple[list[float], list[bool]]]:
+        """Scores of the examples and whether they are misclassified; fewer than asked where the limit cuts."""
+        left = None if self.limit is None else self.limit - self.asked
+        examples = itertools.islice(examples, left)
+        scores: list[float] = []
+        fooled: list[bool] = []
+        while batch := list(itertools.islice(examples, self.per_ask)):
+            answer = yield Ask("judge", batch, self.label)
+            scores += answer[0]
+            fooled += answer[1]
+        self.asked += len(scores)
+        return scores, fooled
+
+    @property
+    def exhausted(self) -> bool:
+        return self.asked == self.limit
+
+
+def search_sentence(
+    example: Example, label: int, recipe: Recipe, *, scale_free: bool = False, max_queries: int | None = None
+) -> Generator[Ask, Any, Found]:
+    """Attack one sentence: rank its words, then replace them one after the other while the score rises.
+
+    TextAttack's GreedyWordSwapWIR: of a word's candidates (in the order of their texts) the one with the highest score
+    is taken if it beats the current score strictly; the search ends with the first that is misclassified, or, under
+    a similarity constraint, with the most similar of those misclassified that head the candidates.
+
+    Args:
+        example: text or pair.
+        label: true class.
+        recipe: the attack.
+        scale_free: the score has no natural unit (see `rank_words`).
+        max_queries: bound on the queries of this sentence; candidates beyond it are not looked at.
+    """
+    original = current = Words.of(example)
+    questions = Questions.about(original, label, max_queries)
+    trace: list[dict[str, Any]] = []
+
+    def found(outcome: str) -> Found:
+        changed = sum(a != b for a, b in zip(original.words, current.words, strict=False))
+        return Found(outcome, example, questions.asked, len(original), changed, trace)
+
+    (score,), (skip,) = yield from questions.judge([example])
+    trace.append({"step": "clean", "text": example, "score": score})
+    if skip:
+        return found(SKIPPED)
+    ranking = yield from rank_words(original, recipe, questions, score, scale_free=scale_free)
+    trace.append({"step": "ranking", "words": ranking.words, "importance": ranking.importance.tolist()})
+    for index in ranking.order():
+        if questions.exhausted:
+            break
+        swap = yield from judge_swaps(original, current, index, recipe, questions)
+        if swap is None:
+            continue
+        accepted = max(swap.scores) > score  # of the best by score, as in TextAttack, whichever is taken
+        trace.append({"step": "swap", "word": current.words[index], **swap.shown(accepted)})
+        if accepted:
+            current, example, score = Words.of(swap.text), swap.text, swap.score
+            if swap.fooled:
+                return found(SUCCEEDED)
+    return found(FAILED)
+
+
+class Swap(NamedTuple):
+    """The best replacement of one word, among all that were judged."""
+
+    text: Example
+    word: str
+    score: float
+    fooled: bool
+    candidates: list[str]
+    scores: list[float]
+
+    def shown(self, accepted: bool) -> dict[str, Any]:
+        """As a step of the trace."""
+        return {"candidates": self.candidates, "scores": self.scores, "accepted": self.word if accepted else None}
+
+
+def judge_swaps(
+    original: Words, current: Words, index: int, recipe: Recipe, questions: Questions
+) -> Generator[Ask, Any, Swap | None]:
+    """The replacement of word `index` with the highest score; None if there is no candidate.
+
+    Among candidates of equal score the first by text. If the best fools the victim, the most similar one of
+    those that lead the order by score and fool it too.
+    """
+    words, similarity = yield from candidates(original, current, index, recipe)
+    if not words:
+        return None
+    texts = [current.replaced(index, word) for word in words]
+    by_text = sorted(range(len(texts)), key=lambda k: joined(texts[k]))
+    texts, words, similarity = ([row[k] for k in by_text] for row in (texts, words, similarity))
+    scores, fooled = yield from questions.judge(texts)
+    ranked = sorted(range(len(scores)), key=lambda k: -scores[k])
+    leading = list(itertools.takewhile(fooled.__getitem__, ranked))
+    best = max(leading, key=similarity.__getitem__) if leading else ranked[0]
+    return Swap(texts[best], words[best], scores[best], fooled[best], words[: len(scores)], scores)
+
+
+def rank_words(
+    original: Words, recipe: Recipe, questions: Questions, clean_score: float, *, scale_free: bool
+) -> Generator[Ask, Any, Ranking]:
+    """Importance of each word that may be changed; the attack goes from the highest to the lowest, ties by position.
+
+    Weighted saliency multiplies a softmax of scores with a score, which suits probabilities only. A scale-free score
+    is therefore measured from the clean one and in units of its size: then, as the rest of the search, the ranking does
+    not change with the scale of the logits.
+    """
+    positions = [i for i, word in enumerate(original.words) if word not in recipe.stop_words]
+    if recipe.ranking == "delete":
+        without = (_deleted(original, i) for i in positions)
+    else:
+        without = (original.replaced(i, UNKNOWN) for i in positions)
+    scores, _ = yield from questions.judge(without)
+    positions = positions[: len(scores)]
+    importance = np.array(scores)
+    if recipe.ranking == "weighted-saliency" and positions:
+        swaps = []
+        for k, i in enumerate(positions):
+            words, _ = yield from candidates(original, original, i, recipe)
+            swaps += [(k, word) for word in words]
+        swapped, _ = yield from questions.judge(original.replaced(positions[k], word) for k, word in swaps)
+        unit, start = (max(abs(clean_score), 1e-30), clean_score) if scale_free else (1.0, 0.0)
+        best = np.full(len(positions), -np.inf)
+        owner = [k for k, _ in swaps[: len(swapped)]]
+        np.maximum.at(best, owner, (np.array(swapped) - start) / unit)
+        saliency = np.exp((importance - importance.max()) / unit, dtype=np.float32)
+        importance = saliency / saliency.sum() * np.where(np.isinf(best), 0.0, best)
+    return Ranking(positions, [original.words[i] for i in positions], importance)
+
+
+def _deleted(words: Words, index: int) -> Example:
+    """The text without a word. [UNK] stands for the only word of a sentence: classifiers refuse an empty text."""
+    example = words.deleted(index)
+    parts = (example,) if isinstance(example, str) else example
+    return example if all(part.strip() for part in parts) else words.replaced(index, UNKNOWN)
+
+
+def candidates(
+    original: Words, current: Words, index: int, recipe: Recipe
+) -> Generator[Ask, Any, tuple[list[str], list[float]]]:
+    """Replacements of word `index` that every constraint allows, and their similarities (1 without a constraint)."""
+    if recipe.propose is not None:
+        words = recipe.propose(original, current, index)
+    else:
+        (guesses,) = yield Ask("fill", [_masked(current, index)])
+        words = recipe.pick(current.words[index], guesses)
+    for constraint in recipe.constraints:
+        if words:
+            words = constraint(original, current, index, words)
+    limit = recipe.similarity
+    if limit is None or not words or len(current) < limit.window:
+        return words, [1.0] * len(words)
+    reference = original if limit.to_original else current
+    windows = [current.window(index, limit.window, word) for word in words]
+    vectors = yield Ask("encode", [reference.window(index, limit.window), *windows])
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosine = (unit[1:] @ unit[0]).tolist()
+    kept = [k for k, value in enumerate(cosine) if value >= limit.min_cosine]
+    return [words[k] for k in kept], [cosine[k] for k in kept]
+
+
+def _masked(words: Words, index: int) -> tuple[tuple[str, ...], int]:
+    """The text cut at white space and around word `index`, and where that word now stands."""
+    start, end = words.spans[index]
+    before, after = words.text[:start].split(), words.text[end:].split()
+    return (*before, words.words[index], *after), len(before)
+
+
+Service = Callable[[list[Ask]], list[Any]]
+
+
+def run_lockstep(
+    searches: Iterable[Generator[Ask, Any, Any]], services: Mapping[str, Service], *, width: int = 512
+) -> Iterator[tuple[int, Any]]:
+    """Run searches together and yield (position, result) as they end.
+
+    Args:
+        searches: generators that yield `Ask` and are sent the answer.
+        services: name to function that answers many asks at once, in the order in which to serve: sentences that wait
+            for an early service are helped first, so that the last one, the victim, is asked by all of them together.
+        width: searches under way at a time. When one ends the next begins, which keeps batches full and bounds memory.
+    """
+    queue = enumerate(searches)
+    waiting: dict[int, tuple[Generator[Ask, Any, Any], Ask]] = {}
+
+    def advance(position: int, search: Generator[Ask, Any, Any], answer: Any) -> tuple[int, Any] | None:
+        try:
+            waiting[position] = search, search.send(answer)
+            return None
+        except StopIteration as stop:
+            waiting.pop(position, None)
+            return position, stop.value
+
+    while True:
+        for position, search in itertools.islice(queue, width - len(waiting)):
+            if ended := advance(position, search, None):
+                yield ended
+        if not waiting:
+            return
+        asked = {ask.service for _, ask in waiting.values()}
+        name = next(name for name in services if name in asked)
+        turn = [(position, search, ask) for position, (search, ask) in waiting.items() if ask.service == name]
+        answers = services[name]([ask for _, _, ask in turn])
+        for (position, search, _), answer in zip(turn, answers, strict=True):
+            if ended := advance(position, search, answer):
+                yield ended

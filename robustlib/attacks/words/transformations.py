@@ -1,0 +1,73 @@
+"""What a word may be replaced with: character edits, synonyms, neighbours, and a language model's guesses."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import string
+from collections.abc import Callable, Sequence
+
+from robustlib.attacks.words.words import split_words
+
+Synonyms = Callable[[str], Sequence[str]]
+
+
+def edit_rng(seed: int, text: str, index: int) -> random.Random:
+    """Generator of the character edits of word `index` of the original `text`.
+
+    TextAttack draws from one global generator, so a text's candidates depend on the texts before it. Here they
+    depend on seed, text and position alone: the same at every temperature, which is what lets a cache of
+    logits serve a sweep, and the same whether sentences are attacked together or one by one.
+    """
+    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return random.Random(f"{seed}/{index}/{digest}")
+
+
+def character_edits(word: str, rng: random.Random) -> list[str]:
+    """DeepWordBug's four edits at random places: swap neighbours, substitute, delete, insert a letter.
+
+    At most four, without repeats and without the word itself; none for a single character.
+    """
+    if len(word) < 2:
+        return []
+    at = rng.randrange(0, len(word) - 1)
+    edits = [word[:at] + word[at + 1] + word[at] + word[at + 2 :]]
+    at = rng.randrange(0, len(word))
+    edits.append(word[:at] + rng.choice(string.ascii_letters) + word[at + 1 :])
+    at = rng.randrange(0, len(word))
+    edits.append(word[:at] + word[at + 1 :])
+    at = rng.randrange(0, len(word))
+    edits.append(word[:at] + rng.choice(string.ascii_letters) + word[at:])
+    return [edit for edit in dict.fromkeys(edits) if edit != word]
+
+
+def wordnet_swaps(word: str, synonyms: Synonyms) -> list[str]:
+    """All lemmas of all synsets of a word, with WordNet's own case; phrases are left out (PWWS)."""
+    return [other for other in synonyms(word) if other != word and "_" not in other and len(split_words(other)) == 1]
+
+
+def neighbour_swaps(word: str, neighbours: Synonyms, limit: int = 50) -> list[str]:
+    """The nearest words in an embedding, in the case of the word they replace (TextFooler)."""
+    return [recased for other in neighbours(word.lower())[:limit] if (recased := match_case(other, word)) != word]
+
+
+def match_case(word: str, reference: str) -> str:
+    """`word` in lower case, UPPER CASE or Capitalised, whichever `reference` is."""
+    if reference.islower():
+        return word.lower()
+    if reference.isupper() and len(reference) > 1:
+        return word.upper()
+    if reference[0].isupper() and reference[1:].islower():
+        return word.capitalize()
+    return word
+
+
+def guessed_swaps(word: str, guesses: Sequence[tuple[str, float]], limit: int = 50) -> list[str]:
+    """The first `limit` guesses of a masked language model that are words, most likely first (BAE).
+
+    Word pieces count as words once their `##` is taken off, as in TextAttack, so a word may come up twice.
+    """
+    pieces = [guess.replace("##", "") for guess, _ in guesses]
+    words = [piece for piece in pieces if len(split_words(piece)) == 1 and not set(piece) <= set(string.punctuation)]
+    return [other for other in words[:limit] if other != word and re.search("[a-zA-Z]", other)]

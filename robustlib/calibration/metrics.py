@@ -1,0 +1,188 @@
+"""How well confidence matches accuracy: reliability bins, ECE, MCE, NLL, Brier score, mean confidence.
+
+Written out instead of imported: torchmetrics takes logits that happen to lie in [0, 1] for probabilities
+(every logit does at a large T), answers 0.0 for NaN, and puts a confidence of exactly 1.0, which
+overconfident models give all the time, into a bin of its own. Tests compare with it and with scikit-learn.
+Everything is computed in float64. Taught in: notebooks/01.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustlib.calibration.checks import check_labels, check_logits, looks_like_probabilities
+from robustlib.calibration.temperature import scale_logits
+
+
+@dataclass(frozen=True)
+class CalibrationReport:
+    """Calibration of one set of predictions. All values are fractions except the NLL, which is in nats.
+
+    `temperature` is the one applied before measuring; NLL is infinite where a true class got probability 0.
+    """
+
+    n: int
+    temperature: float
+    n_bins: int
+    accuracy: float
+    mean_confidence: float
+    expected_calibration_error: float
+    maximum_calibration_error: float
+    negative_log_likelihood: float
+    brier_score: float
+
+
+def calibration_report(
+    logits: Tensor, labels: Tensor, *, temperature: float = 1.0, n_bins: int = 15
+) -> CalibrationReport:
+    """Every calibration metric of softmax(logits / temperature). Paper: equations 4, 5. Taught in: notebooks/01.
+
+    Args:
+        logits: (n, n_classes) scores before softmax, no temperature applied yet.
+        labels: (n,) class indices.
+        temperature: finite, above 0.
+        n_bins: equal-width bins of the two calibration errors.
+
+    Raises:
+        ValueError: logits are not finite or look like probabilities, labels do not fit, or n is 0.
+    """
+    check_predictions(logits, labels)
+    log_probs = scale_logits(logits.detach().double(), temperature).log_softmax(dim=1)
+    correct = logits.argmax(dim=1) == labels
+    return _report(log_probs.exp(), log_probs, labels, correct, n_bins, float(temperature))
+
+
+def calibration_report_from_probs(probs: Tensor, labels: Tensor, *, n_bins: int = 15) -> CalibrationReport:
+    """The same for calibrators that give no logits (isotonic, histogram binning): probs (n, n_classes)."""
+    _check_probs(probs)
+    check_labels(labels, *probs.shape)
+    probs = probs.detach().double()
+    return _report(probs, probs.log(), labels, probs.argmax(dim=1) == labels, n_bins, 1.0)
+
+
+def reliability_bins(confidence: Tensor, correct: Tensor, n_bins: int = 15) -> dict[str, np.ndarray]:
+    """Accuracy and mean confidence in equal-width bins of top-label confidence.
+
+    Bins are (low, high], the first one [0, high]: Guo et al. 2017, section 2. (torchmetrics uses [low, high),
+    and one bin more for 1.0; the two differ only for confidences that fall on an edge.)
+
+    Args:
+        confidence: (n,) probability of the predicted class; `top_label` takes it from probabilities.
+        correct: (n,) bool, whether the predicted class is the true one.
+        n_bins: number of bins over [0, 1].
+
+    Returns:
+        dict of `edges` (n_bins + 1,), `count`, `confidence`, `accuracy` (n_bins,); the last two are NaN for
+        empty bins.
+
+    Raises:
+        ValueError: a confidence is NaN or outside [0, 1], shapes differ, or n is 0.
+    """
+    confidence, correct = _check_confidence(confidence, correct)
+    if n_bins < 1:
+        raise ValueError(f"n_bins must be at least 1, got {n_bins}")
+    edges = np.linspace(0.0, 1.0, n_bins + 1)
+    bin_index = np.searchsorted(edges[1:-1], confidence, side="left")
+    count = np.bincount(bin_index, minlength=n_bins)
+    occupied = np.where(count > 0, count, np.nan)
+    return {
+        "edges": edges,
+        "count": count,
+        "confidence": np.bincount(bin_index, weights=confidence, minlength=n_bins) / occupied,
+        "accuracy": np.bincount(bin_index, weights=correct, minlength=n_bins) / occupied,
+    }
+
+
+def expected_calibration_error(confidence: Tensor, correct: Tensor, n_bins: int = 15) -> float:
+    """Mean over examples of |accuracy - confidence| of their bin, 0 to 1; arguments as `reliability_bins`."""
+    bins = reliability_bins(confidence, correct, n_bins)
+    gap = np.abs(bins["accuracy"] - bins["confidence"])
+    return float(np.nansum(bins["count"] * gap) / bins["count"].sum())
+
+
+def maximum_calibration_error(confidence: Tensor, correct: Tensor, n_bins: int = 15) -> float:
+    """Largest |accuracy - confidence| of a bin that is not empty, 0 to 1; arguments as `reliability_bins`."""
+    bins = reliability_bins(confidence, correct, n_bins)
+    return float(np.nanmax(np.abs(bins["accuracy"] - bins["confidence"])))
+
+
+def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
+    """Mean of -log softmax(logits)[label] in nats, in float64; logits (n, n_classes), labels (n,)."""
+    check_predictions(logits, labels)
+    return float(torch.nn.functional.cross_entropy(logits.detach().double(), labels.long()))
+
+
+def brier_score(probs: Tensor, labels: Tensor) -> float:
+    """Mean squared distance of probs (n, n_classes) to the one-hot label, summed over classes: 0 to 2."""
+    _check_probs(probs)
+    check_labels(labels, *probs.shape)
+    target = torch.nn.functional.one_hot(labels.long(), probs.shape[1])
+    return float((probs.detach().double() - target).square().sum(dim=1).mean())
+
+
+def mean_confidence(probs: Tensor) -> float:
+    """Mean probability of the predicted class, 1 / n_classes to 1; probs (n, n_classes)."""
+    _check_probs(probs)
+    return float(probs.detach().double().amax(dim=1).mean())
+
+
+def top_label(probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(confidence, correct) of the predicted class, each (n,): what the binned metrics take."""
+    _check_probs(probs)
+    check_labels(labels, *probs.shape)
+    confidence, predicted = probs.detach().max(dim=1)
+    return confidence, predicted == labels
+
+
+def check_predictions(logits: Tensor, labels: Tensor) -> None:
+    """Raise unless logits (n, n_classes) and labels (n,) are sound and n is at least 1."""
+    check_logits(logits)
+    check_labels(labels, *logits.shape)
+    if not len(labels):
+        raise ValueError("there are no predictions to measure: logits have 0 rows")
+
+
+def _report(
+    probs: Tensor, log_probs: Tensor, labels: Tensor, correct: Tensor, n_bins: int, temperature: float
+) -> CalibrationReport:
+    confidence = probs.amax(dim=1)
+    return CalibrationReport(
+        n=len(labels),
+        temperature=temperature,
+        n_bins=n_bins,
+        accuracy=float(correct.double().mean()),
+        mean_confidence=float(confidence.mean()),
+        expected_calibration_error=expected_calibration_error(confidence, correct, n_bins),
+        maximum_calibration_error=maximum_calibration_error(confidence, correct, n_bins),
+        negative_log_likelihood=float(torch.nn.functional.nll_loss(log_probs, labels.long())),
+        brier_score=brier_score(probs, labels),
+    )
+
+
+def _check_probs(probs: Tensor) -> None:
+    if not isinstance(probs, Tensor) or not probs.is_floating_point():
+        raise TypeError(f"probs must be a floating-point tensor, got {getattr(probs, 'dtype', type(probs).__name__)}")
+    if probs.ndim != 2 or not probs.numel():
+        raise ValueError(f"probs must have shape (n, n_classes) with n >= 1, got {tuple(probs.shape)}")
+    if not looks_like_probabilities(probs):
+        raise ValueError("probs must lie in [0, 1] with rows that sum to 1: apply softmax to logits first")
+
+
+def _check_confidence(confidence: Tensor, correct: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    confidence = torch.as_tensor(confidence).detach().double().cpu().numpy()
+    correct = torch.as_tensor(correct).detach().cpu().numpy()
+    if confidence.ndim != 1 or confidence.shape != correct.shape:
+        raise ValueError(
+            f"confidence and correct must both have shape (n,), got {confidence.shape} and {correct.shape}: "
+            "top_label(probs, labels) gives both"
+        )
+    if not confidence.size:
+        raise ValueError("there are no predictions to bin: confidence is empty")
+    # Softmax can exceed 1 by rounding; NaN fails both comparisons.
+    if not ((confidence >= 0) & (confidence <= 1 + 1e-6)).all():
+        raise ValueError(f"confidence must lie in [0, 1], found {confidence.min():.3g} to {confidence.max():.3g}")
+    return np.minimum(confidence, 1.0), correct.astype(float)

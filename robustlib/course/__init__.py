@@ -1,0 +1,1 @@
+"""What the notebooks are dressed in: figures, widgets, exercises, the run and its pages."""

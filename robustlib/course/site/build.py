@@ -1,0 +1,165 @@
+"""Writes the files of the static site."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from robustlib.course.site.index import index_content, origin
+from robustlib.course.site.interactive import load_interactive
+from robustlib.course.site.lessons import Lesson, picture_size, read_lesson
+
+LARGEST_PAGE = 5_000_000  # bytes, figures not counted: they are files of their own
+_HERE = Path(__file__).parent
+_WORDS = {
+    "temperature": (
+        "Temperature lab",
+        "One slider for T: probabilities, calibration, the float32 walls, and what an attack then reports.",
+    ),
+    "landscape": ("Loss landscape", "The loss around {what} as an attacker sees it, at any temperature."),
+}
+_EXPONENTS = {"temperature": (-6, 8), "landscape": (-4, 6)}
+
+
+@dataclass(frozen=True)
+class Slider:
+    """One page with a slider; `data` as `robustlib.course.site.interactive.load_interactive` returns it."""
+
+    kind: str
+    page: str
+    title: str
+    description: str
+    data: dict[str, Any]
+
+
+def build_site(results: Path, output: Path | None = None) -> Path:
+    """Build the site of one results folder and return its index; what an earlier build left is replaced.
+
+    Args:
+        results: folder with any of `notebooks/` (executed), `interactive/`, `records/`, `scorecard.csv`, `figures/`;
+            what is missing is left out of the site.
+        output: folder of the site; default: `results/site`.
+
+    Raises:
+        FileNotFoundError: no such results folder.
+        ValueError: a stored file is damaged, a page would be larger than LARGEST_PAGE, or `output` holds other files.
+    """
+    if not results.is_dir():
+        raise FileNotFoundError(f"no results in {results}: run the notebooks first, ./run_all.sh")
+    output = output or results / "site"
+    if output.exists() and any(output.iterdir()) and not (output / "numbers.js").exists():
+        raise ValueError(f"{output} holds something else than a site and would be replaced: name another folder")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # Built beside it and then put in its place, so that a build that fails leaves the last one as it was.
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".site-") as folder:
+        fresh = Path(folder) / "site"
+        shutil.copytree(_HERE / "static", fresh)
+        _write_pages(results, fresh)
+        if output.exists():
+            shutil.rmtree(output)
+        fresh.rename(output)
+    return output / "index.html"
+
+
+def _write_pages(results: Path, site: Path) -> None:
+    sliders = [_slider(data) for data in load_interactive(results)]
+    figures = site / "figures"
+    figures.mkdir()
+    notebooks = sorted((results / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    pages = {path.name: f"{path.stem}.html" for path in notebooks}
+    lessons = [
+        read_lesson(path, figures, pages=pages, live=_live([s for s in sliders if s.data["notebook"] == path.name[:2]]))
+        for path in notebooks
+    ]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    common = {"lessons": lessons, "sliders": sliders, "origin": origin(results)}
+
+    def write(template: str, page: str, **content: Any) -> None:
+        text = environment.get_template(template).render(page=page, **common, **content)
+        size = len(text.encode())
+        if size > LARGEST_PAGE:
+            raise ValueError(f"{page} would take {size} bytes, more than {LARGEST_PAGE}")
+        (site / page).write_text(text, encoding="utf-8")
+
+    for index, lesson in enumerate(lessons):
+        write(
+            "lesson.html", lesson.page, lesson=lesson, title=lesson.title, description=lesson.question,
+            previous=lessons[index - 1] if index else None, next=dict(enumerate(lessons)).get(index + 1),
+            own_sliders=[slider for slider in sliders if slider.data["notebook"] == lesson.number],
+        )  # fmt: skip
+    for slider in sliders:
+        _write_slider(write, slider, lessons)
+    content = index_content(results)
+    if content["has_csv"]:
+        shutil.copy(results / "scorecard.csv", site)
+    title = "Is it robust, or only miscalibrated?"
+    description = "An interactive study of the illusion of adversarial robustness: scorecard, lessons, sliders."
+    gallery = [] if lessons else _gallery(results / "figures", figures)
+    write("index.html", "index.html", title=title, description=description, figures=gallery, **content)
+
+
+def _slider(data: dict[str, Any]) -> Slider:
+    title, description = _WORDS[data["kind"]]
+    title = f"{title}: {data['name'].replace('-', ' ')}"
+    what = "one example" if data["kind"] == "landscape" and data["logits"]["shape"][2] == 1 else "the trained weights"
+    return Slider(
+        kind=data["kind"], page=f"{data['kind']}-{data['name']}.html", title=title,
+        description=description.format(what=what), data=data,
+    )  # fmt: skip
+
+
+def _write_slider(write: Any, slider: Slider, lessons: list[Lesson]) -> None:
+    low, high = _EXPONENTS[slider.kind]
+    # "<" could end the script element that holds the data, if a sentence says "</script>".
+    stored = json.dumps(slider.data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
+    write(
+        f"{slider.kind}.html", slider.page, slider=slider, data=slider.data, title=slider.title,
+        description=slider.description, stored=stored, low=low, high=high,
+        lesson=next((lesson for lesson in lessons if lesson.number == slider.data["notebook"]), None),
+    )  # fmt: skip
+
+
+def _live(sliders: list[Slider]) -> str:
+    """What stands where a widget stood, which shows nothing without a kernel."""
+    links = " · ".join(f'<a href="{slider.page}">{slider.title}</a>' for slider in sliders)
+    there = f" In this browser: {links}" if links else ""
+    words = "In a running notebook there is something to move here; the figure above stands for it."
+    return f'<p class="live">{words}{there}</p>'
+
+
+def _gallery(source: Path, target: Path) -> list[dict[str, Any]]:
+    shown = []
+    for path in sorted(source.glob("*.png")):
+        width, height = picture_size(path.read_bytes())
+        shutil.copy(path, target)
+        title = path.stem.replace("_", " ")
+        shown.append({"path": f"{target.name}/{path.name}", "title": title, "width": width, "height": height})
+    return shown
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m robustlib site`: build the static site of a results folder."""
+    parser = argparse.ArgumentParser(prog="python -m robustlib site", description=main.__doc__)
+    parser.add_argument(
+        "--results", type=Path, metavar="FOLDER", help="results folder; default: the newest results there are"
+    )
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where the site goes; default: site/ in there")
+    arguments = parser.parse_args(argv)
+    from robustlib.study.claims.scorecard import newest_results
+
+    try:
+        print(build_site(arguments.results or newest_results(), arguments.output))
+    except (OSError, ValueError) as error:
+        print(f"python -m robustlib site: {error}", file=sys.stderr)
+        return 2
+    return 0

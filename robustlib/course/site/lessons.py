@@ -1,0 +1,178 @@
+"""An executed notebook as the body of a page: prose, code, tables and figures, without a kernel's leftovers."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+import struct
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from robustlib.course.site.markdown import scrolling_tables, to_html
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_WIDE = 2.4  # a figure of several panels: on a phone it scrolls in its box instead of shrinking to nothing
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One notebook as a page.
+
+    Attributes:
+        stem: name of the notebook without its ending; `page`: of the file.
+        title, question: from its first cell. `sections`: (anchor, text) of its second-level headings.
+        body: HTML. `failed`: whether its execution did.
+    """
+
+    stem: str
+    page: str
+    title: str
+    question: str
+    sections: tuple[tuple[str, str], ...]
+    body: str
+    failed: bool
+
+    @property
+    def number(self) -> str:
+        return self.stem[:2]
+
+
+def read_lesson(notebook: Path, figures: Path, *, pages: dict[str, str], live: str) -> Lesson:
+    """Turn an executed notebook into a page; its figures are written to the folder `figures`.
+
+    Args:
+        notebook: executed copy.
+        pages: page of each notebook, by the notebook's file name.
+        live: HTML that stands where a widget stood.
+    """
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    injected = any("injected-parameters" in _tags(cell) for cell in cells)
+    page = _Page(notebook.stem, figures, pages, live)
+    for cell in cells:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            page.parts.append(to_html(source, pages=pages))
+        elif cell["cell_type"] == "code" and source.strip() and not (injected and "parameters" in _tags(cell)):
+            page.add_code(source, _tags(cell), cell["outputs"])
+    prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    title = re.search(r"^# (.+)$", prose, re.MULTILINE)
+    question = re.search(r"\*\*One question: (.+?)\*\*", prose, re.DOTALL)
+    body = "\n".join(page.parts)
+    return Lesson(
+        stem=notebook.stem,
+        page=pages[notebook.name],
+        title=title[1].strip() if title else notebook.stem,
+        question=_sentence(question[1]) if question else "",
+        sections=tuple(re.findall(r'<h2 id="([^"]*)">(.*?)</h2>', _plain_headings(body))),
+        body=body,
+        failed=page.failed,
+    )
+
+
+def picture_size(png: bytes) -> tuple[int, int]:
+    """Width and height in pixels, from the header of a PNG file.
+
+    Raises:
+        ValueError: these bytes are no PNG.
+    """
+    if png[:8] != b"\x89PNG\r\n\x1a\n":
+        raise ValueError("not a PNG file")
+    return struct.unpack(">II", png[16:24])
+
+
+class _Page:
+    """HTML parts of one page, in order, and the figures written on the way."""
+
+    def __init__(self, stem: str, figures: Path, pages: dict[str, str], live: str) -> None:
+        self.stem, self.figures, self.pages, self.live = stem, figures, pages, live
+        self.parts: list[str] = []
+        self.failed = False
+        self._count = 0
+
+    def add_code(self, source: str, tags: list[str], outputs: list[dict[str, Any]]) -> None:
+        before = len(self.parts)
+        self.parts.append(_highlighted(source.removeprefix("# Parameters\n")))
+        for index, output in enumerate(outputs):
+            self.parts.append(self._output(output, _caption(outputs[index + 1 :])))
+        if "solution" in tags:
+            inside = "\n".join(self.parts[before:])
+            self.parts[before:] = [f'<details class="solution"><summary>Solution</summary>\n{inside}\n</details>']
+
+    def _output(self, output: dict[str, Any], caption: str) -> str:
+        kind = output["output_type"]
+        if kind == "stream":
+            # stderr holds progress bars, which mean something only while they move
+            return "" if output["name"] == "stderr" else _text("".join(output["text"]))
+        if kind == "error":
+            self.failed = True
+            return _text("\n".join(output["traceback"]), "error")
+        data = {mime: "".join(value) if isinstance(value, list) else value for mime, value in output["data"].items()}
+        if WIDGET in data:
+            return self.live
+        if "image/png" in data:
+            return self._figure(base64.b64decode(data["image/png"]), caption)
+        if "text/html" in data:
+            return scrolling_tables(re.sub(r"<(style|script)\b.*?</\1>", "", data["text/html"], flags=re.DOTALL))
+        if "text/markdown" in data:
+            return to_html(data["text/markdown"], pages=self.pages)
+        return _text(data.get("text/plain", ""))
+
+    def _figure(self, png: bytes, caption: str) -> str:
+        self._count += 1
+        width, height = picture_size(png)
+        path = self.figures / f"{self.stem}-{self._count}.png"
+        path.write_bytes(png)
+        wide, reached = (' class="wide"', ' tabindex="0"') if width > _WIDE * height else ("", "")
+        alt = html.escape(f"Figure {self._count}. {caption}".strip(), quote=True)
+        return (
+            f'<figure{reached} aria-label="Figure {self._count}"><img{wide} src="{self.figures.name}/{path.name}" '
+            f'width="{width}" height="{height}" alt="{alt}"></figure>'
+        )
+
+
+def _tags(cell: dict[str, Any]) -> list[str]:
+    return cell["metadata"].get("tags", [])
+
+
+def _sentence(text: str) -> str:
+    words = " ".join(text.split())
+    return words[:1].upper() + words[1:]
+
+
+def _caption(following: list[dict[str, Any]]) -> str:
+    """The computed sentence after a figure, which says what there is to see."""
+    for output in following:
+        sentence = output.get("data", {}).get("text/markdown")
+        if sentence:
+            words = re.sub(r"[*`$]", "", "".join(sentence))
+            return words if len(words) <= 300 else f"{words[:297]}..."
+    return ""
+
+
+def _text(text: str, kind: str = "output") -> str:
+    shown = html.escape(_COLOUR.sub("", text).rstrip())
+    return f'<pre class="{kind}">{shown}</pre>' if shown else ""
+
+
+def _plain_headings(body: str) -> str:
+    return re.sub(r"<math.*?</math>", lambda match: re.sub(r"<[^>]+>", "", match[0]), body, flags=re.DOTALL)
+
+
+def _highlighted(source: str) -> str:
+    from pygments import highlight
+
+    lexer, formatter = _pygments()
+    return f'<pre class="code"><code>{highlight(source, lexer, formatter).rstrip()}</code></pre>'
+
+
+@cache
+def _pygments() -> tuple[Any, Any]:
+    from pygments.formatters import HtmlFormatter
+    from pygments.lexers import PythonLexer
+
+    return PythonLexer(), HtmlFormatter(nowrap=True)

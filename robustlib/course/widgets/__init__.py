@@ -1,0 +1,49 @@
+"""Widgets of the notebooks: each gathers stored logits or records once, and answers a move without the model.
+
+Every widget has a `*_data` function, which gathers; a `plot_*` function, which draws the static figure; and a
+`*_widget` function, which puts core ipywidgets around the same figure.
+"""
+
+from robustlib.course.widgets.image_replay import image_replay_data, image_replay_widget, plot_image_replay
+from robustlib.course.widgets.loss_landscape import loss_landscape_data, loss_landscape_widget, plot_loss_landscape
+from robustlib.course.widgets.pierce import Game, pierce_data, pierce_widget, plot_pierce
+from robustlib.course.widgets.scene import LiveFigure, Scene, moving_line, plot_scene
+from robustlib.course.widgets.shell import figure_slider
+from robustlib.course.widgets.temperature_lab import (
+    plot_temperature_lab,
+    temperature_lab_data,
+    temperature_lab_widget,
+)
+from robustlib.course.widgets.text_replay import plot_text_replay, text_replay_data, text_replay_widget
+from robustlib.course.widgets.training_temperature import (
+    plot_training_temperature,
+    training_temperature_data,
+    training_temperature_widget,
+)
+
+__all__ = [
+    "Game",
+    "LiveFigure",
+    "Scene",
+    "figure_slider",
+    "image_replay_data",
+    "image_replay_widget",
+    "loss_landscape_data",
+    "loss_landscape_widget",
+    "moving_line",
+    "pierce_data",
+    "pierce_widget",
+    "plot_image_replay",
+    "plot_loss_landscape",
+    "plot_pierce",
+    "plot_scene",
+    "plot_temperature_lab",
+    "plot_text_replay",
+    "plot_training_temperature",
+    "temperature_lab_data",
+    "temperature_lab_widget",
+    "text_replay_data",
+    "text_replay_widget",
+    "training_temperature_data",
+    "training_temperature_widget",
+]

@@ -1,0 +1,324 @@
+"""Loss landscape: one grid of logits, every loss at every temperature, and the path that PGD takes on it.
+
+Taught in: notebooks/03.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from contourpy import contour_generator
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from mpl_toolkits.mplot3d.art3d import Poly3DCollection
+from torch import Tensor, nn
+
+from robustlib.attacks.landscape import Landscape, input_landscape
+from robustlib.attacks.pgd import pgd
+from robustlib.attacks.scores import DLR, CrossEntropy, Margin, Score
+from robustlib.course.plots import COLOURS
+from robustlib.course.widgets.paths import pgd_paths
+from robustlib.course.widgets.scene import Scene, Update, moving_line, nearest, plot_scene
+from robustlib.course.widgets.shell import dropdown, live, slider
+from robustlib.models.forward import evaluating, logits_of
+
+TEMPERATURES = tuple(float(f"{t:.4g}") for t in np.logspace(-3, 4, 57))
+LOSSES = {"cross-entropy": "nats", "margin": "logits", "DLR": "no unit"}
+SCORES: dict[str, Score] = {"cross-entropy": CrossEntropy(), "margin": Margin(), "DLR": DLR()}
+PATCHES = 20  # of the drawn surface along each axis: more cost time and show no more
+
+
+@dataclass(frozen=True)
+class View:
+    """One pair of directions.
+
+    Attributes:
+        landscape: logits on the grid.
+        surfaces: by loss, (n_temperatures, side, side) read off those logits in float32; (1, side, side) for a loss
+            that no temperature touches.
+        paths: by loss, (n_temperatures or 1, steps + 1, 2), where PGD went, projected on the two directions, in their
+            units; empty for weights, which PGD does not move.
+    """
+
+    landscape: Landscape
+    surfaces: dict[str, np.ndarray]
+    paths: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class LossLandscape:
+    """What the widget draws from.
+
+    Attributes:
+        title: data set, model, example.
+        temperatures: (n_temperatures,), increasing.
+        views: by the name of the directions.
+        margins: by loss, (n_temperatures or 1, steps + 1): the margin (logits, T = 1) along PGD's path on that loss;
+            above 0 the model is fooled.
+    """
+
+    title: str
+    temperatures: np.ndarray
+    views: dict[str, View]
+    margins: dict[str, np.ndarray]
+
+
+def loss_landscape_data(
+    model: nn.Module,
+    image: Tensor,
+    label: Tensor,
+    *,
+    epsilon: float,
+    side: int,
+    steps: int,
+    title: str,
+    weights: Landscape | None = None,
+    temperatures: Sequence[float] = TEMPERATURES,
+    seed: int = 0,
+) -> LossLandscape:
+    """Run the model on the grids and PGD at every temperature, once.
+
+    Args:
+        model: pixels to logits, no temperature applied.
+        image: (1, channels, height, width), label: (1,): the example in the middle.
+        epsilon: radius of PGD and unit of the input directions, Linf, pixel units.
+        side: grid points along each axis, odd.
+        steps: of PGD, started at the image itself.
+        weights: a landscape around the weights, as from `attacks.landscape.weight_landscape`, to be offered too.
+    """
+    n_classes = logits_of(model, image).shape[1]
+    losses = {name: score for name, score in SCORES.items() if n_classes >= score.minimum_classes}
+    iterates, margins = {}, {}
+    for name, score in losses.items():
+        if name == "cross-entropy":
+            path = pgd_paths(model, image, label, temperatures, epsilon=epsilon, steps=steps)
+        else:
+            path = pgd(model, image, label, epsilon=epsilon, steps=steps, score=score, random_start=False,
+                       keep_path=True).details["path"].transpose(0, 1)  # fmt: skip
+        iterates[name] = (path - image).flatten(2).cpu() / epsilon
+        flat = logits_of(model, path.flatten(0, 1))
+        margins[name] = Margin()(flat, label.cpu().expand(len(flat))).reshape(path.shape[:2]).numpy()
+    towards = input_landscape(model, image, label, epsilon=epsilon, side=side, seed=seed)
+    away = _random_plane(model, image, label, epsilon, towards.coordinates, seed + 1)
+    signs = _margin_direction(model, image, label), _signs(image, seed), *(_signs(image, seed + k) for k in (1, 2))
+    views = {
+        "towards the attack": _view(towards, losses, temperatures, iterates, signs[:2]),
+        "two random directions": _view(away, losses, temperatures, iterates, signs[2:]),
+    }
+    if weights is not None:
+        views["weights, two random directions"] = _view(weights, losses, temperatures, {}, ())
+    return LossLandscape(title, np.asarray(temperatures), views, margins)
+
+
+def _margin_direction(model: nn.Module, image: Tensor, label: Tensor) -> Tensor:
+    with evaluating(model):
+        point = image.detach().requires_grad_(True)
+        return torch.autograd.grad(Margin()(model(point), label).sum(), point)[0].sign().flatten().cpu()
+
+
+def _signs(image: Tensor, seed: int) -> Tensor:
+    """The random direction of `input_landscape` with this seed."""
+    generator = torch.Generator().manual_seed(seed)
+    return ((torch.rand(image.shape, generator=generator) < 0.5).float() * 2 - 1).flatten()
+
+
+def _random_plane(
+    model: nn.Module, image: Tensor, label: Tensor, epsilon: float, coordinates: np.ndarray, seed: int
+) -> Landscape:
+    first, second = (_signs(image, seed + k).reshape(image.shape).to(image) for k in (0, 1))
+    steps = torch.tensor(coordinates, dtype=image.dtype, device=image.device) * epsilon
+    grid = image + steps.reshape(-1, 1, 1, 1, 1) * first + steps.reshape(1, -1, 1, 1, 1) * second
+    logits = logits_of(model, grid.clamp(0, 1).reshape(-1, *image.shape[1:]))
+    side = len(coordinates)
+    return Landscape(logits.reshape(side, side, 1, -1), label.cpu(), coordinates, "random direction", "another one")
+
+
+def _view(
+    landscape: Landscape,
+    losses: dict[str, Score],
+    temperatures: Sequence[float],
+    iterates: dict[str, Tensor],
+    directions: Sequence[Tensor],
+) -> View:
+    surfaces = {
+        name: np.stack([landscape.surface(CrossEntropy(t)) for t in temperatures])
+        if name == "cross-entropy"
+        else landscape.surface(score)[None]
+        for name, score in losses.items()
+    }
+    paths = {}
+    for name, steps in iterates.items():
+        plane = torch.stack([direction.to(steps) for direction in directions], dim=1)
+        # least squares: two random sign patterns are only nearly orthogonal
+        along = torch.linalg.lstsq(plane, steps.flatten(0, 1).T).solution
+        paths[name] = along.T.reshape(*steps.shape[:2], 2).numpy()
+    return View(landscape, surfaces, paths)
+
+
+def plot_loss_landscape(
+    data: LossLandscape,
+    temperature: float = 1.0,
+    loss: str = "cross-entropy",
+    view: str | None = None,
+    *,
+    figure: Figure | None = None,
+) -> Figure:
+    """Contours, surface and PGD's margin at one temperature; `loss` is one of LOSSES, `view` a name in `data.views`."""
+    return plot_scene(loss_landscape_scene(data), temperature, loss, view or next(iter(data.views)), figure=figure)
+
+
+def loss_landscape_widget(data: LossLandscape, *, start: float = 1.0):
+    """The landscape with controls for temperature, loss and directions; an ipywidgets.VBox."""
+    first = float(data.temperatures[nearest(data.temperatures, start)])
+    return live(
+        loss_landscape_scene(data),
+        [slider(data.temperatures.tolist(), description="temperature T (no unit)", start=first),
+         dropdown([(name, name) for name in data.margins], description="loss", start="cross-entropy"),
+         dropdown([(name, name) for name in data.views], description="directions", start=next(iter(data.views)))],
+    )  # fmt: skip
+
+
+def loss_landscape_scene(data: LossLandscape) -> Scene:
+    """The landscape as a scene of three values: temperature, loss, directions."""
+    return Scene((12.5, 4.6), partial(_draw, data), partial(_describe, data))
+
+
+def _at(data: LossLandscape, table: np.ndarray, temperature: float) -> np.ndarray:
+    """The entry of a table by temperature; its only one for a loss that no temperature touches."""
+    return table[nearest(data.temperatures, temperature) if len(table) > 1 else 0]
+
+
+def _describe(data: LossLandscape, temperature: float, loss: str, view: str) -> str:
+    surface = _at(data, data.views[view].surfaces[loss], temperature)
+    margin = _at(data, data.margins[loss], temperature)
+    fooled = np.flatnonzero(margin > 0)
+    return (
+        f"{loss} at T = {temperature:.3g}, {view}: from {surface.min():.3g} to {surface.max():.3g} {LOSSES[loss]}, "
+        f"{100 * still(surface).mean():.0f} % of the grid exactly flat. PGD on it takes the margin from "
+        f"{margin[0]:.3g} to {margin[-1]:.3g} logits"
+        + (f" and fools the model at step {fooled[0]}." if len(fooled) else ": not fooled.")
+    )
+
+
+def still(surface: np.ndarray) -> np.ndarray:
+    """Where a grid point equals all its neighbours to the last bit: there is no direction to climb. (side, side)."""
+    found = np.ones(surface.shape, dtype=bool)
+    for axis in (0, 1):
+        equal = np.diff(surface, axis=axis) == 0
+        first, last = [(slice(None),) * axis + (part,) for part in (slice(None, -1), slice(1, None))]
+        found[first] &= equal
+        found[last] &= equal
+    return found
+
+
+def _draw(data: LossLandscape, figure: Figure) -> Update:
+    grid = figure.add_gridspec(1, 3, width_ratios=(1.15, 1, 0.9))
+    parts = [
+        _draw_contours(data, figure.add_subplot(grid[0, 0])),
+        _draw_surface(data, figure.add_subplot(grid[0, 1], projection="3d")),
+        _draw_margin(data, figure.add_subplot(grid[0, 2])),
+    ]
+    figure.suptitle(data.title, fontsize=11)
+
+    def update(temperature: float, loss: str, view: str) -> list[Artist]:
+        return [artist for part in parts for artist in part(temperature, loss, view)]
+
+    return update
+
+
+def _draw_contours(data: LossLandscape, ax: Axes) -> Update:
+    extent = (-1, 1, -1, 1)
+    picture = ax.imshow([[0.0, 1.0]], origin="lower", extent=extent, cmap="viridis", interpolation="bilinear")
+    lines = ax.add_collection(LineCollection([], colors="white", linewidths=0.8, alpha=0.8), autolim=False)
+    flat = ax.imshow(np.zeros((1, 1, 4)), origin="lower", extent=extent, interpolation="nearest")
+    (path,) = ax.plot([], [], ".-", color=COLOURS[1], lw=2.4, ms=8, mec="white", mew=0.7, label="PGD at this T")
+    (end,) = ax.plot([], [], "*", color=COLOURS[4], mec="black", ms=15, ls="", label="where it ends")
+    (middle,) = ax.plot([0], [0], "o", color="white", mec="black", ms=7)
+    bar = ax.figure.colorbar(picture, ax=ax, ticks=[0, 1])
+    bar.ax.set_yticklabels(["lowest", "highest"], fontsize=9)
+    ax.grid(False)
+    # the unit of the axes changes with the directions: as words it costs less than as tick labels
+    ax.set(xlim=(-1, 1), ylim=(-1, 1), aspect="auto", xlabel=" ", ylabel=" ", xticks=[-1, -0.5, 0, 0.5, 1],
+           yticks=[-1, -0.5, 0, 0.5, 1])  # fmt: skip
+    ax.legend(fontsize=8, loc="lower left", frameon=True, framealpha=0.85)
+    line = moving_line(ax, "from above (grey: exactly flat)")
+
+    def update(temperature: float, loss: str, view: str) -> list[Artist]:
+        chosen = data.views[view]
+        reach = chosen.landscape.coordinates[-1]
+        surface = _at(data, chosen.surfaces[loss], temperature).T.astype(np.float64)
+        low, high = surface.min(), surface.max()
+        scaled = (surface - low) / (high - low or 1.0)
+        picture.set_data(scaled)
+        flat.set_data(np.where(still(surface)[:, :, None], (0.5, 0.5, 0.5, 0.85), 0.0))
+        along = np.linspace(-1, 1, len(surface))
+        drawn = contour_generator(along, along, scaled)
+        lines.set_segments([part for level in np.linspace(0.1, 0.9, 9) for part in drawn.lines(level)])
+        steps = _at(data, chosen.paths[loss], temperature) / reach if chosen.paths else np.zeros((0, 2))
+        path.set_data(steps[:, 0], steps[:, 1])
+        end.set_data(steps[-1:, 0], steps[-1:, 1])
+        unit = f"{reach:g} {'epsilon' if chosen.paths else 'filter norms'}"
+        ax.set_xlabel(f"{chosen.landscape.first} (1 is {unit})")
+        ax.set_ylabel(chosen.landscape.second)
+        line.set_text(f"{loss}, T = {temperature:.3g}: {low:.3g} to {high:.3g} {LOSSES[loss]}")
+        return [picture, lines, flat, path, end, middle, ax.xaxis.label, ax.yaxis.label, line]
+
+    return update
+
+
+def _draw_surface(data: LossLandscape, ax: Axes) -> Update:
+    surface = ax.add_collection3d(
+        Poly3DCollection([np.zeros((4, 3))], cmap="viridis", edgecolor="white", linewidth=0.2)
+    )
+    surface.set_clim(0, 1)
+    ax.set(xlim=(-1, 1), ylim=(-1, 1), zlim=(0, 1), xlabel="first direction", ylabel="second", xticks=[-1, 0, 1],
+           yticks=[-1, 0, 1], zticks=[0, 0.5, 1])  # fmt: skip
+    for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
+        axis.set_ticklabels([])
+        axis.labelpad = -10
+    ax.view_init(elev=32, azim=-125)
+    line = moving_line(ax, "as a surface")
+
+    def update(temperature: float, loss: str, view: str) -> list[Artist]:
+        values = _at(data, data.views[view].surfaces[loss], temperature).astype(np.float64)
+        span = np.ptp(values)
+        some = np.linspace(0, len(values) - 1, min(len(values), PATCHES + 1)).round().astype(int)
+        height = ((values - values.min()) / (span or 1.0))[np.ix_(some, some)]
+        along = np.linspace(-1, 1, len(some))
+        points = np.stack([*np.meshgrid(along, along, indexing="ij"), height], axis=-1)
+        corners = [points[:-1, :-1], points[1:, :-1], points[1:, 1:], points[:-1, 1:]]
+        quads = np.stack(corners, axis=2).reshape(-1, 4, 3)
+        surface.set_verts(quads)
+        surface.set_array(quads[:, :, 2].mean(axis=1))
+        if ax.M is not None:  # drawn alone, it would keep the projection of the points before
+            surface.do_3d_projection()
+        line.set_text(f"height: {span:.3g} {LOSSES[loss]}")
+        return [surface, line]
+
+    return update
+
+
+def _draw_margin(data: LossLandscape, ax: Axes) -> Update:
+    every = np.concatenate(list(data.margins.values()))
+    (path,) = ax.plot([], [], ".-", color=COLOURS[0], lw=1.8)
+    ax.axhline(0, color=COLOURS[1], ls="--", lw=1.4, label="above: the model is fooled")
+    room = 0.08 * np.ptp(every) + 1e-6
+    ax.set(xlim=(-0.5, every.shape[1] - 0.5), ylim=(every.min() - room, every.max() + 3 * room), xlabel="PGD step",
+           ylabel="margin (logits)")  # fmt: skip
+    ax.legend(fontsize=8, loc="upper left")
+    line = moving_line(ax, "what PGD reaches on this loss")
+
+    def update(temperature: float, loss: str, view: str) -> list[Artist]:
+        margin = _at(data, data.margins[loss], temperature)
+        path.set_data(np.arange(len(margin)), margin)
+        fooled = np.flatnonzero(margin > 0)
+        line.set_text(f"fooled from step {fooled[0]} on" if len(fooled) else "never fooled")
+        return [path, line]
+
+    return update

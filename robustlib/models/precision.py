@@ -1,0 +1,140 @@
+"""Victims at other precision: low precision rounds an attacker's signal away, and no temperature brings it back.
+
+Each victim maps texts to (n, n_classes) float32 logits, rounded as that model serves them. In low precision a text's
+logits can move by a rounding step with its batch (other sums, then rounded): we saw 0.01 for int8 on logits of 0.4.
+The attacks keep the first answer to a text.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from robustlib.models.texts import OneDnnLinear, TextClassifier, Texts
+
+PRECISIONS = ("float32", "bfloat16", "float16", "int8")
+
+
+def at_precision(model: TextClassifier, precision: str) -> TextClassifier:
+    """A copy of a classifier that computes in another precision. Taught in: notebooks/06.
+
+    - "bfloat16", "float16": weights, activations and logits in that type. On a CPU, float16's matrix products are
+      summed in float32 and then rounded, as GPUs do: torch's own kernels do the same seven times slower.
+    - "int8": dynamic quantisation of every linear layer, symmetric, weights by output channel, activations by token,
+      with exact integer sums; the rest stays float32. Ours rather than `torch.ao.quantization.quantize_dynamic`, whose
+      activation scale is one for the whole batch, so that a text's logits depend on its neighbours (by 0.07 in a
+      trial), and which torch is about to remove.
+
+    Args:
+        model: a float32 classifier; it is not changed.
+        precision: one of `PRECISIONS`.
+
+    Returns:
+        A `TextClassifier` in eval mode on the same device, without gradients. Its logits are converted to float32
+        exactly, after they were rounded.
+
+    Raises:
+        ValueError: unknown precision, or a model that is not float32.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    dtypes = {parameter.dtype for parameter in model.parameters()}
+    if dtypes != {torch.float32}:
+        raise ValueError(
+            f"the model must be float32, its weights are {sorted(map(str, dtypes))}: start from the original"
+        )
+    victim = copy.deepcopy(model).eval().requires_grad_(False)
+    if precision == "int8":
+        _replace_linear(victim, Int8Linear)
+    elif precision != "float32":
+        victim.to(getattr(torch, precision))
+        if precision == "float16" and victim.device.type == "cpu":
+            _replace_linear(victim, Float16Linear)
+    return victim
+
+
+def rounded_probabilities(
+    model: Callable[[Texts], Tensor], decimals: int, temperature: float = 1.0
+) -> Callable[[Texts], Tensor]:
+    """The victim behind a service that answers with probabilities rounded to `decimals` places.
+
+    Its logits are the logarithms of what the service answers, so that softmax gives the rounded probabilities back
+    (up to their sum, which rounding moves off 1). A probability rounded to 0 is taken for half a unit of the last
+    place, 0.5 * 10**-decimals, the largest value it can stand for; equal answers stay equal, and between classes with
+    equal answers the first one is the prediction.
+
+    Args:
+        model: maps texts to (n, n_classes) logits.
+        decimals: places after the point.
+        temperature: the service's design temperature; logits are divided by it before softmax.
+
+    Returns:
+        A callable that maps texts to (n, n_classes) float32 log-probabilities.
+    """
+    if decimals < 1:
+        raise ValueError(f"decimals must be at least 1, got {decimals}: rounded to whole numbers nothing is left")
+    unit = 10.0**-decimals
+
+    def victim(texts: Texts) -> Tensor:
+        probabilities = torch.softmax(model(texts).double() / temperature, dim=1)
+        return probabilities.round(decimals=decimals).clamp_min(unit / 2).log().float()
+
+    return victim
+
+
+class Float16Linear(nn.Module):
+    """A linear layer on float16 numbers with float32 sums, rounded to float16 at the end."""
+
+    def __init__(self, layer: nn.Linear):
+        super().__init__()
+        self.wide = _widened(layer, layer.weight)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., in_features) to (..., out_features), float16."""
+        return self.wide(input.float()).to(input.dtype)  # a product of two float16 numbers is exact in float32
+
+
+class Int8Linear(nn.Module):
+    """A linear layer on 8-bit integers: weights scaled by output channel, activations by token.
+
+    The integers are kept as float32, in which their sums are exact below 2**24.
+    """
+
+    def __init__(self, layer: nn.Linear):
+        super().__init__()
+        scale = _scale(layer.weight)
+        self.integers = _widened(layer, (layer.weight / scale).round())
+        self.integers.bias = None
+        self.register_buffer("weight_scale", scale[:, 0])
+        self.bias = layer.bias
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., in_features) to (..., out_features), float32."""
+        scale = _scale(input)
+        output = self.integers((input / scale).round()) * (scale * self.weight_scale)
+        return output if self.bias is None else output + self.bias
+
+
+def _scale(values: Tensor) -> Tensor:
+    """Step that puts the largest value of each row at 127; (..., 1)."""
+    return (values.abs().amax(dim=-1, keepdim=True) / 127).clamp_min(torch.finfo(values.dtype).tiny)
+
+
+def _widened(layer: nn.Linear, weight: Tensor) -> nn.Linear:
+    """A float32 linear layer with this weight and the layer's bias, without gradients."""
+    wide = OneDnnLinear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
+    wide.weight = nn.Parameter(weight.detach().float(), requires_grad=False)
+    if layer.bias is not None:
+        wide.bias = nn.Parameter(layer.bias.detach().float(), requires_grad=False)
+    return wide
+
+
+def _replace_linear(module: nn.Module, replacement: Callable[[nn.Linear], nn.Module]) -> None:
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.Linear):
+            setattr(module, name, replacement(child))
+        else:
+            _replace_linear(child, replacement)

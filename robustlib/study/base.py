@@ -1,0 +1,174 @@
+"""The protocol that the studies of images and of texts share: evaluate, record, compare, through the cache."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from robustlib.attacks import adversaries, result, scores
+from robustlib.attacks.adversaries import Adversary, Attack, Evaluation, evaluate, plan_adversary
+from robustlib.attacks.statistics import PairedDifference
+from robustlib.calibration import fit, search, temperature
+from robustlib.data import DATASETS
+from robustlib.data.cache import cached, content_digest
+from robustlib.study.records import RecordBook
+
+PROTOCOL = (result, fit, adversaries, scores, temperature, search)
+
+
+@dataclass(frozen=True)
+class Study(ABC):
+    """A trained classifier with the examples it is judged on and the attacks it is judged by.
+
+    Attributes:
+        settings: sizes and radii of the profile, for the data set in use.
+        training: what determines the weights.
+        substitution: why a preferred data set is not used; empty where the first choice is.
+        model: inputs to logits, as trained (T_d = 1), in evaluation mode.
+        inputs, labels: n test examples that are attacked.
+        validation_inputs, validation_labels: what adversaries prepare on.
+        class_names: name of each label.
+    """
+
+    code: ClassVar[tuple] = PROTOCOL  # modules whose source is part of the key of a cached evaluation
+
+    settings: Any
+    training: Any
+    substitution: str
+    model: nn.Module
+    inputs: Any
+    labels: Tensor
+    validation_inputs: Any
+    validation_labels: Tensor
+    class_names: tuple[str, ...]
+
+    @property
+    @abstractmethod
+    def attacks(self) -> dict[str, Attack]:
+        """The attacks of the study by name, with the profile's budgets."""
+
+    @abstractmethod
+    def served(self, design_temperature: float) -> Any:
+        """The model as a defender with this design temperature serves it."""
+
+    @abstractmethod
+    def budget(self, attack: str) -> dict[str, Any]:
+        """What an attack may do, as columns of a record."""
+
+    @property
+    @abstractmethod
+    def model_name(self) -> str:
+        """Name of the model, as in records."""
+
+    def options(self, attack: str) -> dict[str, Any]:
+        """Everything that determines an attack besides its code: part of the key of a cached evaluation."""
+        return dict(self.attacks[attack].run.keywords)
+
+    @cached_property
+    def content(self) -> str:
+        """Digest of weights and examples: whatever changed them, an evaluation of the old ones is not reused."""
+        examples = [self.inputs, self.labels, self.validation_inputs, self.validation_labels]
+        return content_digest([*self.model.state_dict().values(), *examples])
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set in use, as in records."""
+        return self.settings.dataset
+
+    @property
+    def title(self) -> str:
+        """How to call the data set in a figure."""
+        return DATASETS[self.dataset].title
+
+    def run(
+        self, attack: str, adversary: str | Adversary = "none", *, design_temperature: float = 1.0, n: int | None = None
+    ) -> Evaluation:
+        """Attack the served model as an adversary does, on the first n test examples; from the cache where known.
+
+        An `Adversary` made by hand (a surrogate, a calibrator) must have a name that says all that determines it.
+        """
+        chosen, served = self.attacks[attack], self.served(design_temperature)
+        inputs, labels = self.inputs[:n], self.labels[:n]
+        name = adversary if isinstance(adversary, str) else adversary.name
+        config = {
+            "training": asdict(self.training), "content": self.content, "attack": attack,
+            "options": self.options(attack), "adversary": name, "design_temperature": design_temperature,
+            "n": len(inputs), "n_search": self.settings.n_search,
+        }  # fmt: skip
+
+        def compute() -> dict:
+            plan = adversary
+            if isinstance(plan, str):
+                plan = plan_adversary(plan, served, chosen, self.validation_inputs, self.validation_labels,
+                                      n_search=self.settings.n_search)  # fmt: skip
+            return vars(evaluate(served, chosen, plan, inputs, labels))
+
+        return Evaluation(**cached("evaluation", config, compute, code=self.code))
+
+    def measure(
+        self,
+        book: RecordBook,
+        attack: str,
+        adversary: str | Adversary = "none",
+        *,
+        design_temperature: float = 1.0,
+        n: int | None = None,
+    ) -> Evaluation:
+        """`run`, and record what came out."""
+        found = self.run(attack, adversary, design_temperature=design_temperature, n=n)
+        book.add_evaluation(found, **self.columns(design_temperature), **self.budget(attack))
+        return found
+
+    def compare(
+        self,
+        book: RecordBook,
+        found: Evaluation,
+        reference: Evaluation,
+        *,
+        at: float = 1.0,
+        reference_at: float = 1.0,
+        reference_study: Study | None = None,
+    ) -> PairedDifference:
+        """Record the paired difference of two evaluations, served at `at` and at `reference_at`; returns it.
+
+        Args:
+            reference_study: where the reference is of another model: the study it comes from, on the same examples.
+        """
+        difference = found.minus(reference)
+        other = reference_study or self
+        name = f"{other.method_name(reference_at)}|{reference.adversary}|{reference_at:g}"
+        if reference_study is not None:
+            name += f"|T={other.training.training_temperature:g}"
+        book.add_difference(
+            difference, reference=name, adversary=found.adversary, attack=found.attack, **self.columns(at),
+            **self.budget(found.attack),
+        )  # fmt: skip
+        return difference
+
+    def columns(self, design_temperature: float) -> dict[str, object]:
+        """What a record says of the model served at a design temperature."""
+        return {
+            "dataset": self.dataset, "model": self.model_name, "method": self.method_name(design_temperature),
+            "design_temperature": design_temperature, "seed": self.training.seed,
+            "training_temperature": self.training.training_temperature,
+        }  # fmt: skip
+
+    def method_name(self, design_temperature: float) -> str:
+        """The paper's name for the model served at a design temperature, as in the tables' column `method`.
+
+        Explicit miscalibration has a name of its own for a model trained in the standard way; any other model keeps
+        that of its training.
+        """
+        label = self.training.label
+        if label != "baseline" or design_temperature in (1, self.training.training_temperature):
+            return label
+        return "conf_up(T_d<<1)" if design_temperature < 1 else "conf_down(T_d>>1)"
+
+
+def substitution(reasons: dict[str, str]) -> str:
+    """One sentence for each preferred data set that cannot be had; `reasons` as from `resolve_dataset`."""
+    return " ".join(f"{name} cannot be had here ({why.splitlines()[0]})." for name, why in reasons.items())

@@ -1,0 +1,124 @@
+"""What a number depends on besides the code: versions, device, seed. No path and no host name leaves this module."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from robustlib import __version__
+from robustlib.data.folders import repository_root
+
+if TYPE_CHECKING:
+    import torch
+
+# What a distribution of requirements.txt is for, where not for running the notebooks.
+_FOR_TESTS = ("pytest", "hypothesis", "torchmetrics", "ruff", "playwright")
+USED_ONLY_FOR = {"jupyterlab": "lab", **dict.fromkeys(_FOR_TESTS, "test")}
+
+
+def pick_device() -> torch.device:
+    """CUDA where PyTorch can use it, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def environment() -> dict[str, str | int | None]:
+    """Versions, device and commit, for records and for the first lines of a notebook.
+
+    Returns:
+        `robustlib`, `python`, `torch`, `torchvision`, `numpy`, `transformers` (versions; None: not installed),
+        `platform` (system and processor type), `device` ("cpu" or "cuda"), `device_name`, `cpu_count` (those
+        this process may use) and `commit` (None outside a git checkout; "-dirty": with changes).
+    """
+    import torch
+
+    device = pick_device()
+    on_cuda = device.type == "cuda"
+    packages = ("torch", "torchvision", "numpy", "transformers")
+    return {
+        "robustlib": __version__,
+        "python": platform.python_version(),
+        **{name: installed_version(name) for name in packages},
+        "platform": f"{platform.system()} {platform.machine()}",
+        "device": device.type,
+        "device_name": torch.cuda.get_device_name(device) if on_cuda else f"{platform.machine()} CPU",
+        "cpu_count": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "commit": git_commit(),
+    }
+
+
+def describe_environment(profile: str, seed: int) -> str:
+    """The line that opens every notebook: profile, seed, versions, device."""
+    about = environment()
+    versions = ", ".join(f"{name} {about[name]}" for name in ("robustlib", "python", "torch", "numpy"))
+    device = f"{about['device_name']} ({about['cpu_count']} CPU cores)"
+    commit = f", commit {about['commit']}" if about["commit"] else ""
+    return f"profile {profile}, seed {seed}; {versions}{commit}; {device}"
+
+
+def installed_version(distribution: str) -> str | None:
+    """Version of an installed distribution, without importing it; None where there is none."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@cache
+def git_commit() -> str | None:
+    """Commit of the checkout in use, None where it is no git checkout (or git is missing)."""
+    # A checkout copied without .git into some other repository must not report that one's commit.
+    prefix = _git("rev-parse", "--show-prefix")
+    return _git("describe", "--always", "--dirty", "--exclude=*", "--abbrev=12") if prefix == "" else None
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        command = ["git", "-C", str(repository_root()), *arguments]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()
+
+
+def unmet_requirements(requirements: Path, purpose: str = "run") -> list[str]:
+    """What the Python that runs this lacks, one readable line each; empty if nothing.
+
+    Reads only the metadata of installed packages, so that it works where almost nothing is installed.
+
+    Args:
+        requirements: a requirements file, one requirement a line.
+        purpose: "run", "test" or "lab"; what only another purpose needs (`USED_ONLY_FOR`) is left out.
+    """
+    try:
+        from packaging.requirements import Requirement
+        from packaging.utils import canonicalize_name
+    except ImportError:
+        try:
+            from pip._vendor.packaging.requirements import Requirement
+            from pip._vendor.packaging.utils import canonicalize_name
+        except ImportError:
+            return ["packaging is not installed (needed to compare versions)"]
+
+    unmet = []
+    for line in requirements.read_text(encoding="utf-8").splitlines():
+        text = line.split("#")[0].strip()
+        if not text:
+            continue
+        requirement = Requirement(text)
+        if requirement.marker and not requirement.marker.evaluate():
+            continue
+        if USED_ONLY_FOR.get(canonicalize_name(requirement.name), purpose) != purpose:
+            continue
+        found = installed_version(requirement.name)
+        if found is None:
+            unmet.append(f"{text}: not installed")
+        elif not requirement.specifier.contains(found, prereleases=True):
+            unmet.append(f"{text}: version {found} is installed")
+    return unmet

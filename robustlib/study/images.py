@@ -1,0 +1,112 @@
+"""What the notebooks share: a trained model, its data, and attacks with the profile's budgets.
+
+Results of attacks go through the cache, keyed by model, attack, adversary and data, so that notebooks share them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from robustlib import attacks
+from robustlib.attacks import libraries
+from robustlib.attacks import pgd as gradient
+from robustlib.attacks.adversaries import Attack
+from robustlib.calibration.temperature import TemperatureScaled
+from robustlib.data import load_images, resolve_dataset
+from robustlib.models import images as models
+from robustlib.study.base import PROTOCOL, Study, substitution
+from robustlib.study.environment import pick_device
+from robustlib.study.profiles import ImageSettings, get_profile
+from robustlib.training.images import ImageTraining, trained_image_model
+
+
+@dataclass(frozen=True)
+class ImageStudy(Study):
+    """A trained image classifier: inputs are pixels (n, channels, height, width) on the model's device."""
+
+    code: ClassVar[tuple] = (*PROTOCOL, gradient, libraries, models)
+
+    settings: ImageSettings
+    training: ImageTraining
+
+    @property
+    def images(self) -> Tensor:
+        """The attacked test images."""
+        return self.inputs
+
+    @property
+    def model_name(self) -> str:
+        """Name of the architecture."""
+        return self.settings.architecture
+
+    @cached_property
+    def attacks(self) -> dict[str, Attack]:
+        """FGSM, PGD (Linf, L2), C&W, Square, HopSkipJump, AutoAttack and its first stage with the profile's budgets."""
+        s, seed = self.settings, self.training.seed
+        linf, l2 = {"epsilon": s.epsilon_linf}, {"epsilon": s.epsilon_l2}
+        steps = {"steps": s.pgd_steps, "seed": seed}
+        jump = {"steps": s.hop_skip_jump_steps, "max_gradient_evaluations": s.hop_skip_jump_evaluations, "seed": seed}
+        search = {"steps": s.cw_steps, "binary_search_steps": s.cw_searches}
+        found = [
+            Attack("fgsm", partial(attacks.fgsm, **linf)),
+            Attack("pgd", partial(attacks.pgd, **linf, **steps),
+                   on_surrogate=partial(attacks.pgd, **linf, **steps, leave_early=False)),
+            Attack("pgd-l2", partial(attacks.pgd, **l2, **steps, norm="l2"),
+                   on_surrogate=partial(attacks.pgd, **l2, **steps, norm="l2", leave_early=False)),
+            Attack("cw", partial(attacks.carlini_wagner, **l2, **search), scale_free=None),
+            Attack("square", partial(attacks.square, **linf, n_queries=s.square_queries, seed=seed), scale_free=None),
+            Attack("hopskipjump", partial(attacks.hop_skip_jump, **l2, **jump), scale_free=None),
+            Attack("apgd-ce", partial(attacks.auto_attack, **linf, attacks=("apgd-ce",), seed=seed), scale_free=None),
+            Attack("autoattack", partial(attacks.auto_attack, **linf, n_queries=s.square_queries, seed=seed),
+                   scale_free=None),
+        ]  # fmt: skip
+        return {attack.name: attack for attack in found}
+
+    def budget(self, attack: str) -> dict[str, object]:
+        """Norm and radius of an attack."""
+        keywords = self.attacks[attack].run.keywords
+        norm = keywords.get("norm", "l2" if attack in ("cw", "hopskipjump") else "linf")
+        return {"norm": norm, "epsilon": keywords["epsilon"]}
+
+    def served(self, design_temperature: float) -> nn.Module:
+        """The model as a defender with this design temperature serves it."""
+        return self.model if design_temperature == 1.0 else TemperatureScaled(self.model, design_temperature)
+
+
+def image_study(profile: str, *, seed: int = 0, **changes: Any) -> ImageStudy:
+    """Data and trained model of a profile; trains where the cache has no such model.
+
+    Taught in: every image notebook starts with it.
+
+    Args:
+        changes: fields of `ImageTraining` that differ from the profile's, for example `gradient_rule="normalise"`.
+
+    Raises:
+        robustlib.data.FetchError: none of the profile's data sets can be had.
+    """
+    candidates = {settings.dataset: settings for settings in get_profile(profile).images}
+    name, reasons = resolve_dataset(tuple(candidates))
+    settings = candidates[name]
+    device = pick_device()
+    test = load_images(name, "test", n=settings.n_test, seed=0)
+    validation = load_images(name, "validation", n=settings.n_validation, seed=0)
+    recipe = ImageTraining(
+        dataset=name, n_train=settings.n_train, architecture=settings.architecture, epochs=settings.epochs,
+        learning_rate=settings.learning_rate, augment=settings.augment, seed=seed, device=device.type,
+    )  # fmt: skip
+    recipe = replace(recipe, **changes)
+    return ImageStudy(
+        settings=settings,
+        training=recipe,
+        substitution=substitution(reasons),
+        model=trained_image_model(recipe),
+        inputs=test.images.to(device),
+        labels=test.labels.to(device),
+        validation_inputs=validation.images.to(device),
+        validation_labels=validation.labels.to(device),
+        class_names=test.class_names,
+    )

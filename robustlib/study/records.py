@@ -1,0 +1,177 @@
+"""Tidy records: one measured number a row, in the columns of the paper's tables plus where it came from."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from robustlib.attacks.statistics import mean_interval, proportion_interval
+from robustlib.data.folders import results_dir
+from robustlib.study.environment import environment
+
+PAPER_COLUMNS = [
+    "table", "dataset", "model", "method", "training_temperature", "adversary", "attack", "metric", "mean", "std",
+]  # fmt: skip
+PROVENANCE = ["n", "low", "high", "seed", "profile", "device", "versions", "commit", "date"]
+SETTING = [
+    "experiment",
+    "modality",
+    "design_temperature",
+    "adversary_temperature",
+    "norm",
+    "epsilon",
+    "reference",
+    "note",
+]
+COLUMNS = [*PAPER_COLUMNS, *PROVENANCE, *SETTING]
+_REQUIRED = ["dataset", "model", "method", "adversary", "attack", "metric", "mean", "n"]
+
+
+class RecordBook:
+    """The numbers one notebook measures; `save` writes them as a CSV for figures, tables and the scorecard.
+
+    Args:
+        experiment: number and name of the notebook, which is also the name of the file.
+        profile: name of the profile that ran.
+        seed: of the run.
+        modality: "image" or "text".
+        device: device type the numbers were measured on.
+    """
+
+    def __init__(self, experiment: str, *, profile: str, seed: int, modality: str, device: str = "cpu") -> None:
+        self.experiment, self.profile = experiment, profile
+        facts = environment()
+        self._common = {
+            "experiment": experiment, "profile": profile, "seed": seed, "modality": modality, "device": device,
+            "versions": "; ".join(f"{name} {facts[name]}" for name in ("python", "torch", "numpy", "robustlib")),
+            "commit": facts.get("commit"), "date": datetime.date.today().isoformat(),
+        }  # fmt: skip
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, **row: Any) -> None:
+        """Add one measured number.
+
+        Accuracies, confidences and calibration errors are in percent, as in the paper's tables; `low` and
+        `high` bound the 95 % interval of `mean` and `n` is what it was measured on.
+
+        Raises:
+            ValueError: an unknown column, a missing one, or a mean that is NaN.
+        """
+        unknown = sorted(set(row) - set(COLUMNS))
+        missing = [name for name in _REQUIRED if row.get(name) is None]
+        if unknown or missing:
+            raise ValueError(f"record with unknown columns {unknown} or without {missing}; columns are {COLUMNS}")
+        if math.isnan(row["mean"]):
+            raise ValueError(
+                f"the mean of {row['metric']} ({row['method']}, {row['attack']}) is NaN: not a measurement"
+            )
+        self._rows.append({"training_temperature": 1.0, **self._common, **row})
+
+    def add_evaluation(self, evaluation: Any, **row: Any) -> None:
+        """Add the adversarial accuracy of an `attacks.adversaries.Evaluation` with its interval and temperature."""
+        low, high = evaluation.interval
+        self.add(
+            adversary=evaluation.adversary, attack=evaluation.attack, metric="accuracy", n=len(evaluation.correct),
+            mean=100 * evaluation.adversarial_accuracy, low=100 * low, high=100 * high,
+            adversary_temperature=evaluation.temperature, note=evaluation.status, **row,
+        )  # fmt: skip
+
+    def add_accuracy(self, correct: int, n: int, **row: Any) -> None:
+        """Add the accuracy of `correct` out of n examples in percent with its Wilson interval, as for attack="clean".
+
+        Raises:
+            TypeError: `correct` is no count.
+            ValueError: `correct` lies outside [0, n], or as `add`.
+        """
+        if not isinstance(correct, (int, np.integer)):
+            raise TypeError(f"correct must be a count of examples, got {correct!r}: pass int(correct.sum())")
+        low, high = proportion_interval(correct, n)
+        self.add(metric="accuracy", mean=100 * correct / n, n=n, low=100 * low, high=100 * high, **row)
+
+    def add_difference(self, difference: Any, *, reference: str, **row: Any) -> None:
+        """Add a paired difference of accuracies (`attacks.statistics.PairedDifference`), here minus `reference`."""
+        self.add(
+            metric="accuracy_difference", reference=reference, n=difference.n, mean=100 * difference.difference,
+            low=100 * difference.low, high=100 * difference.high, note=f"p = {difference.p_value:.2g}", **row,
+        )  # fmt: skip
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """All rows so far."""
+        return pd.DataFrame(self._rows, columns=COLUMNS)
+
+    def save(self) -> Path:
+        """Write `records/<experiment>[-seed].csv` under the profile's results, atomically; returns its path."""
+        seed = self._common["seed"]
+        path = results_dir(self.profile) / "records" / f"{self.experiment}-seed{seed}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.part")
+        self.frame.to_csv(temporary, index=False)
+        temporary.replace(path)
+        return path
+
+
+def load_records(folder: Path) -> pd.DataFrame:
+    """All records of a results folder, empty with the right columns where there are none."""
+    frames = [pd.read_csv(path) for path in sorted((folder / "records").glob("*.csv"))]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
+
+
+def paper_tables() -> pd.DataFrame:
+    """Every number of the paper's tables (arXiv 2402.17509), in PAPER_COLUMNS; `mean` and `std` in percent."""
+    return pd.read_csv(Path(__file__).parent / "paper" / "tables.csv", keep_default_na=False, na_values=[""])
+
+
+def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row for each setting: the mean over seeds, and an interval.
+
+    A setting that one seed has recorded twice counts once, as recorded last. With one seed `low` and `high` stay the
+    interval over examples. With several they are Student's interval over the seeds' means, but no narrower than the
+    pooled interval over examples would be (half-width: mean of the seeds' own / sqrt(seeds)): a few seeds that happen
+    to agree do not make the examples more. `n_seeds` is added, `n` is that of one seed; an `adversary_temperature` or
+    `note` in which the seeds differ is left out.
+    """
+    own = ("adversary_temperature", "note")
+    keys = [name for name in (*PAPER_COLUMNS[:8], *SETTING) if name not in own]
+    rows = []
+    for _, group in frame.drop_duplicates([*keys, "seed"], keep="last").groupby(keys, dropna=False, sort=False):
+        row = group.iloc[0].to_dict() | {"n_seeds": len(group)}
+        if len(group) > 1:
+            row["mean"], low, high = mean_interval(group["mean"])
+            pooled = (group["high"] - group["low"]).astype(float).mean() / 2 / math.sqrt(len(group))
+            reach = np.fmax((high - low) / 2, pooled)  # fmax: some metrics have no interval over examples
+            row |= {"low": row["mean"] - reach, "high": row["mean"] + reach, "std": group["mean"].std()}
+            for name, none in zip(own, (math.nan, ""), strict=True):
+                if group[name].nunique(dropna=False) > 1:
+                    row[name] = none
+        rows.append(row)
+    return pd.DataFrame(rows, columns=[*frame.columns, "n_seeds"])
+
+
+def beside_paper(records: pd.DataFrame, on: list[str], **paper_filter: Any) -> pd.DataFrame:
+    """Our records with the paper's mean and std beside them, joined on the columns `on`.
+
+    Args:
+        records: rows as from `RecordBook.frame`.
+        on: columns that must agree, for example ["method", "adversary", "attack", "metric"].
+        paper_filter: columns that fix the paper's side, for example table=3.
+
+    Returns:
+        The records with `paper_mean` and `paper_std`, NaN where the paper has no such number.
+
+    Raises:
+        ValueError: the join is not unique on the paper's side.
+    """
+    paper = paper_tables()
+    for column, value in paper_filter.items():
+        paper = paper[paper[column] == value]
+    if paper.duplicated(on).any():
+        raise ValueError(f"{on} does not name one number of the paper: narrow it, for example by table=3")
+    paper = paper[[*on, "mean", "std"]].rename(columns={"mean": "paper_mean", "std": "paper_std"})
+    return records.merge(paper, how="left", on=on)

@@ -1,1 +1,0 @@
-"""Text: encoders as victims, the paper's four attacks, precision as served."""

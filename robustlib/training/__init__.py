@@ -1,0 +1,1 @@
+"""Training: one loop, a table of methods that each leave gradients behind, for pixels and token embeddings alike."""

@@ -1,0 +1,325 @@
+"""ASCC, adversarial training inside the convex hull of each word's substitutes, for encoders of word pieces.
+
+Dong et al., "Towards Robustness Against Natural Language Word Substitutions", ICLR 2021. The equations as their code
+(dongxinshuai/ASCC, models/BaseModelAdv.py and train_imdb_ascc.py) has them, and the BERT version by Li et al. 2021b
+(RockyLzy/TextDefender, model/models.py and trainer/ascc.py), whose settings arXiv 2402.17509 (appendix D) cites:
+
+    u_i  = sum_j w_ij v(s_ij)                               a point of the hull of token i's substitutes s_i0 .. s_in
+    w_ij = exp(h_ij) / sum_k exp(h_ik)                      weights on the simplex, from free variables h
+    h    = argmax  KL(p(x) || p(u)) - alpha / L sum_i H(w_i)    H the entropy: alpha drives u_i towards one substitute
+    loss = CE(p(x), y) + beta KL(p(x) || p(u))              gradients through both p(x) and p(u), none through w
+
+v is the encoder's token embedding, s_i0 the token itself, L the sentence's tokens, p = softmax(logits / temperature).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from robustlib.attacks.words import lexicon, transformations
+from robustlib.attacks.words.resources import load_wordnet
+from robustlib.data import FetchError, cache, content, fetch
+from robustlib.models.texts import TextClassifier
+
+SUBSTITUTES = ("counter-fitted", "wordnet", "embedding")
+MIN_COSINE = 0.5  # of substitutes from an embedding, as in TextFooler
+# Both codes draw h by Kaiming's rule, whose width for a batch of shape (n, 128, 9) is sqrt(2 / (128 * 9)) = 0.04. A
+# constant does not depend on padding; this one is the paper's "initialisation magnitude".
+INITIAL_STD = 0.05
+
+
+@dataclass(frozen=True)
+class SubstitutionTable:
+    """Substitutes of every token of one vocabulary: single tokens for whole words.
+
+    A word cut into several pieces is left alone, and so are punctuation, special tokens and padding. Byte-level
+    tokenisers write the first word of a text without the space that marks a word: they leave that one alone, too.
+
+    Attributes:
+        ids: (vocab_size, 1 + n_substitutes) int64 token ids; column 0 is the token itself.
+        allowed: (vocab_size, 1 + n_substitutes) bool; False where `ids` is only filler. Column 0 is True.
+        continues: (vocab_size,) bool: the token goes on with the word that the token before it began.
+        source: where the substitutes come from, one of `SUBSTITUTES`.
+    """
+
+    ids: Tensor
+    allowed: Tensor
+    continues: Tensor
+    source: str
+
+    def to(self, device: torch.device | str) -> SubstitutionTable:
+        """The same table on another device."""
+        tensors = {name: getattr(self, name).to(device) for name in ("ids", "allowed", "continues")}
+        return replace(self, **tensors)
+
+    def candidates(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Candidates of each position of a batch: ids and which of them are allowed.
+
+        Args:
+            input_ids, attention_mask: (n, seq_len) int64, on the table's device.
+
+        Returns:
+            Two (n, seq_len, 1 + n_substitutes) tensors, int64 and bool; candidate 0 is the token itself, and the only
+            one at padding, special tokens and pieces of a word.
+        """
+        begins = torch.ones_like(input_ids, dtype=torch.bool)
+        begins[:, :-1] = ~self.continues[input_ids[:, 1:]]  # the next token begins another word
+        free = begins & attention_mask.bool()
+        itself = torch.arange(self.ids.shape[1], device=input_ids.device) == 0
+        return self.ids[input_ids], self.allowed[input_ids] & (free[..., None] | itself)
+
+
+def resolve_substitutes(preferred: Sequence[str] = SUBSTITUTES) -> tuple[str, dict[str, str]]:
+    """The first source of substitutes that can be had, and for each one before it the reason why it cannot."""
+    reasons: dict[str, str] = {}
+    for name in preferred:
+        try:
+            if name == "counter-fitted":
+                fetch("counter_fitting")
+            elif name == "wordnet":
+                load_wordnet()
+        except FetchError as error:
+            reasons[name] = str(error)
+        else:
+            return name, reasons
+    raise FetchError("\n\n".join(reasons.values()))
+
+
+def substitution_table(
+    model: TextClassifier, *, substitutes: str = "counter-fitted", n_substitutes: int = 8
+) -> SubstitutionTable:
+    """Substitutes of every whole word in a model's vocabulary; from the cache where known.
+
+    Args:
+        model: its tokeniser gives the vocabulary, its token embeddings (as they are now: build the table before
+            fine-tuning) the distances that "wordnet" and "embedding" need. The table lies on the model's device.
+        substitutes: "counter-fitted", the lists of Jia et al. 2019 that both reference codes use; "wordnet", synonyms,
+            those nearest in the token embeddings first; "embedding", the nearest words in the token embeddings, with
+            cosine at least `MIN_COSINE`. The last needs no data, but takes opposites for substitutes. The last two
+            leave stop words alone. See `resolve_substitutes`.
+        n_substitutes: at most so many for a word; the lists of Jia et al. hold at most 8.
+
+    Raises:
+        FetchError: the source cannot be had.
+        ValueError: unknown source, or `n_substitutes` below 1.
+    """
+    if substitutes not in SUBSTITUTES:
+        raise ValueError(f"substitutes must be one of {', '.join(SUBSTITUTES)}, got {substitutes!r}")
+    if n_substitutes < 1:
+        raise ValueError(f"n_substitutes must be at least 1, got {n_substitutes}")
+    vectors = model.body.get_input_embeddings().weight.detach().float().cpu()
+    words, pieces = _vocabulary(model.tokenizer)
+    config = {
+        "substitutes": substitutes,
+        "n_substitutes": n_substitutes,
+        "vocabulary": cache.content_digest([json.dumps([sorted(words.items()), sorted(pieces), len(vectors)])]),
+        "vectors": None if substitutes == "counter-fitted" else cache.content_digest([vectors]),
+    }
+
+    def compute() -> dict[str, Any]:
+        found = _sources[substitutes](words, vectors, n_substitutes)
+        ids = torch.arange(len(vectors))[:, None].repeat(1, 1 + n_substitutes)
+        allowed = torch.zeros_like(ids, dtype=torch.bool)
+        allowed[:, 0] = True
+        for token, others in found.items():
+            ids[token, 1 : 1 + len(others)] = torch.tensor(others, dtype=torch.int64)
+            allowed[token, 1 : 1 + len(others)] = True
+        continues = torch.zeros(len(vectors), dtype=torch.bool)
+        continues[torch.tensor(sorted(pieces), dtype=torch.int64)] = True
+        return {"ids": ids, "allowed": allowed, "continues": continues}
+
+    code = (lexicon, transformations, sys.modules[__name__])
+    table = cache.cached("substitution_table", config, compute, code=code)
+    return SubstitutionTable(**table, source=substitutes).to(model.device)
+
+
+def ascc_step(
+    model: TextClassifier,
+    inputs: Mapping[str, Tensor],
+    labels: Tensor,
+    temperature: float | Tensor,
+    *,
+    table: SubstitutionTable,
+    steps: int = 5,
+    alpha: float = 10.0,
+    beta: float = 40.0,
+    learning_rate: float = 1.0,
+    autocast: AbstractContextManager = nullcontext(),  # noqa: B008 (stateless)
+) -> Tensor:
+    """One batch of ASCC training: leaves the gradients of its loss in the parameters and returns the loss.
+
+    `steps` + 2 forward passes, as many backward: `steps` of the search, whose backward passes reach the weights w only
+    and so cost half of one, and one each for clean and perturbed sentences. The random numbers of the search are drawn
+    from torch's global generator after the clean pass, whose dropout is then that of a standard step.
+
+    The model stays in the caller's mode, as in Li et al.: in training, dropout differs between the passes, so that the
+    KL term is not 0 where nothing is perturbed (Dong et al. switch it off in the search, and only there).
+
+    Args:
+        model: the classifier.
+        inputs: batch as from `model.collate`, (n, seq_len) int64 each.
+        labels: (n,) int64 class indices.
+        temperature: logits are divided by it in the cross-entropy, and on both sides of the KL divergence, in search
+            and loss alike: as if the model divided them (paper, G.2). For large T the KL term's gradients fall as
+            1 / T**2, those of the cross-entropy as 1 / T and the entropy term's not at all: beta weighs less, alpha
+            more.
+        table: substitutes, on the model's device.
+        steps: of Adam in the search. Paper, appendix D: 5.
+        alpha: weight of the entropy. Paper: 10. A sentence's mean over its tokens, as in Dong et al.'s text; their
+            code, and Li et al.'s, divide by the batch size as well, so that it acts less in a larger batch.
+        beta: weight of the KL divergence. Paper: 40; Dong et al. and Li et al. have 4.
+        learning_rate: of Adam on h. 1 in both codes for BERT; the paper's 0.03 is a step of PGD and FreeLB.
+        autocast: context of the forward passes.
+
+    Returns:
+        The loss, a detached scalar, averaged over the batch.
+
+    Raises:
+        ValueError: a weight, rate or number of steps below 0, or a table of another vocabulary.
+    """
+    for name, value in (("steps", steps), ("alpha", alpha), ("beta", beta), ("learning_rate", learning_rate)):
+        if value < 0:
+            raise ValueError(f"{name} must be 0 or above, got {value}")
+    vocab_size = model.body.get_input_embeddings().num_embeddings
+    if len(table.ids) != vocab_size:
+        raise ValueError(f"the table has {len(table.ids)} tokens, the model {vocab_size}: make one for this model")
+
+    rest = {name: value for name, value in inputs.items() if name != "input_ids"}
+    with autocast:
+        clean = model(inputs)
+    clean = clean.float() / temperature
+    target = functional.log_softmax(clean, dim=1)
+
+    def divergence(embeddings: Tensor, target: Tensor) -> Tensor:
+        """KL(p(x) || p(u)) of each sentence, (n,)."""
+        with autocast:
+            logits = model.forward_from_embedding(embeddings, **rest)
+        perturbed = functional.log_softmax(logits.float() / temperature, dim=1)
+        return functional.kl_div(perturbed, target, log_target=True, reduction="none").sum(dim=1)
+
+    ids, allowed = table.candidates(inputs["input_ids"], inputs["attention_mask"])
+    with torch.no_grad():
+        vectors = model.embed(ids)
+    weights = adversarial_weights(
+        lambda embeddings: divergence(embeddings, target.detach()),
+        vectors,
+        allowed,
+        inputs["attention_mask"].sum(dim=1),
+        steps=steps,
+        alpha=alpha,
+        learning_rate=learning_rate,
+    )
+    loss = functional.cross_entropy(clean, labels)
+    loss = loss + beta * divergence(mixture(weights, model.embed(ids)), target).mean()
+    loss.backward()
+    return loss.detach()
+
+
+def adversarial_weights(
+    divergence: Callable[[Tensor], Tensor],
+    vectors: Tensor,
+    allowed: Tensor,
+    lengths: Tensor,
+    *,
+    steps: int,
+    alpha: float,
+    learning_rate: float,
+) -> Tensor:
+    """Weights w of the candidates that make a model's answers diverge most, by gradient ascent (module docstring).
+
+    Args:
+        divergence: perturbed embeddings (n, seq_len, d_model) to KL(p(x) || p(u)) of each sentence, (n,).
+        vectors: (n, seq_len, n_candidates, d_model) embeddings of the candidates.
+        allowed: (n, seq_len, n_candidates) bool, at least one for each position.
+        lengths: (n,) tokens of each sentence, L.
+        steps, alpha, learning_rate: as in `ascc_step`.
+
+    Returns:
+        (n, seq_len, n_candidates) float32 weights, without gradient: 0 where not allowed, else above 0; they sum to 1.
+    """
+    free = (INITIAL_STD * torch.randn(allowed.shape, device=vectors.device)).requires_grad_()
+    optimiser = torch.optim.Adam([free], lr=learning_rate, maximize=True)
+    for _ in range(steps):
+        log_weights = _log_simplex(free, allowed)
+        # 0 log 0 = 0: -inf would turn the gradient into NaN
+        entropy = -(log_weights.exp() * log_weights.masked_fill(~allowed, 0)).sum(dim=(1, 2))
+        # Summed, not averaged: no sentence's search depends on the others of its batch.
+        gain = (divergence(mixture(log_weights.exp(), vectors)) - alpha * entropy / lengths).sum()
+        (free.grad,) = torch.autograd.grad(gain, [free])
+        optimiser.step()
+    return _log_simplex(free.detach(), allowed).exp()
+
+
+def mixture(weights: Tensor, vectors: Tensor) -> Tensor:
+    """Points of the hulls (n, seq_len, d_model); exactly the candidate where one weight is 1 and the others 0."""
+    return (weights[..., None] * vectors).sum(dim=2)
+
+
+def _log_simplex(free: Tensor, allowed: Tensor) -> Tensor:
+    return functional.log_softmax(free.masked_fill(~allowed, -torch.inf), dim=2)
+
+
+def _vocabulary(tokenizer: Any) -> tuple[dict[str, int], set[int]]:
+    """Whole words of a vocabulary with their ids, and the ids of tokens that go on with a word."""
+    special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    vocabulary = {token: at for token, at in tokenizer.get_vocab().items() if token not in special}
+    if type(tokenizer.model).__name__ == "WordPiece":
+        prefix = tokenizer.model.continuing_subword_prefix
+        pieces = {at for token, at in vocabulary.items() if token.startswith(prefix)}
+        words = {token: at for token, at in vocabulary.items() if at not in pieces}
+    else:  # byte-level tokenisers mark a word's beginning with "Ġ", SentencePiece with "▁"
+        begins = {token: at for token, at in vocabulary.items() if token[0] in "Ġ▁"}
+        pieces = {at for token, at in vocabulary.items() if token not in begins and token[0].isalnum()}
+        words = {token[1:]: at for token, at in begins.items()}
+    # Sorted, since a tokeniser hands its vocabulary over in another order in every process.
+    return {word: at for word, at in sorted(words.items()) if word.isalpha() and word.isascii()}, pieces
+
+
+def _listed(words: Mapping[str, int], neighbours: Callable[[str], Sequence[str]]) -> dict[int, list[int]]:
+    """Ids of each word's neighbours that are words of the vocabulary in the same case, in their order."""
+    found = {}
+    for word, at in words.items():
+        cased = (transformations.match_case(other, word) for other in neighbours(word.lower()))
+        found[at] = [other for other in dict.fromkeys(words.get(other) for other in cased) if other not in (None, at)]
+    return found
+
+
+def _counter_fitted(words: Mapping[str, int], vectors: Tensor, limit: int) -> dict[int, list[int]]:
+    lists = json.loads(content(fetch("counter_fitting"), "counterfitted_neighbors.json"))
+    return {at: others[:limit] for at, others in _listed(words, lambda word: lists.get(word, ())).items()}
+
+
+def _wordnet(words: Mapping[str, int], vectors: Tensor, limit: int) -> dict[int, list[int]]:
+    unit = functional.normalize(vectors)
+    found = _listed(_without_stop_words(words), load_wordnet().synonyms)
+    return {at: [others[i] for i in (unit[others] @ -unit[at]).argsort(stable=True)[:limit].tolist()]
+            for at, others in found.items() if others}  # fmt: skip
+
+
+def _nearest(words: Mapping[str, int], vectors: Tensor, limit: int) -> dict[int, list[int]]:
+    ids = torch.tensor(list(_without_stop_words(words).values()), dtype=torch.int64)
+    unit = functional.normalize(vectors[ids])
+    found = {}
+    for rows in torch.arange(len(ids)).split(1024):  # 1024 x 20,000 cosines at a time
+        cosine = unit[rows] @ unit.T
+        cosine[torch.arange(len(rows)), rows] = -1  # not itself
+        best, order = cosine.topk(min(limit, len(ids)), dim=1)
+        for row, near, others in zip(rows.tolist(), best >= MIN_COSINE, ids[order], strict=True):
+            found[int(ids[row])] = others[near].tolist()
+    return found
+
+
+def _without_stop_words(words: Mapping[str, int]) -> dict[str, int]:
+    return {word: at for word, at in words.items() if word.lower() not in lexicon.STOP_WORDS}
+
+
+_sources = {"counter-fitted": _counter_fitted, "wordnet": _wordnet, "embedding": _nearest}

@@ -1,0 +1,154 @@
+"""Training of image classifiers with the loop of `robustlib.training.loop`: seeded, cached, interruptible."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from robustlib.data import cache
+from robustlib.models import images as models
+from robustlib.training import loop as engine
+from robustlib.training import methods as adversarial_training
+from robustlib.training import minimum_norm, perturbation, schedules
+from robustlib.training.autocast import autocast_context, resolve_precision
+from robustlib.training.checkpoint import Checkpoint, epoch_generator
+from robustlib.training.loop import Training, fit, logit_facts
+from robustlib.training.methods import image_method, method_step, worst_perturbation
+from robustlib.training.perturbation import opened
+
+N_PROBED = 256  # training images whose logits are followed over the epochs
+# Wong et al. 2020 see it as training-set accuracy under PGD falling to about 0 within an epoch.
+_OVERFITTING_DROP = 0.2
+
+
+@dataclass(frozen=True)
+class ImageTraining(Training):
+    """Everything that determines a trained image classifier; `epsilon` and the rest of a method are pixel units."""
+
+    dataset: str = "fashion_mnist"
+    n_train: int = 10_000
+    architecture: str = "small_cnn"
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+    weight_decay: float = 5e-4
+    precision: str = "float32"
+    augment: bool = False
+
+
+def trained_image_model(training: ImageTraining) -> nn.Module:
+    """The classifier this configuration gives: from the cache, else trained now (Adam, one-cycle learning rate).
+
+    An interrupted training goes on from its last checkpoint with the weights it would have had.
+    Taught in: notebooks/08.
+
+    Returns:
+        Model in evaluation mode on `training.device`: pixels in [0, 1] to logits (the training temperature is not
+        applied). `history` is what `training.loop.fit` returns, with `logit_facts` of `N_PROBED` training images
+        and, for "fgsm", their accuracy under FGSM and under PGD.
+
+    Raises:
+        FloatingPointError: the loss became NaN; names the configuration and the epoch.
+        ValueError: a method that is for texts only.
+        robustlib.data.FetchError: the data set cannot be had.
+    """
+    from robustlib.data import load_images
+
+    data = load_images(training.dataset, "train", n=training.n_train, seed=training.seed)
+    shape = (training.architecture, data.images.shape[1], data.images.shape[2], len(data.class_names))
+    step = method_step(training.method, autocast_context(training.precision, training.device))
+
+    def compute() -> dict:
+        model = models.build_image_model(*shape, seed=training.seed).to(training.device)
+        images, labels = data.images.to(training.device), data.labels.to(training.device)
+        history = _fit(model, images, labels, step, training)
+        return {**model.state_dict(), "history": history}
+
+    precision = resolve_precision(training.precision, training.device)
+    config = {
+        "training": asdict(replace(training, precision=precision)),
+        "data": cache.content_digest([data.images, data.labels]),
+    }
+    weights = cache.cached("image_model", config, compute, code=_code())
+    history = weights.pop("history")
+    model = models.build_image_model(*shape, seed=training.seed)
+    model.load_state_dict(weights)
+    model.history = history
+    return model.to(training.device).eval()
+
+
+def _code() -> tuple:
+    return adversarial_training, engine, minimum_norm, models, perturbation, schedules, sys.modules[__name__]
+
+
+def _fit(model: nn.Module, images: Tensor, labels: Tensor, step, training: ImageTraining) -> list[dict[str, float]]:
+    def plan(epoch: int) -> list[Tensor]:
+        rows = torch.randperm(len(images), generator=epoch_generator(training.seed, epoch))
+        return list(rows.to(images.device).split(training.batch_size))
+
+    def load(rows: Tensor) -> tuple[Tensor, Tensor]:
+        batch = images[rows]
+        return _augmented(batch) if training.augment else batch, labels[rows]
+
+    def probe() -> dict[str, float]:
+        with torch.no_grad():
+            facts = logit_facts(model(images[:N_PROBED]), labels[:N_PROBED])
+        if training.method.name == "fgsm":
+            facts |= _fgsm_and_pgd_accuracy(model, images[:N_PROBED], labels[:N_PROBED], training)
+        return facts
+
+    return fit(
+        model, plan=plan, load=load, step=step, config=training, probe=probe, decay=_one_cycle,
+        optimiser=partial(
+            torch.optim.Adam, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
+        ),
+        description=f"training on {training.dataset}, {training.label}",
+        checkpoint=Checkpoint("image_model", training, code=_code()),
+    )  # fmt: skip
+
+
+def _fgsm_and_pgd_accuracy(model, images: Tensor, labels: Tensor, training: ImageTraining) -> dict[str, float]:
+    """Accuracy under the attack that FGSM trains against and under PGD-10 in the same set: they part on overfitting."""
+    batch, found = opened(model, images), {}
+    for name, steps in (("fgsm", 1), ("pgd", 10)):
+        method = image_method(name, training.method.perturbations.radius, steps=steps)
+        loss = partial(nn.functional.cross_entropy, target=labels)
+        delta = worst_perturbation(batch, loss, method.perturbations, method.steps)
+        with torch.no_grad():
+            found[f"{name}_accuracy"] = float((model(images + delta).argmax(dim=1) == labels).double().mean())
+    return found
+
+
+def catastrophic_overfitting(history: list[dict[str, float]]) -> int | None:
+    """First epoch of a training with FGSM in which the accuracy under PGD fell by 20 points or more, else None.
+
+    Source: Wong et al. 2020, section 5.4. Taught in: notebooks/08.
+
+    Raises:
+        ValueError: the history has no such accuracies: the method was not "fgsm".
+    """
+    if not history or "pgd_accuracy" not in history[0]:
+        raise ValueError("history holds no accuracy under PGD: only a training with method 'fgsm' records it")
+    best = 0.0
+    for row in history:
+        if best - row["pgd_accuracy"] >= _OVERFITTING_DROP:
+            return int(row["epoch"])
+        best = max(best, row["pgd_accuracy"])
+    return None
+
+
+def _one_cycle(share: float, warm_up: float = 0.2) -> float:
+    """Factor on the learning rate after a share of all steps: linear up, linear down."""
+    return share / warm_up + 1e-2 if share < warm_up else (1 - share) / (1 - warm_up)
+
+
+def _augmented(images: Tensor) -> Tensor:
+    """Random flips and shifts of up to four pixels, from the global generator; one shift a batch, one flip an image."""
+    flip = torch.rand(len(images)).to(images.device) < 0.5
+    images = torch.where(flip[:, None, None, None], images.flip(3), images)
+    down, right = torch.randint(0, 9, (2,)).tolist()
+    padded = nn.functional.pad(images, (4, 4, 4, 4))
+    return padded[:, :, down : down + images.shape[2], right : right + images.shape[3]]
