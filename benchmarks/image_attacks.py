@@ -73,21 +73,34 @@ def timing_rows(seconds: dict[str, list[float]], reference: str, n: int) -> list
     """A row per candidate: median, smallest and largest time, and the median ratio to the reference."""
     return [
         {
-            "name": name, "value": statistics.median(times), "unit": "s", "low": min(times), "high": max(times),
-            "reference": reference, "n": n, "repeats": len(times),
+            "name": name,
+            "value": statistics.median(times),
+            "unit": "s",
+            "low": min(times),
+            "high": max(times),
+            "reference": reference,
+            "n": n,
+            "repeats": len(times),
             "ratio": statistics.median(ours / theirs for ours, theirs in zip(times, seconds[reference], strict=True)),
         }
         for name, times in seconds.items()
-    ]  # fmt: skip
+    ]
 
 
 def plain_rows(values: dict[str, float], unit: str, reference: str, n: int) -> list[Row]:
     """A row per number that no repetition changes."""
     about = {"unit": unit, "reference": reference, "n": n, "repeats": 1}
     return [
-        {**about, "name": name, "value": value, "low": value, "high": value,
-         "ratio": value / values[reference] if values[reference] else float("nan")} for name, value in values.items()
-    ]  # fmt: skip
+        {
+            **about,
+            "name": name,
+            "value": value,
+            "low": value,
+            "high": value,
+            "ratio": value / values[reference] if values[reference] else float("nan"),
+        }
+        for name, value in values.items()
+    ]
 
 
 def foolbox_pgd(
@@ -174,13 +187,21 @@ def against_the_floor(study: ImageStudy, repeats: int) -> list[Row]:
 
 def sweeps(study: ImageStudy, repeats: int) -> list[Row]:
     """15 attacks beside one; 50 diagnoses from a stored Jacobian beside the Jacobian."""
-    attack = partial(pgd, study.model, study.images, study.labels, epsilon=study.settings.epsilon_linf,
-                     steps=study.settings.pgd_steps, batch_size=BATCH_SIZE)  # fmt: skip
+    attack = partial(
+        pgd,
+        study.model,
+        study.images,
+        study.labels,
+        epsilon=study.settings.epsilon_linf,
+        steps=study.settings.pgd_steps,
+        batch_size=BATCH_SIZE,
+    )
     one = "one attack, T = 1"
     seconds = take_turns(
         {one: attack, f"{len(SWEEP)} attacks, a T each": lambda: [attack(score=CrossEntropy(t)) for t in SWEEP]},
-        repeats, "sweep of attacks",
-    )  # fmt: skip
+        repeats,
+        "sweep of attacks",
+    )
     rows = timing_rows(seconds, one, len(study.images))
     images, labels = study.images[: study.settings.n_diagnosed], study.labels[: study.settings.n_diagnosed].cpu()
     logits, jacobian = (tensor.cpu() for tensor in input_jacobian(study.model, images))
@@ -195,8 +216,9 @@ def sweeps(study: ImageStudy, repeats: int) -> list[Row]:
                 masking(logits, labels, temperature=t) for t in DIAGNOSED
             ],
         },
-        repeats, "sweep of diagnoses",
-    )  # fmt: skip
+        repeats,
+        "sweep of diagnoses",
+    )
     return rows + timing_rows(seconds, once, len(labels))
 
 
@@ -239,9 +261,12 @@ def torch_threads(number: int) -> Iterator[None]:
 
 
 def measure_all(
-    parts: Sequence[Callable[[ImageStudy, int], list[Row]]], study: ImageStudy, profile: str, threads: Sequence[int],
+    parts: Sequence[Callable[[ImageStudy, int], list[Row]]],
+    study: ImageStudy,
+    profile: str,
+    threads: Sequence[int],
     repeats: int,
-) -> list[Row]:  # fmt: skip
+) -> list[Row]:
     """Every part at each number of threads, with what the rows have in common."""
     rows, about = [], machine()
     for number in dict.fromkeys(threads):
@@ -263,8 +288,23 @@ def report(rows: list[Row], path: Path) -> None:
         print(f"{row['name']:{width}}  {value:32} {row['unit']:20} x {row['ratio']:7.4g}  {count}")
     print(f"{rows[0]['versions']}\n{rows[0]['device']}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    columns = ["name", "value", "unit", "reference", "ratio", "low", "high", "n", "repeats", "profile", "dataset",
-               "threads", "load", "versions", "device"]  # fmt: skip
+    columns = [
+        "name",
+        "value",
+        "unit",
+        "reference",
+        "ratio",
+        "low",
+        "high",
+        "n",
+        "repeats",
+        "profile",
+        "dataset",
+        "threads",
+        "load",
+        "versions",
+        "device",
+    ]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=columns)
         writer.writeheader()

@@ -40,37 +40,65 @@ def temperature_lab(study: ImageStudy) -> Any:
     for temperature in progress(np.logspace(-4, 4, 17), description="PGD as served"):
         study.measure(book, "pgd", design_temperature=float(temperature))
     _, jacobian = input_jacobian(study.model, study.images[:8])
-    return widgets.temperature_lab_widget(widgets.temperature_lab_data(
-        logits_of(study.model, study.images), study.labels.cpu(), class_names=study.class_names, chosen=range(8),
-        records=book.frame, title=study.title, pictures=study.images[:8], jacobian=jacobian.cpu(),
-    ))  # fmt: skip
+    return widgets.temperature_lab_widget(
+        widgets.temperature_lab_data(
+            logits_of(study.model, study.images),
+            study.labels.cpu(),
+            class_names=study.class_names,
+            chosen=range(8),
+            records=book.frame,
+            title=study.title,
+            pictures=study.images[:8],
+            jacobian=jacobian.cpu(),
+        )
+    )
 
 
 def temperature_lab_of_texts(study: ImageStudy) -> Any:
     """Notebook 05: the lab with two classes and a sentence."""
     logits = 3 * torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
-    return widgets.temperature_lab_widget(widgets.temperature_lab_data(
-        logits, logits.argmax(dim=1), class_names=("negative", "positive"), chosen=range(8), title="texts",
-        records=pd.DataFrame(columns=COLUMNS), sentences=["not a bad film at all " * 5] * 8,
-    ))  # fmt: skip
+    return widgets.temperature_lab_widget(
+        widgets.temperature_lab_data(
+            logits,
+            logits.argmax(dim=1),
+            class_names=("negative", "positive"),
+            chosen=range(8),
+            title="texts",
+            records=pd.DataFrame(columns=COLUMNS),
+            sentences=["not a bad film at all " * 5] * 8,
+        )
+    )
 
 
 def loss_landscape(study: ImageStudy) -> Any:
     """Notebook 03: contours, surface and path."""
     settings, n = study.settings, study.settings.weight_landscape_images
     weights = weight_landscape(study.model, study.images[:n], study.labels[:n], side=settings.weight_landscape_side)
-    return widgets.loss_landscape_widget(widgets.loss_landscape_data(
-        study.model, study.images[:1], study.labels[:1], epsilon=settings.epsilon_linf, side=settings.landscape_side,
-        steps=settings.pgd_steps, title=study.title, weights=weights,
-    ))  # fmt: skip
+    return widgets.loss_landscape_widget(
+        widgets.loss_landscape_data(
+            study.model,
+            study.images[:1],
+            study.labels[:1],
+            epsilon=settings.epsilon_linf,
+            side=settings.landscape_side,
+            steps=settings.pgd_steps,
+            title=study.title,
+            weights=weights,
+        )
+    )
 
 
 def image_replay(study: ImageStudy) -> Any:
     """Notebook 02: PGD step by step, twice."""
     replay = widgets.image_replay_data(
-        study.model, study.images[:1], study.labels[:1], epsilon=study.settings.epsilon_linf,
-        steps=study.settings.pgd_steps, class_names=study.class_names, title=study.title,
-    )  # fmt: skip
+        study.model,
+        study.images[:1],
+        study.labels[:1],
+        epsilon=study.settings.epsilon_linf,
+        steps=study.settings.pgd_steps,
+        class_names=study.class_names,
+        title=study.title,
+    )
     return widgets.image_replay_widget(replay, temperatures=(1.0, 0.1))
 
 
@@ -82,9 +110,12 @@ def text_replay(study: ImageStudy) -> Any:
         return torch.cat([-good, good], dim=1)
 
     replay = widgets.text_replay_data(
-        QueryCache(victim), " ".join(["a good film and a good actor"] * 4), torch.tensor([1]), recipe=deepwordbug(),
+        QueryCache(victim),
+        " ".join(["a good film and a good actor"] * 4),
+        torch.tensor([1]),
+        recipe=deepwordbug(),
         title="texts",
-    )  # fmt: skip
+    )
     return widgets.text_replay_widget(replay, temperatures=(1.0, 0.1))
 
 
@@ -99,9 +130,19 @@ def pierce_it_yourself(study: ImageStudy) -> Any:
 def training_temperature(study: ImageStudy) -> Any:
     """Notebook 09: four panels of records."""
     settings = (("accuracy", "clean"), ("accuracy", "pgd"), ("logit_range", "clean"), ("margin", "clean"))
-    rows = [{"training_temperature": float(t), "metric": metric, "attack": attack, "adversary": "none", "mean": 10 + t,
-             "low": 9 + t, "high": 11 + t}
-            for t in np.logspace(-1, 2, 7) for metric, attack in settings]  # fmt: skip
+    rows = [
+        {
+            "training_temperature": float(t),
+            "metric": metric,
+            "attack": attack,
+            "adversary": "none",
+            "mean": 10 + t,
+            "low": 9 + t,
+            "high": 11 + t,
+        }
+        for t in np.logspace(-1, 2, 7)
+        for metric, attack in settings
+    ]
     return widgets.training_temperature_widget(pd.DataFrame(rows, columns=COLUMNS))
 
 
@@ -140,9 +181,19 @@ def moves(study: ImageStudy, n_moves: int) -> list[Row]:
         ):
             counted = times[WARM_UP:]
             value = float(np.percentile(counted, share))
-            rows.append({"name": f"{name}: {what}", "value": value, "unit": "ms", "reference": f"target {target:g} ms",
-                         "ratio": value / target, "low": min(counted), "high": max(counted), "n": n_moves,
-                         "repeats": n_moves})  # fmt: skip
+            rows.append(
+                {
+                    "name": f"{name}: {what}",
+                    "value": value,
+                    "unit": "ms",
+                    "reference": f"target {target:g} ms",
+                    "ratio": value / target,
+                    "low": min(counted),
+                    "high": max(counted),
+                    "n": n_moves,
+                    "repeats": n_moves,
+                }
+            )
     return rows
 
 

@@ -74,10 +74,14 @@ def trained_images(sizes: Sizes, device: torch.device) -> Trained:
     images = torch.rand(sizes.n_images, 1, sizes.side, sizes.side, generator=generator).to(device)
     labels = torch.randint(0, N_CLASSES, (sizes.n_images,), generator=generator).to(device)
     methods = (
-        Method(), image_method("fgsm", EPSILON), image_method("pgd", EPSILON, steps=3),
-        image_method("pgd", EPSILON, steps=5), image_method("freelb", EPSILON, steps=3),
-        image_method("trades", EPSILON, steps=3), image_method("ddi", EPSILON, steps=3, solutions=3),
-    )  # fmt: skip
+        Method(),
+        image_method("fgsm", EPSILON),
+        image_method("pgd", EPSILON, steps=3),
+        image_method("pgd", EPSILON, steps=5),
+        image_method("freelb", EPSILON, steps=3),
+        image_method("trades", EPSILON, steps=3),
+        image_method("ddi", EPSILON, steps=3, solutions=3),
+    )
     optimiser = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, weight_decay=5e-4, fused=True)
     return Trained("images", model, images, labels, methods, method_step, optimiser, in_a_turn=4)  # 5 ms a step
 
@@ -93,16 +97,20 @@ def trained_texts(sizes: Sizes, device: torch.device) -> Trained:
     }
     labels = torch.randint(0, 2, (sizes.n_texts,), generator=generator).to(device)
     methods = (
-        Method(), Method("pgd", steps=3), Method("freelb", steps=3), Method("ddi", steps=2, solutions=2),
+        Method(),
+        Method("pgd", steps=3),
+        Method("freelb", steps=3),
+        Method("ddi", steps=2, solutions=2),
         Method("ascc", steps=5),
-    )  # fmt: skip
+    )
     table = substitution_table(model, substitutes="embedding")
 
     def step(method: Method, autocast: Any) -> Step:
         if method.name != "ascc":
             return method_step(method, autocast)
-        return partial(ascc_step, table=table, steps=method.steps, alpha=method.alpha, beta=method.kl,
-                       autocast=autocast)  # fmt: skip
+        return partial(
+            ascc_step, table=table, steps=method.steps, alpha=method.alpha, beta=method.kl, autocast=autocast
+        )
 
     optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
     return Trained("texts", model, batch, labels, methods, step, optimiser)
@@ -160,8 +168,10 @@ def methods_beside_their_floors(build: Callable[[Sizes, torch.device], Trained],
     for precision in precisions:
         autocast = autocast_context(precision, device.type)
         name = f"{trained.kind}, {precision}"
-        steps |= {f"{name}: {title(method)}": partial(one_step, trained, trained.step(method, autocast))
-                  for method in trained.methods}  # fmt: skip
+        steps |= {
+            f"{name}: {title(method)}": partial(one_step, trained, trained.step(method, autocast))
+            for method in trained.methods
+        }
         alone = trained.step(Method(), autocast)
         steps[f"{name}: standard, without the optimiser"] = partial(forward_backward, trained, alone)
     with seeded(0):
@@ -187,16 +197,33 @@ def methods_beside_their_floors(build: Callable[[Sizes, torch.device], Trained],
 def timing_row(name: str, seconds: Sequence[float], reference: Sequence[float], n: int, floor: str, passes: int) -> Row:
     """Median, shortest and longest time; the ratio is the median over the rounds of time / (passes x reference)."""
     ratio = statistics.median(ours / (passes * theirs) for ours, theirs in zip(seconds, reference, strict=True))
-    return {"name": name, "value": statistics.median(seconds), "unit": "s", "low": min(seconds), "high": max(seconds),
-            "reference": floor, "ratio": ratio, "n": n, "repeats": len(seconds)}  # fmt: skip
+    return {
+        "name": name,
+        "value": statistics.median(seconds),
+        "unit": "s",
+        "low": min(seconds),
+        "high": max(seconds),
+        "reference": floor,
+        "ratio": ratio,
+        "n": n,
+        "repeats": len(seconds),
+    }
 
 
 def rate_row(name: str, seconds: Sequence[float], reference: Sequence[float], n: int, standard: str) -> Row:
     """Examples per second of the same steps; the ratio is to those of a standard step."""
     ratio = statistics.median(theirs / ours for ours, theirs in zip(seconds, reference, strict=True))
-    return {"name": name, "value": n / statistics.median(seconds), "unit": "examples per second",
-            "low": n / max(seconds), "high": n / min(seconds), "reference": standard, "ratio": ratio, "n": n,
-            "repeats": len(seconds)}  # fmt: skip
+    return {
+        "name": name,
+        "value": n / statistics.median(seconds),
+        "unit": "examples per second",
+        "low": n / max(seconds),
+        "high": n / min(seconds),
+        "reference": standard,
+        "ratio": ratio,
+        "n": n,
+        "repeats": len(seconds),
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

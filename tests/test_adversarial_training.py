@@ -124,8 +124,9 @@ def test_trades_is_cross_entropy_plus_the_divergence_at_its_perturbation():
     delta = worst_perturbation(
         opened(model, images),
         lambda logits: functional.kl_div(functional.log_softmax(logits, 1), target, reduction="batchmean"),
-        method.perturbations, 3,
-    )  # fmt: skip
+        method.perturbations,
+        3,
+    )
     perturbed = functional.softmax(model(images + delta), dim=1)
     divergence = (target * (target / perturbed).log()).sum(dim=1).mean().item()
     assert divergence > 0

@@ -46,8 +46,17 @@ def test_agrees_with_foolbox_step_by_step(norm):
     oracle, _, _ = attack(abs_stepsize=step_size, steps=steps, random_start=False)(
         foolbox.PyTorchModel(model, bounds=(0, 1)), images, labels, epsilons=epsilon
     )
-    ours = pgd(model, images, labels, epsilon=epsilon, norm=norm, steps=steps, step_size=step_size,
-               random_start=False, leave_early=False)  # fmt: skip
+    ours = pgd(
+        model,
+        images,
+        labels,
+        epsilon=epsilon,
+        norm=norm,
+        steps=steps,
+        step_size=step_size,
+        random_start=False,
+        leave_early=False,
+    )
     torch.testing.assert_close(ours.adversarial, oracle, atol=1e-9, rtol=0)
 
 
@@ -66,8 +75,17 @@ def test_perturbation_stays_in_the_ball_and_the_pixel_range_and_inputs_are_untou
     images = random_images(9, (1, 6, 6), seed, low=0.0, high=1.0)
     labels = torch.arange(9) % 4
     before, weights = images.clone(), [weight.clone() for weight in model.parameters()]
-    result = pgd(model, images, labels, epsilon=epsilon, norm=norm, score=CrossEntropy(temperature), steps=steps,
-                 restarts=2, seed=seed)  # fmt: skip
+    result = pgd(
+        model,
+        images,
+        labels,
+        epsilon=epsilon,
+        norm=norm,
+        score=CrossEntropy(temperature),
+        steps=steps,
+        restarts=2,
+        seed=seed,
+    )
     change = (result.adversarial - images).flatten(1)
     size = change.abs().amax(dim=1) if norm == "linf" else change.norm(dim=1)
     assert (size <= epsilon * (1 + 1e-5) + 1e-7).all()

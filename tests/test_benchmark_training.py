@@ -11,10 +11,17 @@ import torch
 from robustlib.data.folders import repository_root
 
 STEPS = {  # passes of each method's step, worked out by hand
-    "images": {"standard": 1, "fgsm": 2, "pgd K=3": 4, "pgd K=5": 6, "freelb K=3": 3, "trades K=3": 5,
-               "ddi M=3 K=3": 12},
+    "images": {
+        "standard": 1,
+        "fgsm": 2,
+        "pgd K=3": 4,
+        "pgd K=5": 6,
+        "freelb K=3": 3,
+        "trades K=3": 5,
+        "ddi M=3 K=3": 12,
+    },
     "texts": {"standard": 1, "pgd K=3": 4, "freelb K=3": 3, "ddi M=2 K=2": 6, "ascc K=5": 7},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,7 @@ import pytest
 from robustlib.data.folders import repository_root
 
 # every part of a benchmark must have left rows with these units, on the smallest profile as on the others
-UNITS = {
-    "image_attacks": {"s", "adversarial accuracy", "passes per example", "NLL (nats)"},
-    "slider": {"ms"},
-}
+UNITS = {"image_attacks": {"s", "adversarial accuracy", "passes per example", "NLL (nats)"}, "slider": {"ms"}}
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +63,11 @@ def test_foolbox_and_ours_did_the_same(tables):
 def test_every_widget_is_moved(tables):
     names = tables["slider"].name.str.partition(":")[0].unique()
     assert list(names) == [
-        "temperature lab", "temperature lab, texts", "loss landscape", "attack replay, image", "attack replay, text",
-        "pierce it yourself", "training temperature",
-    ]  # fmt: skip
+        "temperature lab",
+        "temperature lab, texts",
+        "loss landscape",
+        "attack replay, image",
+        "attack replay, text",
+        "pierce it yourself",
+        "training temperature",
+    ]

@@ -94,11 +94,20 @@ def lab(tmp_path):
         port = free.getsockname()[1]
     token = secrets.token_hex(16)
     command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
-        f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={work}", "--ServerApp.port_retries=0",
-        f"--LabApp.user_settings_dir={tmp_path / 'settings'}", f"--LabApp.workspaces_dir={tmp_path / 'workspaces'}",
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        f"--IdentityProvider.token={token}",
+        f"--ServerApp.root_dir={work}",
+        "--ServerApp.port_retries=0",
+        f"--LabApp.user_settings_dir={tmp_path / 'settings'}",
+        f"--LabApp.workspaces_dir={tmp_path / 'workspaces'}",
         "--LabApp.extension_manager=readonly",
-    ]  # fmt: skip
+    ]
     folders = {f"JUPYTER_{name}_DIR": str(tmp_path / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
     folders |= {"IPYTHONDIR": str(tmp_path / "ipython"), "ROBUSTLIB_ROOT": str(ROOT), "PYTHONPATH": str(ROOT)}
     environ = {**os.environ, **folders}
@@ -187,16 +196,27 @@ def site(tmp_path, monkeypatch):
     about = {"profile": "smoke", "class_names": ["cat", "dog", "hen"], "title": "made up", "notebook": "01"}
     logits, labels = generator.normal(0, 3, (60, 3)), generator.integers(0, 3, 60)
     interactive.save_interactive(
-        "temperature", "image", logits=logits, labels=labels, pictures=generator.random((8, 1, 8, 8)),
-        adversarial_accuracy={"PGD": [(1e-3, 80.0), (1.0, 10.0), (1e3, 20.0)]}, **about,
-    )  # fmt: skip
+        "temperature",
+        "image",
+        logits=logits,
+        labels=labels,
+        pictures=generator.random((8, 1, 8, 8)),
+        adversarial_accuracy={"PGD": [(1e-3, 80.0), (1.0, 10.0), (1e3, 20.0)]},
+        **about,
+    )
     x = np.linspace(-1, 1, 15)
     across, along = np.meshgrid(x, x)
     surface = np.stack([2 + along + across, along - across, np.ones_like(along)], axis=-1)
     interactive.save_interactive(
-        "landscape", "input", logits=surface, labels=0, coordinates=x, axes=("towards the attack", "random"),
-        paths=[(1.0, [(0, 0), (0.5, 0.2)])], **about,
-    )  # fmt: skip
+        "landscape",
+        "input",
+        logits=surface,
+        labels=0,
+        coordinates=x,
+        axes=("towards the attack", "random"),
+        paths=[(1.0, [(0, 0), (0.5, 0.2)])],
+        **about,
+    )
     return build_site(results)
 
 

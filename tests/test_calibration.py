@@ -392,9 +392,16 @@ def test_typical_gap_is_the_median_gap_and_scales():
 
 
 @pytest.mark.parametrize(
-    "fit", [fit_temperature, fit_temperature_descent, calibration.fit_platt, calibration.fit_isotonic,
-            calibration.fit_histogram], ids=lambda fit: fit.__name__,
-)  # fmt: skip
+    "fit",
+    [
+        fit_temperature,
+        fit_temperature_descent,
+        calibration.fit_platt,
+        calibration.fit_isotonic,
+        calibration.fit_histogram,
+    ],
+    ids=lambda fit: fit.__name__,
+)
 def test_wrong_inputs_are_named(fit):
     logits, labels = sample_problem(n=10)
     with pytest.raises(ValueError, match="look like probabilities"):

@@ -11,11 +11,23 @@ from robustlib.study.records import COLUMNS
 
 STAR = "baseline_gradnorm"
 MODELS = {  # (method, T) -> points above the scale-free answer as served
-    ("baseline", 1): 0, ("baseline_gradclip", 1): 0, (STAR, 1): 30, ("pgd", 1): 0, ("pgd_gradnorm", 1): 20,
-    ("ddi-at(M=3,K=3)_gradnorm", 1): 40, ("ddi-at(M=3,K=7)_gradnorm", 1): 10, ("dg-aug_gradnorm", 1): 20,
-    (STAR, 100): 40, (STAR, 2000): 40, ("pgd_gradnorm", 100): 20, ("dg-aug_gradnorm", 100): 20, ("baseline", 100): 30,
-    (f"{STAR}(epochs=10)", 1): 20, (f"{STAR}(epochs=10)", 100): 20, (f"{STAR}(linear)", 100): 20,
-}  # fmt: skip
+    ("baseline", 1): 0,
+    ("baseline_gradclip", 1): 0,
+    (STAR, 1): 30,
+    ("pgd", 1): 0,
+    ("pgd_gradnorm", 1): 20,
+    ("ddi-at(M=3,K=3)_gradnorm", 1): 40,
+    ("ddi-at(M=3,K=7)_gradnorm", 1): 10,
+    ("dg-aug_gradnorm", 1): 20,
+    (STAR, 100): 40,
+    (STAR, 2000): 40,
+    ("pgd_gradnorm", 100): 20,
+    ("dg-aug_gradnorm", 100): 20,
+    ("baseline", 100): 30,
+    (f"{STAR}(epochs=10)", 1): 20,
+    (f"{STAR}(epochs=10)", 100): 20,
+    (f"{STAR}(linear)", 100): 20,
+}
 GAINS = {  # (method, T, adversary, attack, reference method, reference T) -> points
     **{(STAR, 100, a, "dg", STAR, 1): 10 for a in ("cal", "margin")},
     (STAR, 100, "margin", "pwws", STAR, 1): 8,
@@ -28,7 +40,7 @@ GAINS = {  # (method, T, adversary, attack, reference method, reference T) -> po
     (f"{STAR}(linear)", 100, "none", "clean", STAR, 100): 0,
     ("ddi-at(M=3,K=7)_gradnorm", 1, "none", "dg", "ddi-at(M=3,K=3)_gradnorm", 1): -25,
     ("ddi-at(M=3,K=7)_gradnorm", 1, "margin", "dg", "ddi-at(M=3,K=3)_gradnorm", 1): 6,
-}  # fmt: skip
+}
 RANGES = {1: 20.0, 100: 200.0, 2000: 900.0}
 CONFIDENCE = {STAR: 3.0, "baseline_gradclip": 0.1}
 
@@ -40,11 +52,26 @@ def world(models=(), gains=(), ranges=(), confidence=(), transfer=30.0, attacks=
     def add(method, t, adversary, metric, mean, attack="dg", reference=np.nan, half=2.0, experiment="09_x_text"):
         if mean is not None:
             rows.append(
-                {"dataset": "d", "model": "m", "method": method, "training_temperature": t, "adversary": adversary,
-                 "attack": attack, "metric": metric, "mean": mean, "low": mean - half, "high": mean + half, "n": 500,
-                 "seed": 0, "modality": "text", "experiment": experiment, "design_temperature": 1.0,
-                 "reference": reference, "profile": "smoke"}
-            )  # fmt: skip
+                {
+                    "dataset": "d",
+                    "model": "m",
+                    "method": method,
+                    "training_temperature": t,
+                    "adversary": adversary,
+                    "attack": attack,
+                    "metric": metric,
+                    "mean": mean,
+                    "low": mean - half,
+                    "high": mean + half,
+                    "n": 500,
+                    "seed": 0,
+                    "modality": "text",
+                    "experiment": experiment,
+                    "design_temperature": 1.0,
+                    "reference": reference,
+                    "profile": "smoke",
+                }
+            )
 
     for (method, t), illusion in (MODELS | dict(models)).items():
         for attack in attacks:
@@ -104,10 +131,28 @@ def test_the_temperature_nearest_to_the_paper_s_is_judged():
 
 
 def test_the_models_of_the_training_notebooks_are_no_evidence_for_other_claims():
-    rows = pd.DataFrame([{"experiment": "08_x", "modality": "text", "dataset": "d", "model": "m", "method": "baseline",
-                          "metric": "accuracy", "adversary": "none", "attack": "dg", "mean": 50.0, "low": 49.0,
-                          "high": 51.0, "n": 10, "seed": 0, "training_temperature": 1.0, "design_temperature": 1.0}],
-                        columns=COLUMNS)  # fmt: skip
+    rows = pd.DataFrame(
+        [
+            {
+                "experiment": "08_x",
+                "modality": "text",
+                "dataset": "d",
+                "model": "m",
+                "method": "baseline",
+                "metric": "accuracy",
+                "adversary": "none",
+                "attack": "dg",
+                "mean": 50.0,
+                "low": 49.0,
+                "high": 51.0,
+                "n": 10,
+                "seed": 0,
+                "training_temperature": 1.0,
+                "design_temperature": 1.0,
+            }
+        ],
+        columns=COLUMNS,
+    )
     (data,) = evidence(rows, "text").values()
     assert data.rows.empty and len(data.training) == 1
     assert data.accuracy("baseline", 1.0) is None

@@ -30,9 +30,15 @@ def call(command: list[str], **options) -> tuple[int, str]:
     """Exit status, and stdout and stderr together; no input, as in continuous integration."""
     environ = {**os.environ, "PYTHON": sys.executable, **options.pop("environ", {})}
     answer = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
-        env=environ, **options,
-    )  # fmt: skip
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        env=environ,
+        **options,
+    )
     return answer.returncode, answer.stdout
 
 

@@ -220,13 +220,22 @@ WRONG = [
     ("removal", lambda i, x, d, m: removal(i, x, (-2, -1), m), "not shown to have lowered"),
     ("removal", lambda i, x, d, m: removal((1, 2), x, (-2, -1) if d == (0, 0) else d, m), "no illusion to remove"),
     ("removal", lambda i, x, d, m: removal(i, x, d, 5.0), "use the argument `margin`"),
-    ("claim_verdict", lambda o: "reproduced" if set(o) <= {"holds", "void"} else claim_verdict(o),
-     "nothing to remove anywhere"),
-    ("claim_verdict", lambda o: "reproduced" if o.count("holds") > len(o) / 2 else claim_verdict(o),
-     "there is no vote"),
+    (
+        "claim_verdict",
+        lambda o: "reproduced" if set(o) <= {"holds", "void"} else claim_verdict(o),
+        "nothing to remove anywhere",
+    ),
+    (
+        "claim_verdict",
+        lambda o: "reproduced" if o.count("holds") > len(o) / 2 else claim_verdict(o),
+        "there is no vote",
+    ),
     ("claim_verdict", lambda o: claim_verdict([x for x in o if x != "missing"]), "nobody measured"),
-    ("claim_verdict", lambda o: claim_verdict(["fails" if x == "void" else x for x in o]),
-     "nothing to remove, nothing"),
+    (
+        "claim_verdict",
+        lambda o: claim_verdict(["fails" if x == "void" else x for x in o]),
+        "nothing to remove, nothing",
+    ),
     ("claim_verdict", lambda o: "reproduced" if not o else claim_verdict(o), "a test that cannot fail"),
     ("flip", lambda r: flip(r, copy=False), "the caller's records"),
     ("flip", lambda r: r.copy(), "still reproduced"),
@@ -236,7 +245,7 @@ WRONG = [
     ("flip", lambda r: flip(r).assign(n=1), "change mean, low and high only"),
     ("flip", flip_mean_only, "must hold its mean"),
     ("flip", lambda r: None, "return the changed records"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("name", RIGHT)
@@ -286,8 +295,10 @@ def test_without_records_the_published_ones_are_shown_and_this_is_said(tmp_path,
     assert "There is only one run to look at" in text
     assert len(world["pairs"]) > 0
     assert {path.stem for path in (tmp_path / "smoke" / "figures").iterdir()} == {
-        "13_verdicts", "13_removal", "13_margin",
-    }  # fmt: skip
+        "13_verdicts",
+        "13_removal",
+        "13_margin",
+    }
 
 
 def test_without_any_records_every_claim_is_listed_as_not_tested(tmp_path, monkeypatch):

@@ -57,12 +57,7 @@ def test_a_file_is_fetched_once_and_leaves_nothing_beside_it(data, register):
 
 @pytest.mark.parametrize(
     ("kind", "reason"),
-    [
-        ("wrong", "SHA256 hash"),
-        ("truncated", "IncompleteRead|SHA256 hash"),
-        ("absent", "404"),
-        ("hang", "timed out"),
-    ],
+    [("wrong", "SHA256 hash"), ("truncated", "IncompleteRead|SHA256 hash"), ("absent", "404"), ("hang", "timed out")],
 )
 def test_a_misbehaving_source_is_named_and_the_next_one_is_used(data, register, kind, reason):
     with web_server({"numbers.bin": PAYLOAD}) as (url, _):

@@ -79,8 +79,10 @@ def test_no_boundary_of_a_linear_model_is_nearer_than_the_nearest():
 def test_a_misclassified_example_has_no_distance():
     model, images, labels, _ = boundary_of_two_classes()
     labels[::2] = 1 - labels[::2]
-    for found in (first_order_margins(model, images, labels, norm="l2"),
-                  smallest_radii(model, images, labels, (0.05, 0.5), steps=3)):  # fmt: skip
+    for found in (
+        first_order_margins(model, images, labels, norm="l2"),
+        smallest_radii(model, images, labels, (0.05, 0.5), steps=3),
+    ):
         assert (found[::2] == 0).all() and (found[1::2] > 0).all()
 
 

@@ -59,8 +59,13 @@ def test_agrees_with_a_general_solver():
 
     vectors = np.random.default_rng(3).normal(0.5, 1, (5, 40))
     gram = vectors @ vectors.T
-    found = minimize(lambda a: a @ gram @ a, np.full(5, 0.2), bounds=[(0, 1)] * 5, tol=1e-12,
-                     constraints={"type": "eq", "fun": lambda a: a.sum() - 1})  # fmt: skip
+    found = minimize(
+        lambda a: a @ gram @ a,
+        np.full(5, 0.2),
+        bounds=[(0, 1)] * 5,
+        tol=1e-12,
+        constraints={"type": "eq", "fun": lambda a: a.sum() - 1},
+    )
     assert weights_of(vectors) == pytest.approx(found.x, abs=1e-4)
 
 

@@ -30,9 +30,13 @@ def results(tmp_path_factory):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs_and_its_records_are_consistent(path, results):
     executed = papermill.execute_notebook(
-        path, results.parent / path.name, parameters={"profile": "smoke"}, cwd=path.parent, kernel_name="python3",
+        path,
+        results.parent / path.name,
+        parameters={"profile": "smoke"},
+        cwd=path.parent,
+        kernel_name="python3",
         progress_bar=False,
-    )  # fmt: skip
+    )
     assert not re.search(r"\bnan\b", shown_text(executed), flags=re.IGNORECASE), "a result is NaN"
     figures = list((results / "figures").glob(f"{path.stem[:2]}_*.png"))
     assert figures
@@ -71,8 +75,16 @@ def test_anatomy(path):
     assert not any(cell.outputs or cell.execution_count for cell in code), "committed with outputs"
     assert len(prose) >= 0.8 * len(code)
     assert max(len(cell.source.splitlines()) for cell in code) <= 45
-    for part in ("**One question", "You will be able to", "**Needs**", "**Time**", "**Paper**", "Your prediction",
-                 "## What this does not show", "*Further reading.*"):  # fmt: skip
+    for part in (
+        "**One question",
+        "You will be able to",
+        "**Needs**",
+        "**Time**",
+        "**Paper**",
+        "Your prediction",
+        "## What this does not show",
+        "*Further reading.*",
+    ):
         assert part in text, f"{part} is missing"
 
 
@@ -81,8 +93,10 @@ def test_exercises_have_a_stub_a_hidden_solution_and_a_check(path):
     code = cells(path, "code")
     tags = [(cell.metadata.get("tags") or [""])[0] for cell in code]
     stubs = [index for index, tag in enumerate(tags) if tag == "exercise"]
-    titles = re.findall(r"### Exercise \d+\.\d+: .+\(\w+, \d+ min, difficulty \d/5\)",
-                        "\n".join(cell.source for cell in cells(path, "markdown")))  # fmt: skip
+    titles = re.findall(
+        r"### Exercise \d+\.\d+: .+\(\w+, \d+ min, difficulty \d/5\)",
+        "\n".join(cell.source for cell in cells(path, "markdown")),
+    )
     assert len(stubs) == len(titles) >= 2
     for index in stubs:
         assert tags[index : index + 3] == ["exercise", "solution", "check"]

@@ -33,8 +33,11 @@ SWEEP = {1e-6: 85.0, 1e-3: 80.0, 1.0: 10.0, 10**3.5: 20.0, 1e8: 20.0}
 TESTABLE = ["C1", "C2", "C3", "C9", "C10", "C11", "C13", "C14", "C16", "O1", "O2"]
 # Points above the scale-free attack in float32, by (precision, adversary).
 PRECISIONS = {
-    ("bfloat16", "opt"): 25.0, ("bfloat16", "margin"): 22.0, ("rounded2", "margin"): 40.0, ("float16", "margin"): 0.3,
-}  # fmt: skip
+    ("bfloat16", "opt"): 25.0,
+    ("bfloat16", "margin"): 22.0,
+    ("rounded2", "margin"): 40.0,
+    ("float16", "margin"): 0.3,
+}
 
 
 def method_of(temperature):
@@ -74,13 +77,29 @@ def made_up(
     def add(experiment, temperature, adversary, metric, mean, reference=np.nan, attack=attack):
         rows.append(
             {
-                "dataset": "d", "model": "m", "training_temperature": 1.0, "n": 1000, "profile": "smoke",
-                "device": "cpu", "date": "2026-01-02", "commit": "abc123", "seed": seed, "modality": modality,
-                "experiment": experiment, "method": method_of(temperature), "design_temperature": temperature,
-                "adversary": adversary, "attack": attack, "metric": metric, "mean": mean, "low": mean - half,
-                "high": mean + half, "reference": reference, **common,
+                "dataset": "d",
+                "model": "m",
+                "training_temperature": 1.0,
+                "n": 1000,
+                "profile": "smoke",
+                "device": "cpu",
+                "date": "2026-01-02",
+                "commit": "abc123",
+                "seed": seed,
+                "modality": modality,
+                "experiment": experiment,
+                "method": method_of(temperature),
+                "design_temperature": temperature,
+                "adversary": adversary,
+                "attack": attack,
+                "metric": metric,
+                "mean": mean,
+                "low": mean - half,
+                "high": mean + half,
+                "reference": reference,
+                **common,
             }
-        )  # fmt: skip
+        )
 
     def name(temperature, adversary="none"):
         return f"{method_of(temperature)}|{adversary}|{temperature:g}"
@@ -118,15 +137,29 @@ def low_precision(changed=(), *, half=2.0):
     means = {key: mean for key, mean in (PRECISIONS | dict(changed)).items() if mean is not None}
     rows = [
         {
-            "dataset": "d", "model": f"m@{precision}", "method": BASELINE, "training_temperature": 1.0, "n": 1000,
-            "design_temperature": 1.0, "adversary": adversary, "attack": "dg", "metric": "accuracy_difference",
-            "mean": mean, "low": mean - half, "high": mean + half, "seed": 0,
+            "dataset": "d",
+            "model": f"m@{precision}",
+            "method": BASELINE,
+            "training_temperature": 1.0,
+            "n": 1000,
+            "design_temperature": 1.0,
+            "adversary": adversary,
+            "attack": "dg",
+            "metric": "accuracy_difference",
+            "mean": mean,
+            "low": mean - half,
+            "high": mean + half,
+            "seed": 0,
             "reference": "baseline|transfer:float32|1",
-            "modality": "text", "experiment": "06_text_piercing", "profile": "smoke", "device": "cpu",
-            "date": "2026-01-02", "commit": "abc123",
+            "modality": "text",
+            "experiment": "06_text_piercing",
+            "profile": "smoke",
+            "device": "cpu",
+            "date": "2026-01-02",
+            "commit": "abc123",
         }
         for (precision, adversary), mean in means.items()
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -148,8 +181,17 @@ def reproduced():
 def test_every_claim_has_one_row_for_images_and_one_for_text():
     frame = reproduced()
     assert list(frame.columns) == [
-        "claim", "statement", "modality", "verdict", "paper", "ours", "reason", "profile", "device", "date",
-    ]  # fmt: skip
+        "claim",
+        "statement",
+        "modality",
+        "verdict",
+        "paper",
+        "ours",
+        "reason",
+        "profile",
+        "device",
+        "date",
+    ]
     expected = {(f"C{i}", m) for i in range(1, 29) for m in ("image", "text")}
     expected |= {(f"O{i}", m) for i in range(1, 5) for m in ("image", "text")}
     assert set(zip(frame.claim, frame.modality, strict=True)) == expected

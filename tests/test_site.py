@@ -89,9 +89,17 @@ def made_up_records() -> None:
     ):
         book.add_accuracy(right, 100, method=method, design_temperature=temperature, adversary=adversary, **setting)
         book.add(
-            metric="accuracy_difference", reference=HONEST, method=method, design_temperature=temperature,
-            adversary=adversary, n=100, mean=right - 20, low=right - 30, high=right - 10, **setting,
-        )  # fmt: skip
+            metric="accuracy_difference",
+            reference=HONEST,
+            method=method,
+            design_temperature=temperature,
+            adversary=adversary,
+            n=100,
+            mean=right - 20,
+            low=right - 30,
+            high=right - 10,
+            **setting,
+        )
     book.save()
 
 
@@ -124,15 +132,27 @@ def results(tmp_path_factory, logits, labels, grid):
         patch.setenv("ROBUSTLIB_RESULTS", str(parent))
         about = {"profile": "smoke", "class_names": CLASSES, "title": "made up"}
         save_interactive(
-            "temperature", "image", notebook="00", logits=logits, labels=labels, examples=[3, 1],
+            "temperature",
+            "image",
+            notebook="00",
+            logits=logits,
+            labels=labels,
+            examples=[3, 1],
             sentences=["</script><b>dull</b>", "fine & good"],
-            adversarial_accuracy={"naive": [(1.0, 20.0), (0.001, 90.0)]}, **about,
-        )  # fmt: skip
+            adversarial_accuracy={"naive": [(1.0, 20.0), (0.001, 90.0)]},
+            **about,
+        )
         save_interactive(
-            "landscape", "input", notebook="03", logits=grid, labels=[0], coordinates=np.linspace(-2, 2, 7),
-            axes=("towards (epsilon)", "random (epsilon)"), **about,
+            "landscape",
+            "input",
+            notebook="03",
+            logits=grid,
+            labels=[0],
+            coordinates=np.linspace(-2, 2, 7),
+            axes=("towards (epsilon)", "random (epsilon)"),
+            **about,
             paths=[(1.0, [[0, 0], [0.5, 0.1]]), (None, [[0, 0], [1, 0]])],
-        )  # fmt: skip
+        )
         made_up_records()
     folder = parent / "smoke"
     write_scorecard(folder)
@@ -303,9 +323,17 @@ def test_pages_stay_below_five_megabytes_with_the_largest_file_there_may_be(resu
     monkeypatch.setenv("ROBUSTLIB_RESULTS", str(results.parent))
     logits = torch.zeros(31, 31, 512, 10)
     path = save_interactive(
-        "landscape", "weights", profile="largest", notebook="03", logits=logits, labels=torch.zeros(512),
-        coordinates=np.linspace(-1, 1, 31), axes=("first", "second"), class_names=list("abcdefghij"), title="large",
-    )  # fmt: skip
+        "landscape",
+        "weights",
+        profile="largest",
+        notebook="03",
+        logits=logits,
+        labels=torch.zeros(512),
+        coordinates=np.linspace(-1, 1, 31),
+        axes=("first", "second"),
+        class_names=list("abcdefghij"),
+        title="large",
+    )
     index = build_site(path.parent.parent)
     page = index.parent / "landscape-weights.html"
     assert 1_000_000 < page.stat().st_size < 5_000_000
@@ -377,20 +405,30 @@ def test_pictures_are_stored_as_bytes(results, monkeypatch, logits, labels):
     monkeypatch.setenv("ROBUSTLIB_RESULTS", str(results.parent))
     picture = np.linspace(0, 1, 12).reshape(1, 3, 2, 2)
     path = save_interactive(
-        "temperature", "picture", profile="pictures", notebook="01", logits=logits, labels=labels, class_names=CLASSES,
-        title="made up", examples=[0], pictures=picture,
-    )  # fmt: skip
+        "temperature",
+        "picture",
+        profile="pictures",
+        notebook="01",
+        logits=logits,
+        labels=labels,
+        class_names=CLASSES,
+        title="made up",
+        examples=[0],
+        pictures=picture,
+    )
     stored = json.loads(path.read_text())["pictures"]
     assert stored["shape"] == [1, 3, 2, 2]
     assert list(base64.b64decode(stored["values"])) == np.round(picture * 255).astype(int).ravel().tolist()
 
 
 GOOD = {
-    "logits": np.zeros((4, 3)), "labels": [0, 1, 2, 0], "class_names": CLASSES, "title": "made up", "notebook": "01",
-}  # fmt: skip
-GRID = GOOD | {
-    "logits": np.zeros((5, 5, 3)), "labels": 1, "coordinates": np.arange(5.0), "axes": ("first", "second"),
-}  # fmt: skip
+    "logits": np.zeros((4, 3)),
+    "labels": [0, 1, 2, 0],
+    "class_names": CLASSES,
+    "title": "made up",
+    "notebook": "01",
+}
+GRID = GOOD | {"logits": np.zeros((5, 5, 3)), "labels": 1, "coordinates": np.arange(5.0), "axes": ("first", "second")}
 
 
 @pytest.mark.parametrize(
@@ -444,8 +482,10 @@ def open_page(browser, site):
     def open_once(name: str):
         page = browser.new_page(viewport={"width": 390, "height": 844})
         page.goto((site / name).as_uri())
-        page.evaluate("window.data = JSON.parse(document.getElementById('stored').textContent);"
-                      "window.logits = numbers.array(data.logits)")  # fmt: skip
+        page.evaluate(
+            "window.data = JSON.parse(document.getElementById('stored').textContent);"
+            "window.logits = numbers.array(data.logits)"
+        )
         return page
 
     return open_once

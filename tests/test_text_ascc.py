@@ -219,9 +219,14 @@ def test_weights_lie_on_the_simplex_of_what_is_allowed(steps):
     allowed = torch.rand(3, 5, 4, generator=generator) < 0.5
     allowed[..., 0] = True
     weights = adversarial_weights(
-        lambda u: u.square().sum(dim=(1, 2)), vectors, allowed, torch.full((3,), 5), steps=steps, alpha=1.0,
+        lambda u: u.square().sum(dim=(1, 2)),
+        vectors,
+        allowed,
+        torch.full((3,), 5),
+        steps=steps,
+        alpha=1.0,
         learning_rate=1.0,
-    )  # fmt: skip
+    )
     assert not weights.requires_grad and weights.shape == (3, 5, 4)
     torch.testing.assert_close(weights.sum(dim=2), torch.ones(3, 5), rtol=0, atol=1e-6)
     assert torch.equal(weights > 0, allowed)

@@ -62,10 +62,17 @@ class Trigram:
 
 
 SYNONYMS = {
-    "film": ["movie", "picture"], "jokes": ["gags", "jests", "japes"], "warm": ["tepid", "lovesome"],
-    "tired": ["weary", "jaded"], "tale": ["story", "narrative"], "save": ["rescue"], "loud": ["noisy"],
-    "pulse": ["pulsation", "heartbeat"], "honest": ["fair"], "bright": ["vivid", "smart", "brilliant"],
-}  # fmt: skip
+    "film": ["movie", "picture"],
+    "jokes": ["gags", "jests", "japes"],
+    "warm": ["tepid", "lovesome"],
+    "tired": ["weary", "jaded"],
+    "tale": ["story", "narrative"],
+    "save": ["rescue"],
+    "loud": ["noisy"],
+    "pulse": ["pulsation", "heartbeat"],
+    "honest": ["fair"],
+    "bright": ["vivid", "smart", "brilliant"],
+}
 
 
 def all_recipes():

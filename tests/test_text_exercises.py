@@ -42,19 +42,31 @@ RIGHT = {
 }
 WRONG = [
     ("importance_order", lambda scores, clean: sorted(range(len(scores)), key=lambda i: scores[i]), "most important"),
-    ("importance_order", lambda scores, clean: sorted(range(len(scores)), key=lambda i: -abs(scores[i] - clean)),
-     "absolute value"),
-    ("importance_order", lambda scores, clean: sorted(range(len(scores)), key=lambda i: (-scores[i], -i)),
-     "reading order"),
+    (
+        "importance_order",
+        lambda scores, clean: sorted(range(len(scores)), key=lambda i: -abs(scores[i] - clean)),
+        "absolute value",
+    ),
+    (
+        "importance_order",
+        lambda scores, clean: sorted(range(len(scores)), key=lambda i: (-scores[i], -i)),
+        "reading order",
+    ),
     ("importance_order", lambda scores, clean: [1, 3], "every word position once"),
     ("log_odds", lambda logits, labels: -difference(logits, labels), "sign is turned"),
     ("log_odds", via_probabilities, "infinite or NaN"),
     ("log_odds", lambda logits, labels: logits, "one number per example"),
     ("verdict", lambda low, high, tolerance: "lower" if (low + high) < 0 else "higher", "stays within 5 points"),
-    ("verdict", lambda low, high, tolerance: "equal" if low < 0 < high else verdict(low, high, tolerance),
-     "nothing is decided"),
-    ("verdict", lambda low, high, tolerance: "open" if high - low > 5 else verdict(low, high, tolerance),
-     "whole interval lies below"),
+    (
+        "verdict",
+        lambda low, high, tolerance: "equal" if low < 0 < high else verdict(low, high, tolerance),
+        "nothing is decided",
+    ),
+    (
+        "verdict",
+        lambda low, high, tolerance: "open" if high - low > 5 else verdict(low, high, tolerance),
+        "whole interval lies below",
+    ),
     ("bfloat16_step", lambda value: 2.0**-7, "between 1 and 2 only"),
     ("bfloat16_step", lambda value: 2.0 ** (np.floor(np.log2(value)) - 8), "7 bits"),
     ("bfloat16_step", lambda value: value * 2.0**-7, "which 2\\*\\*7 steps share"),
@@ -63,7 +75,7 @@ WRONG = [
     ("hidden_share", lambda clean, naive, strong: float((naive & ~strong).sum() / (~strong).sum()), "wrong before"),
     ("hidden_share", lambda clean, naive, strong: float((naive & ~strong).sum() / naive.sum() - 0.5), "left standing"),
     ("hidden_share", without_undefined, "undefined"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("name", RIGHT)

@@ -104,9 +104,15 @@ def test_a_single_character_has_no_edit():
 
 @pytest.mark.parametrize(
     ("word", "reference", "expected"),
-    [("Fine", "good", "fine"), ("fine", "GOOD", "FINE"), ("fine", "Good", "Fine"), ("fine", "A", "fine"),
-     ("fiNe", "gOOd", "fiNe"), ("fine", "7", "fine")],
-)  # fmt: skip
+    [
+        ("Fine", "good", "fine"),
+        ("fine", "GOOD", "FINE"),
+        ("fine", "Good", "Fine"),
+        ("fine", "A", "fine"),
+        ("fiNe", "gOOd", "fiNe"),
+        ("fine", "7", "fine"),
+    ],
+)
 def test_a_replacement_takes_the_case_of_the_word(word, reference, expected):
     assert match_case(word, reference) == expected
 

@@ -88,8 +88,9 @@ def test_another_precision_is_another_victim(study):
     assert not torch.equal(values, study.cache(study.inputs))
     replay = Adversary("transfer:float32", TrueClassProbability(), surrogate=study.served(1.0))
     found = low.run("dg", replay, n=8)
-    texts = attack_served(study.served(1.0), study.inputs[:8], study.labels[:8], recipe=study.recipe("dg"),
-                          score=TrueClassProbability()).adversarial  # fmt: skip
+    texts = attack_served(
+        study.served(1.0), study.inputs[:8], study.labels[:8], recipe=study.recipe("dg"), score=TrueClassProbability()
+    ).adversarial
     expected = (low.cache(texts).argmax(dim=1) == study.labels[:8]).numpy() & found.clean_correct
     assert found.correct.tolist() == expected.tolist()
 

@@ -69,14 +69,23 @@ def softmax_minus_truth(logits, label, temperature=1.0):
 WRONG = [
     ("gradient_rules", one_norm_each, "each tensor has length 1 now: there is one norm"),
     ("gradient_rules", scaled(lambda norm, rule: 1 / norm), "Clipping never makes a gradient longer"),
-    ("gradient_rules", scaled(lambda norm, rule: 1 / norm if rule == "normalise" else max(1.0, 1 / norm)),
-     "a long gradient after 'clip' should be 1 long, got 5"),
+    (
+        "gradient_rules",
+        scaled(lambda norm, rule: 1 / norm if rule == "normalise" else max(1.0, 1 / norm)),
+        "a long gradient after 'clip' should be 1 long, got 5",
+    ),
     ("gradient_rules", scaled(lambda norm, rule: 1.0), "a long gradient after 'normalise' should be 1 long, got 5"),
-    ("gradient_rules", scaled(lambda norm, rule: min(1.0, 1 / norm)),
-     "a short gradient after 'normalise' should be 1 long, got 0.05"),
+    (
+        "gradient_rules",
+        scaled(lambda norm, rule: min(1.0, 1 / norm)),
+        "a short gradient after 'normalise' should be 1 long, got 0.05",
+    ),
     ("gradient_rules", scaled(lambda norm, rule: 1 / norm**2), "should be 1 long, got 0.2"),
-    ("gradient_rules", scaled(lambda norm, rule: -1 / norm if rule == "normalise" else -min(1.0, 1 / norm)),
-     "never its direction"),
+    (
+        "gradient_rules",
+        scaled(lambda norm, rule: -1 / norm if rule == "normalise" else -min(1.0, 1 / norm)),
+        "never its direction",
+    ),
     ("gradient_rules", first_only, "never its direction"),
     ("gradient_rules", lambda gradients, rule: torch.cat([g.flatten() for g in gradients]), "one tensor per parameter"),
     ("shortest_of_two", unclamped, "beyond the first: it is itself shortest"),
@@ -99,7 +108,7 @@ WRONG = [
     ("linear_distance", lambda w, x, b: (w @ x + b) / w.abs().max(), "sum of absolute weights"),
     ("linear_distance", lambda w, x, b: (w @ x + b) / 3.5, "stretching all logits|sum of absolute weights"),
     ("linear_distance", lambda w, x, b: w @ x + b, "stretching all logits|sum of absolute weights"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("name", SOLVED_IN)

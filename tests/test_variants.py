@@ -81,14 +81,23 @@ def test_a_variant_sets_what_it_says_and_leaves_the_rest_to_the_profile(untraine
     assert (plain.epochs, plain.learning_rate, plain.n_train) == (sizes.epochs, sizes.learning_rate, sizes.n_train)
     assert (plain.label, plain.training_temperature, plain.method.name) == ("baseline", 1.0, "standard")
     hot = Variant("pgd", "clip", 100.0, "cosine")
-    assert replace(
-        trained_variant("smoke", "image", hot).training,
-        method=plain.method, gradient_rule="none", training_temperature=1.0, temperature_schedule="constant",
-    ) == plain  # fmt: skip
+    assert (
+        replace(
+            trained_variant("smoke", "image", hot).training,
+            method=plain.method,
+            gradient_rule="none",
+            training_temperature=1.0,
+            temperature_schedule="constant",
+        )
+        == plain
+    )
     found = trained_variant("smoke", "image", hot, seed=4).training
     assert (found.gradient_rule, found.training_temperature, found.temperature_schedule, found.seed) == (
-        "clip", 100.0, "cosine", 4,
-    )  # fmt: skip
+        "clip",
+        100.0,
+        "cosine",
+        4,
+    )
     assert found.label == "pgd_gradclip(cosine)"
 
 
@@ -157,12 +166,19 @@ def test_which_rows_are_recorded(image_book):
         own = rows[(rows.method == label) & (rows.training_temperature == variant.temperature)]
         accuracies = own[own.metric == "accuracy"]
         assert sorted(zip(accuracies.attack, accuracies.adversary, strict=True)) == [
-            ("clean", "none"), ("pgd", "cal"), ("pgd", "cal-exact"), ("pgd", "margin"), ("pgd", "none"), ("pgd", "opt"),
-        ]  # fmt: skip
+            ("clean", "none"),
+            ("pgd", "cal"),
+            ("pgd", "cal-exact"),
+            ("pgd", "margin"),
+            ("pgd", "none"),
+            ("pgd", "opt"),
+        ]
         measured = own[own.metric.isin(["confidence_clean", "logit_range", "margin"])]
         assert sorted(zip(measured.metric, measured.attack, measured.adversary, strict=True)) == [
-            ("confidence_clean", "clean", "none"), ("logit_range", "clean", "none"), ("margin", "clean", "none"),
-        ]  # fmt: skip
+            ("confidence_clean", "clean", "none"),
+            ("logit_range", "clean", "none"),
+            ("margin", "clean", "none"),
+        ]
         differences = own[own.metric == "accuracy_difference"]
         illusions = differences[differences.reference == f"{label}|margin|1"]
         assert sorted(illusions.adversary) == ["cal", "cal-exact", "none", "opt"]

@@ -96,31 +96,47 @@ def lab(model, images):
     labels = logits.argmax(dim=1)
     labels[::5] = (labels[::5] + 1) % len(CLASSES)
     rows = [
-        {"metric": "accuracy", "adversary": who, "attack": attack, "design_temperature": t, "mean": mean,
-         "low": mean - 5, "high": mean + 5}
+        {
+            "metric": "accuracy",
+            "adversary": who,
+            "attack": attack,
+            "design_temperature": t,
+            "mean": mean,
+            "low": mean - 5,
+            "high": mean + 5,
+        }
         for who, attack in (("none", "pgd"), ("cal", "pgd"), ("none", "clean"))
         for t, mean in ((1e-2, 80.0), (1.0, 20.0), (1e2, 40.0))
-    ]  # fmt: skip
+    ]
     _, jacobian = input_jacobian(model, images[:3])
     return temperature_lab_data(
-        logits, labels, class_names=CLASSES, chosen=range(3), records=pd.DataFrame(rows, columns=COLUMNS), title="lab",
-        pictures=images[:3], jacobian=jacobian, temperatures=FEW,
-    )  # fmt: skip
+        logits,
+        labels,
+        class_names=CLASSES,
+        chosen=range(3),
+        records=pd.DataFrame(rows, columns=COLUMNS),
+        title="lab",
+        pictures=images[:3],
+        jacobian=jacobian,
+        temperatures=FEW,
+    )
 
 
 @pytest.fixture(scope="module")
 def landscape(model, images):
     label = model(images[:1]).argmax(dim=1)
     weights = weight_landscape(model, images[:4], model(images[:4]).argmax(dim=1), side=5)
-    return loss_landscape_data(model, images[:1], label, epsilon=0.1, side=7, steps=4, title="land", weights=weights,
-                               temperatures=FEW)  # fmt: skip
+    return loss_landscape_data(
+        model, images[:1], label, epsilon=0.1, side=7, steps=4, title="land", weights=weights, temperatures=FEW
+    )
 
 
 @pytest.fixture(scope="module")
 def image_replay(model, images):
     label = model(images[:1]).argmax(dim=1)
-    return image_replay_data(model, images[:1], label, epsilon=0.1, steps=4, class_names=CLASSES, title="replay",
-                             temperatures=(1e-6, 1.0))  # fmt: skip
+    return image_replay_data(
+        model, images[:1], label, epsilon=0.1, steps=4, class_names=CLASSES, title="replay", temperatures=(1e-6, 1.0)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +147,14 @@ def text_replay():
         good = torch.tensor([[3.0 * sum(word in ("good", "fine") for word in text.split())] for text in texts])
         return torch.cat([1 - good, good - 1], dim=1)
 
-    return text_replay_data(QueryCache(victim), "a good and really fine film", torch.tensor([1]), recipe=deepwordbug(),
-                            title="text", temperatures=(1e-3, 1.0))  # fmt: skip
+    return text_replay_data(
+        QueryCache(victim),
+        "a good and really fine film",
+        torch.tensor([1]),
+        recipe=deepwordbug(),
+        title="text",
+        temperatures=(1e-3, 1.0),
+    )
 
 
 def riddle(naive=80.0):
@@ -147,11 +169,23 @@ def training_rows():
     rows = []
     for t in (0.1, 1.0, 10.0):
         for metric, attack, adversary, mean in (
-            ("accuracy", "clean", "none", 90 - t), ("accuracy", "pgd", "margin", 20 + t),
-            ("logit_range", "clean", "none", 5 * t), ("margin", "clean", "none", 2 * t), ("ece", "clean", "none", 3),
-        ):  # fmt: skip
-            rows.append({"training_temperature": t, "metric": metric, "attack": attack, "adversary": adversary,
-                         "mean": mean, "low": mean - 1, "high": mean + 1})  # fmt: skip
+            ("accuracy", "clean", "none", 90 - t),
+            ("accuracy", "pgd", "margin", 20 + t),
+            ("logit_range", "clean", "none", 5 * t),
+            ("margin", "clean", "none", 2 * t),
+            ("ece", "clean", "none", 3),
+        ):
+            rows.append(
+                {
+                    "training_temperature": t,
+                    "metric": metric,
+                    "attack": attack,
+                    "adversary": adversary,
+                    "mean": mean,
+                    "low": mean - 1,
+                    "high": mean + 1,
+                }
+            )
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -207,7 +241,7 @@ def test_moving_there_gives_the_picture_of_starting_there(name, lab, landscape, 
         "text replay": (text_replay_scene(text_replay), (0, 1.0, 1.0), (2, 1e-3, 1.0)),
         "pierce it yourself": (pierce_scene(Game(riddle())), (1.0,), (10.0,)),
         "training temperature": (training, (0.1,), (1.0,)),
-    }[name]  # fmt: skip
+    }[name]
     moved, fresh = LiveFigure(scene, *start).picture(*end), LiveFigure(scene, *end).picture(*end)
     difference = np.abs(decoded(moved) - decoded(fresh)).max(axis=2) > 60
     # the layout is settled for the first values and may differ by a pixel; anything left behind would be more
@@ -266,8 +300,10 @@ def test_the_lab_shows_the_librarys_own_numbers(lab, model, images):
     assert np.allclose(lab.histograms.sum(axis=1), 1)
     # of the records only the naive adversary's attacks are drawn
     assert lab.adversarial[["attack", "temperature", "mean"]].to_numpy().tolist() == [
-        ["pgd", 1e-2, 80.0], ["pgd", 1.0, 20.0], ["pgd", 1e2, 40.0]
-    ]  # fmt: skip
+        ["pgd", 1e-2, 80.0],
+        ["pgd", 1.0, 20.0],
+        ["pgd", 1e2, 40.0],
+    ]
 
 
 def test_the_lab_draws_the_example_at_its_temperature(lab):
@@ -293,14 +329,27 @@ def test_gradients_that_are_exactly_zero_are_crossed(lab):
 
 def test_a_lab_of_texts_shows_the_sentence(lab):
     logits = torch.tensor([[2.0, -1.0], [0.0, 1.0]])
-    made = temperature_lab_data(logits, torch.tensor([0, 1]), class_names=("no", "yes"), chosen=[1], title="texts",
-                                records=pd.DataFrame(columns=COLUMNS), sentences=["so it goes"],
-                                temperatures=FEW)  # fmt: skip
+    made = temperature_lab_data(
+        logits,
+        torch.tensor([0, 1]),
+        class_names=("no", "yes"),
+        chosen=[1],
+        title="texts",
+        records=pd.DataFrame(columns=COLUMNS),
+        sentences=["so it goes"],
+        temperatures=FEW,
+    )
     assert "so it goes" in plot_temperature_lab(made, 1.0).get_suptitle()
     assert "none measured" in temperature_lab_scene(made).describe(1.0, 0)
     with pytest.raises(ValueError, match="chosen is empty"):
-        temperature_lab_data(logits, torch.tensor([0, 1]), class_names=("no", "yes"), chosen=[], title="texts",
-                             records=pd.DataFrame(columns=COLUMNS))  # fmt: skip
+        temperature_lab_data(
+            logits,
+            torch.tensor([0, 1]),
+            class_names=("no", "yes"),
+            chosen=[],
+            title="texts",
+            records=pd.DataFrame(columns=COLUMNS),
+        )
 
 
 def test_surfaces_are_read_off_the_stored_logits(landscape, model, images):
@@ -350,8 +399,16 @@ def test_paths_of_all_temperatures_are_those_of_one_at_a_time(model, images):
     label = model(images[:1]).argmax(dim=1)
     together = pgd_paths(model, images[:1], label, (0.5, 1.0, 50.0), epsilon=0.1, steps=3)
     for row, temperature in enumerate((0.5, 1.0, 50.0)):
-        alone = pgd(model, images[:1], label, epsilon=0.1, steps=3, score=CrossEntropy(temperature), random_start=False,
-                    keep_path=True).details["path"][:, 0]  # fmt: skip
+        alone = pgd(
+            model,
+            images[:1],
+            label,
+            epsilon=0.1,
+            steps=3,
+            score=CrossEntropy(temperature),
+            random_start=False,
+            keep_path=True,
+        ).details["path"][:, 0]
         torch.testing.assert_close(together[row], alone)
 
 
@@ -488,6 +545,8 @@ def test_records_that_do_not_fit_are_refused():
 
 def test_an_adversary_has_one_colour_in_all_panels_whatever_the_order_of_the_records():
     figure = plot_training_temperature(training_temperature_data(training_rows().iloc[::-1]))
-    trade_off, accuracy = ({line.get_label(): line.get_color() for line in ax.lines if line.get_label()[0] != "_"}
-                           for ax in figure.axes[:2])  # fmt: skip
+    trade_off, accuracy = (
+        {line.get_label(): line.get_color() for line in ax.lines if line.get_label()[0] != "_"}
+        for ax in figure.axes[:2]
+    )
     assert trade_off and trade_off.items() <= accuracy.items()

@@ -173,6 +173,13 @@ def evaluate(served: Any, attack: Attack, adversary: Adversary, inputs: Any, lab
     clean = logits_of(served, inputs).argmax(dim=1).numpy() == truth
     after = logits_of(served, result.adversarial).argmax(dim=1).numpy() == truth
     return Evaluation(
-        attack.name, adversary.name, clean & after, clean, adversary.temperature, adversary.status,
-        result.n_forward, result.n_backward, result.queries,
-    )  # fmt: skip
+        attack.name,
+        adversary.name,
+        clean & after,
+        clean,
+        adversary.temperature,
+        adversary.status,
+        result.n_forward,
+        result.n_backward,
+        result.queries,
+    )

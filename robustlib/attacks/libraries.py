@@ -276,9 +276,14 @@ def _autoattack(model, images, labels, attacks, epsilon, norm, score, n_queries,
             n_classes = counted(batch[:1]).shape[1]
         stages = list(attacks or _stages(n_classes))
         suite = AutoAttack(
-            counted, norm=norm.capitalize(), eps=epsilon, version="custom",
-            attacks=stages, device=batch.device, seed=seed,
-        )  # fmt: skip
+            counted,
+            norm=norm.capitalize(),
+            eps=epsilon,
+            version="custom",
+            attacks=stages,
+            device=batch.device,
+            seed=seed,
+        )
         suite.apgd.n_restarts = suite.fab.n_restarts = 1  # as the library's "standard", which it forbids to cut
         suite.apgd_targeted.n_target_classes = suite.fab.n_target_classes = min(9, n_classes - 1)
         suite.square.n_queries = n_queries

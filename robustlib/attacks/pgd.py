@@ -27,9 +27,17 @@ def fgsm(
 ) -> AttackResult:
     """One full step along the gradient of the score (Goodfellow et al. 2015); see `pgd` for the arguments."""
     return pgd(
-        model, images, labels, epsilon=epsilon, norm=norm, score=score, steps=1, step_size=epsilon,
-        random_start=False, batch_size=batch_size,
-    )  # fmt: skip
+        model,
+        images,
+        labels,
+        epsilon=epsilon,
+        norm=norm,
+        score=score,
+        steps=1,
+        step_size=epsilon,
+        random_start=False,
+        batch_size=batch_size,
+    )
 
 
 def pgd(
@@ -83,8 +91,18 @@ def pgd(
         ValueError, TypeError: pixels outside [0, 1], labels out of range, unknown norm, bad numbers.
         FloatingPointError: the model returns NaN; the message names the example.
     """
-    settings = _Settings(score or CrossEntropy(), epsilon, norm, steps, step_size, restarts, random_start,
-                         leave_early and not keep_path, keep_path, seed)  # fmt: skip
+    settings = _Settings(
+        score or CrossEntropy(),
+        epsilon,
+        norm,
+        steps,
+        step_size,
+        restarts,
+        random_start,
+        leave_early and not keep_path,
+        keep_path,
+        seed,
+    )
     check_pixels(images)
     check_labels(labels, len(images))
     adversarial = images.detach().clone()

@@ -9,12 +9,7 @@ from robustlib.calibration.fit import (
     fit_temperature_descent,
     typical_gap,
 )
-from robustlib.calibration.metrics import (
-    calibration_report,
-    calibration_report_from_probs,
-    reliability_bins,
-    top_label,
-)
+from robustlib.calibration.metrics import calibration_report, calibration_report_from_probs, reliability_bins, top_label
 from robustlib.calibration.search import search_log, search_paper
 from robustlib.calibration.temperature import TemperatureScaled, scale_logits
 

@@ -276,9 +276,13 @@ def fit_platt(
         size = float(np.abs(z - centre).mean()) or 1.0
         start = np.r_[np.ones(n_classes), np.zeros(n_classes)]
         found = optimize.minimize(
-            nll_and_gradient, start, args=((z - centre) / size,), jac=True, method="L-BFGS-B",
+            nll_and_gradient,
+            start,
+            args=((z - centre) / size,),
+            jac=True,
+            method="L-BFGS-B",
             options={"maxiter": max_steps, "maxfun": 2 * max_steps, "gtol": 1e-9, "ftol": 1e-15, "maxcor": 30},
-        )  # fmt: skip
+        )
         slope, iterations = found.x[:n_classes] / size, int(found.nit)
         bias = found.x[n_classes:] - slope * centre
     else:

@@ -24,11 +24,18 @@ def use_style() -> None:
     """Readable defaults for a notebook and for a projector."""
     plt.rcParams.update(
         {
-            "figure.dpi": 110, "font.size": 10.5, "axes.spines.top": False, "axes.spines.right": False,
-            "axes.grid": True, "grid.alpha": 0.25, "legend.frameon": False, "figure.constrained_layout.use": True,
-            "axes.titlesize": 11, "axes.prop_cycle": plt.cycler(color=COLOURS),
+            "figure.dpi": 110,
+            "font.size": 10.5,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.25,
+            "legend.frameon": False,
+            "figure.constrained_layout.use": True,
+            "axes.titlesize": 11,
+            "axes.prop_cycle": plt.cycler(color=COLOURS),
         }
-    )  # fmt: skip
+    )
 
 
 def save_figure(axes: Axes | Figure, name: str, profile: str) -> Path:
@@ -50,11 +57,23 @@ def plot_reliability(bins: Mapping[str, np.ndarray], *, title: str, ax: Axes | N
     filled = count > 0
     confidence, accuracy = np.asarray(bins["confidence"])[filled], np.asarray(bins["accuracy"])[filled]
     ax.plot([0, 1], [0, 1], "--", color="grey", label="perfectly calibrated")
-    ax.scatter(confidence, accuracy, s=20 + 180 * count[filled] / count.sum(), color=COLOURS[0], zorder=3,
-               label="model (area: share of examples)")  # fmt: skip
+    ax.scatter(
+        confidence,
+        accuracy,
+        s=20 + 180 * count[filled] / count.sum(),
+        color=COLOURS[0],
+        zorder=3,
+        label="model (area: share of examples)",
+    )
     ax.vlines(confidence, accuracy, confidence, color=COLOURS[1], lw=2, alpha=0.7, label="calibration gap")
-    ax.set(xlabel="confidence (largest probability)", ylabel="accuracy (fraction correct)",
-           xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal", title=title)  # fmt: skip
+    ax.set(
+        xlabel="confidence (largest probability)",
+        ylabel="accuracy (fraction correct)",
+        xlim=(0, 1.02),
+        ylim=(0, 1.02),
+        aspect="equal",
+        title=title,
+    )
     ax.legend(loc="lower right", fontsize=8)
     return ax
 

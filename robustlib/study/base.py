@@ -95,16 +95,27 @@ class Study(ABC):
         inputs, labels = self.inputs[:n], self.labels[:n]
         name = adversary if isinstance(adversary, str) else adversary.name
         config = {
-            "training": asdict(self.training), "content": self.content, "attack": attack,
-            "options": self.options(attack), "adversary": name, "design_temperature": design_temperature,
-            "n": len(inputs), "n_search": self.settings.n_search,
-        }  # fmt: skip
+            "training": asdict(self.training),
+            "content": self.content,
+            "attack": attack,
+            "options": self.options(attack),
+            "adversary": name,
+            "design_temperature": design_temperature,
+            "n": len(inputs),
+            "n_search": self.settings.n_search,
+        }
 
         def compute() -> dict:
             plan = adversary
             if isinstance(plan, str):
-                plan = plan_adversary(plan, served, chosen, self.validation_inputs, self.validation_labels,
-                                      n_search=self.settings.n_search)  # fmt: skip
+                plan = plan_adversary(
+                    plan,
+                    served,
+                    chosen,
+                    self.validation_inputs,
+                    self.validation_labels,
+                    n_search=self.settings.n_search,
+                )
             return vars(evaluate(served, chosen, plan, inputs, labels))
 
         return Evaluation(**cached("evaluation", config, compute, code=self.code))
@@ -144,18 +155,25 @@ class Study(ABC):
         if reference_study is not None:
             name += f"|T={other.training.training_temperature:g}"
         book.add_difference(
-            difference, reference=name, adversary=found.adversary, attack=found.attack, **self.columns(at),
+            difference,
+            reference=name,
+            adversary=found.adversary,
+            attack=found.attack,
+            **self.columns(at),
             **self.budget(found.attack),
-        )  # fmt: skip
+        )
         return difference
 
     def columns(self, design_temperature: float) -> dict[str, object]:
         """What a record says of the model served at a design temperature."""
         return {
-            "dataset": self.dataset, "model": self.model_name, "method": self.method_name(design_temperature),
-            "design_temperature": design_temperature, "seed": self.training.seed,
+            "dataset": self.dataset,
+            "model": self.model_name,
+            "method": self.method_name(design_temperature),
+            "design_temperature": design_temperature,
+            "seed": self.training.seed,
             "training_temperature": self.training.training_temperature,
-        }  # fmt: skip
+        }
 
     def method_name(self, design_temperature: float) -> str:
         """The paper's name for the model served at a design temperature, as in the tables' column `method`.

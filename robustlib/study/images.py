@@ -53,17 +53,26 @@ class ImageStudy(Study):
         search = {"steps": s.cw_steps, "binary_search_steps": s.cw_searches}
         found = [
             Attack("fgsm", partial(attacks.fgsm, **linf)),
-            Attack("pgd", partial(attacks.pgd, **linf, **steps),
-                   on_surrogate=partial(attacks.pgd, **linf, **steps, leave_early=False)),
-            Attack("pgd-l2", partial(attacks.pgd, **l2, **steps, norm="l2"),
-                   on_surrogate=partial(attacks.pgd, **l2, **steps, norm="l2", leave_early=False)),
+            Attack(
+                "pgd",
+                partial(attacks.pgd, **linf, **steps),
+                on_surrogate=partial(attacks.pgd, **linf, **steps, leave_early=False),
+            ),
+            Attack(
+                "pgd-l2",
+                partial(attacks.pgd, **l2, **steps, norm="l2"),
+                on_surrogate=partial(attacks.pgd, **l2, **steps, norm="l2", leave_early=False),
+            ),
             Attack("cw", partial(attacks.carlini_wagner, **l2, **search), scale_free=None),
             Attack("square", partial(attacks.square, **linf, n_queries=s.square_queries, seed=seed), scale_free=None),
             Attack("hopskipjump", partial(attacks.hop_skip_jump, **l2, **jump), scale_free=None),
             Attack("apgd-ce", partial(attacks.auto_attack, **linf, attacks=("apgd-ce",), seed=seed), scale_free=None),
-            Attack("autoattack", partial(attacks.auto_attack, **linf, n_queries=s.square_queries, seed=seed),
-                   scale_free=None),
-        ]  # fmt: skip
+            Attack(
+                "autoattack",
+                partial(attacks.auto_attack, **linf, n_queries=s.square_queries, seed=seed),
+                scale_free=None,
+            ),
+        ]
         return {attack.name: attack for attack in found}
 
     def budget(self, attack: str) -> dict[str, object]:
@@ -95,9 +104,15 @@ def image_study(profile: str, *, seed: int = 0, **changes: Any) -> ImageStudy:
     test = load_images(name, "test", n=settings.n_test, seed=0)
     validation = load_images(name, "validation", n=settings.n_validation, seed=0)
     recipe = ImageTraining(
-        dataset=name, n_train=settings.n_train, architecture=settings.architecture, epochs=settings.epochs,
-        learning_rate=settings.learning_rate, augment=settings.augment, seed=seed, device=device.type,
-    )  # fmt: skip
+        dataset=name,
+        n_train=settings.n_train,
+        architecture=settings.architecture,
+        epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        augment=settings.augment,
+        seed=seed,
+        device=device.type,
+    )
     recipe = replace(recipe, **changes)
     return ImageStudy(
         settings=settings,

@@ -70,11 +70,21 @@ class ImageSettings:
     weight_landscape_side: int = 17
     weight_landscape_images: int = 64
     lessons: TrainingSettings = TrainingSettings(
-        n_train=1000, epochs=60, learning_rate=4e-3, n_test=400, n_opt=100, methods=("pgd",),
-        solutions_and_steps=((3, 3),), temperatures=(1.0, 10.0, 100.0, 1000.0), high_temperature=100.0,
-        schedules=("linear", "warm-up", "learned"), attacks=("pgd", "pgd-l2"), epsilon=0.02, hotter_methods=("pgd",),
+        n_train=1000,
+        epochs=60,
+        learning_rate=4e-3,
+        n_test=400,
+        n_opt=100,
+        methods=("pgd",),
+        solutions_and_steps=((3, 3),),
+        temperatures=(1.0, 10.0, 100.0, 1000.0),
+        high_temperature=100.0,
+        schedules=("linear", "warm-up", "learned"),
+        attacks=("pgd", "pgd-l2"),
+        epsilon=0.02,
+        hotter_methods=("pgd",),
         more_data=10_000,
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
@@ -108,10 +118,20 @@ class TextSettings:
     breadth_encoders: tuple[tuple[str, int | None], ...] = (("minilm", 1),)  # and layers kept, on the first data set
     n_breadth: int = 100
     lessons: TrainingSettings = TrainingSettings(
-        n_train=500, epochs=10, learning_rate=5e-4, n_test=150, n_opt=20, methods=("pgd",), solutions_and_steps=(),
-        temperatures=(1.0, 10.0, 100.0), high_temperature=100.0, schedules=(), attacks=("dg",), steps=2,
+        n_train=500,
+        epochs=10,
+        learning_rate=5e-4,
+        n_test=150,
+        n_opt=20,
+        methods=("pgd",),
+        solutions_and_steps=(),
+        temperatures=(1.0, 10.0, 100.0),
+        high_temperature=100.0,
+        schedules=(),
+        attacks=("dg",),
+        steps=2,
         longer=1,
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
@@ -148,65 +168,174 @@ _ALL_SCHEDULES = ("linear", "cosine", "warm-up", "learned")
 _SWEEP = (1.0, 10.0, 20.0, 100.0, 200.0, 2000.0)  # the paper's table 25
 
 _DIGITS = ImageSettings(
-    "digits", n_train=1200, epochs=15, n_test=100, n_validation=180, n_search=40, epsilon_linf=0.15, epsilon_l2=0.8,
-    pgd_steps=8, sweep_decades=(-4, 6), sweep_points_per_decade=1, n_slow=16, slow_sweep=(1e-3, 1.0, 1e4),
-    cw_steps=20, cw_searches=4, square_queries=60, hop_skip_jump_steps=2, hop_skip_jump_evaluations=30,
-    n_diagnosed=50, n_candidates=10, landscape_side=15, weight_landscape_side=7, weight_landscape_images=32,
+    "digits",
+    n_train=1200,
+    epochs=15,
+    n_test=100,
+    n_validation=180,
+    n_search=40,
+    epsilon_linf=0.15,
+    epsilon_l2=0.8,
+    pgd_steps=8,
+    sweep_decades=(-4, 6),
+    sweep_points_per_decade=1,
+    n_slow=16,
+    slow_sweep=(1e-3, 1.0, 1e4),
+    cw_steps=20,
+    cw_searches=4,
+    square_queries=60,
+    hop_skip_jump_steps=2,
+    hop_skip_jump_evaluations=30,
+    n_diagnosed=50,
+    n_candidates=10,
+    landscape_side=15,
+    weight_landscape_side=7,
+    weight_landscape_images=32,
     lessons=TrainingSettings(
-        n_train=300, epochs=5, learning_rate=1e-2, n_test=60, n_opt=20, methods=("fgsm",),
-        solutions_and_steps=((3, 3), (3, 5)), temperatures=(1.0, 100.0), high_temperature=100.0, schedules=("warm-up",),
-        attacks=("pgd",), epsilon=0.05, steps=2, hotter_methods=("fgsm",), more_data=600, n_geometry=20,
+        n_train=300,
+        epochs=5,
+        learning_rate=1e-2,
+        n_test=60,
+        n_opt=20,
+        methods=("fgsm",),
+        solutions_and_steps=((3, 3), (3, 5)),
+        temperatures=(1.0, 100.0),
+        high_temperature=100.0,
+        schedules=("warm-up",),
+        attacks=("pgd",),
+        epsilon=0.05,
+        steps=2,
+        hotter_methods=("fgsm",),
+        more_data=600,
+        n_geometry=20,
     ),
-)  # fmt: skip
+)
 _FASHION = ImageSettings("fashion_mnist")
 _CIFAR = ImageSettings(
-    "cifar10", architecture="resnet18", n_train=45_000, epochs=25, augment=True, n_test=2000, n_validation=4000,
-    n_search=500, epsilon_linf=2 / 255, epsilon_l2=0.25, pgd_steps=50, n_slow=500, cw_steps=300, cw_searches=9,
-    square_queries=2000, hop_skip_jump_steps=15, hop_skip_jump_evaluations=500, n_diagnosed=1000,
-    landscape_side=81, weight_landscape_side=31, weight_landscape_images=512,
+    "cifar10",
+    architecture="resnet18",
+    n_train=45_000,
+    epochs=25,
+    augment=True,
+    n_test=2000,
+    n_validation=4000,
+    n_search=500,
+    epsilon_linf=2 / 255,
+    epsilon_l2=0.25,
+    pgd_steps=50,
+    n_slow=500,
+    cw_steps=300,
+    cw_searches=9,
+    square_queries=2000,
+    hop_skip_jump_steps=15,
+    hop_skip_jump_evaluations=500,
+    n_diagnosed=1000,
+    landscape_side=81,
+    weight_landscape_side=31,
+    weight_landscape_images=512,
     lessons=TrainingSettings(
-        n_train=10_000, epochs=60, learning_rate=2e-3, n_test=2000, n_opt=500, methods=_ALL_METHODS,
-        solutions_and_steps=_ALL_SOLUTIONS, temperatures=_SWEEP, high_temperature=200.0, schedules=_ALL_SCHEDULES,
-        attacks=("pgd", "pgd-l2", "fgsm"), epsilon=2 / 255, steps=5, hotter_methods=("pgd", "freelb", "trades"),
+        n_train=10_000,
+        epochs=60,
+        learning_rate=2e-3,
+        n_test=2000,
+        n_opt=500,
+        methods=_ALL_METHODS,
+        solutions_and_steps=_ALL_SOLUTIONS,
+        temperatures=_SWEEP,
+        high_temperature=200.0,
+        schedules=_ALL_SCHEDULES,
+        attacks=("pgd", "pgd-l2", "fgsm"),
+        epsilon=2 / 255,
+        steps=5,
+        hotter_methods=("pgd", "freelb", "trades"),
         more_data=45_000,
         n_geometry=1000,
     ),
-)  # fmt: skip
+)
 _FULL_IMAGES = (_CIFAR, replace(_CIFAR, dataset="cifar10_jpeg"), replace(_FASHION, n_test=5000, n_slow=500), _DIGITS)
 
 _RATED = TextSettings("rotten_tomatoes_rated")
 _TINY_TEXT = replace(
-    _RATED, layers=1, n_train=300, epochs=3, learning_rate=1e-4, n_test=20, n_validation=60, n_search=8,
-    n_slow=6, attacks=("dg", "pwws"), sweep=(1e-6, 1e-3, 1.0, 1e4, 1e8), n_precision=12,
-    precisions=("float32", "bfloat16"), decimals=(2,), breadth=("vader_tweets",), n_breadth=12,
+    _RATED,
+    layers=1,
+    n_train=300,
+    epochs=3,
+    learning_rate=1e-4,
+    n_test=20,
+    n_validation=60,
+    n_search=8,
+    n_slow=6,
+    attacks=("dg", "pwws"),
+    sweep=(1e-6, 1e-3, 1.0, 1e4, 1e8),
+    n_precision=12,
+    precisions=("float32", "bfloat16"),
+    decimals=(2,),
+    breadth=("vader_tweets",),
+    n_breadth=12,
     breadth_encoders=(("minilm", 2),),
     lessons=TrainingSettings(
-        n_train=60, epochs=2, learning_rate=3e-4, n_test=12, n_opt=6, methods=("pgd",), solutions_and_steps=(),
-        temperatures=(1.0, 100.0), high_temperature=100.0, schedules=(), attacks=("dg",), steps=1, longer=1,
+        n_train=60,
+        epochs=2,
+        learning_rate=3e-4,
+        n_test=12,
+        n_opt=6,
+        methods=("pgd",),
+        solutions_and_steps=(),
+        temperatures=(1.0, 100.0),
+        high_temperature=100.0,
+        schedules=(),
+        attacks=("dg",),
+        steps=1,
+        longer=1,
         n_geometry=12,
     ),
-)  # fmt: skip
+)
 _ROTTEN = replace(
-    _RATED, dataset="rotten_tomatoes", layers=None, n_train=None, epochs=5, learning_rate=5e-5, n_test=1066,
-    n_validation=1066, n_search=200, n_slow=1066, n_precision=500,
+    _RATED,
+    dataset="rotten_tomatoes",
+    layers=None,
+    n_train=None,
+    epochs=5,
+    learning_rate=5e-5,
+    n_test=1066,
+    n_validation=1066,
+    n_search=200,
+    n_slow=1066,
+    n_precision=500,
     precisions=("float32", "bfloat16", "float16", "int8"),
-    decimals=(6, 4, 2), masked_lm_texts=8000, n_breadth=800,
+    decimals=(6, 4, 2),
+    masked_lm_texts=8000,
+    n_breadth=800,
     breadth=("emotion", "ag_news", "cola", "mrpc", "qnli", "vader_tweets", "vader_amazon", "vader_nyt"),
     breadth_encoders=(("minilm", 2), ("bert-base-uncased", None)),
     lessons=TrainingSettings(
-        n_train=None, epochs=5, learning_rate=5e-5, n_test=1066, n_opt=200,
-        methods=_ALL_TEXT_METHODS, solutions_and_steps=_ALL_SOLUTIONS, temperatures=_SWEEP,
-        high_temperature=200.0, schedules=_ALL_SCHEDULES, attacks=("dg", "pwws", "tf", "bae"), steps=5,
+        n_train=None,
+        epochs=5,
+        learning_rate=5e-5,
+        n_test=1066,
+        n_opt=200,
+        methods=_ALL_TEXT_METHODS,
+        solutions_and_steps=_ALL_SOLUTIONS,
+        temperatures=_SWEEP,
+        high_temperature=200.0,
+        schedules=_ALL_SCHEDULES,
+        attacks=("dg", "pwws", "tf", "bae"),
+        steps=5,
         hotter_methods=_ALL_TEXT_METHODS,
     ),
-)  # fmt: skip
+)
 _FULL_TEXTS = (_ROTTEN, replace(_ROTTEN, dataset="rotten_tomatoes_rated", n_test=1000, n_validation=1000, n_slow=1000))
 # The paper's main encoder with its settings (section 4); the other two are run in notebook 07.
 _PAPER_TEXT = replace(
-    _ROTTEN, encoder="microsoft/deberta-base", epochs=5, batch_size=8, learning_rate=1e-5,
-    masked_lm_name="bert-base-uncased", breadth_encoders=(("roberta-base", None), ("bert-base-uncased", None)),
+    _ROTTEN,
+    encoder="microsoft/deberta-base",
+    epochs=5,
+    batch_size=8,
+    learning_rate=1e-5,
+    masked_lm_name="bert-base-uncased",
+    breadth_encoders=(("roberta-base", None), ("bert-base-uncased", None)),
     lessons=replace(_ROTTEN.lessons, learning_rate=1e-5),
-)  # fmt: skip
+)
 
 PROFILES: dict[str, Profile] = {
     "smoke": Profile("smoke", (0,), (_DIGITS,), (_TINY_TEXT,)),
@@ -235,10 +364,21 @@ def _with_all_methods(profile: Profile) -> Profile:
     minutes. DDi on texts once only, and fewer temperatures there, since a training of them costs most.
     """
     common = {"schedules": _ALL_SCHEDULES, "high_temperature": 200.0}
-    images = {"methods": _ALL_METHODS, "solutions_and_steps": _ALL_SOLUTIONS, "temperatures": _SWEEP,
-              "hotter_methods": ("pgd", "freelb", "trades"), **common}  # fmt: skip
-    texts = {"methods": _ALL_TEXT_METHODS, "solutions_and_steps": ((3, 3),), "longer": 2,
-             "temperatures": (1.0, 10.0, 200.0, 2000.0), "hotter_methods": _ALL_TEXT_METHODS, **common}  # fmt: skip
+    images = {
+        "methods": _ALL_METHODS,
+        "solutions_and_steps": _ALL_SOLUTIONS,
+        "temperatures": _SWEEP,
+        "hotter_methods": ("pgd", "freelb", "trades"),
+        **common,
+    }
+    texts = {
+        "methods": _ALL_TEXT_METHODS,
+        "solutions_and_steps": ((3, 3),),
+        "longer": 2,
+        "temperatures": (1.0, 10.0, 200.0, 2000.0),
+        "hotter_methods": _ALL_TEXT_METHODS,
+        **common,
+    }
     return replace(
         profile,
         images=tuple(replace(each, lessons=replace(each.lessons, **images)) for each in profile.images),

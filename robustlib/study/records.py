@@ -16,8 +16,17 @@ from robustlib.data.folders import results_dir
 from robustlib.study.environment import environment
 
 PAPER_COLUMNS = [
-    "table", "dataset", "model", "method", "training_temperature", "adversary", "attack", "metric", "mean", "std",
-]  # fmt: skip
+    "table",
+    "dataset",
+    "model",
+    "method",
+    "training_temperature",
+    "adversary",
+    "attack",
+    "metric",
+    "mean",
+    "std",
+]
 PROVENANCE = ["n", "low", "high", "seed", "profile", "device", "versions", "commit", "date"]
 SETTING = [
     "experiment",
@@ -48,10 +57,15 @@ class RecordBook:
         self.experiment, self.profile = experiment, profile
         facts = environment()
         self._common = {
-            "experiment": experiment, "profile": profile, "seed": seed, "modality": modality, "device": device,
+            "experiment": experiment,
+            "profile": profile,
+            "seed": seed,
+            "modality": modality,
+            "device": device,
             "versions": "; ".join(f"{name} {facts[name]}" for name in ("python", "torch", "numpy", "robustlib")),
-            "commit": facts.get("commit"), "date": datetime.date.today().isoformat(),
-        }  # fmt: skip
+            "commit": facts.get("commit"),
+            "date": datetime.date.today().isoformat(),
+        }
         self._rows: list[dict[str, Any]] = []
 
     def add(self, **row: Any) -> None:
@@ -77,10 +91,17 @@ class RecordBook:
         """Add the adversarial accuracy of an `attacks.adversaries.Evaluation` with its interval and temperature."""
         low, high = evaluation.interval
         self.add(
-            adversary=evaluation.adversary, attack=evaluation.attack, metric="accuracy", n=len(evaluation.correct),
-            mean=100 * evaluation.adversarial_accuracy, low=100 * low, high=100 * high,
-            adversary_temperature=evaluation.temperature, note=evaluation.status, **row,
-        )  # fmt: skip
+            adversary=evaluation.adversary,
+            attack=evaluation.attack,
+            metric="accuracy",
+            n=len(evaluation.correct),
+            mean=100 * evaluation.adversarial_accuracy,
+            low=100 * low,
+            high=100 * high,
+            adversary_temperature=evaluation.temperature,
+            note=evaluation.status,
+            **row,
+        )
 
     def add_accuracy(self, correct: int, n: int, **row: Any) -> None:
         """Add the accuracy of `correct` out of n examples in percent with its Wilson interval, as for attack="clean".
@@ -97,9 +118,15 @@ class RecordBook:
     def add_difference(self, difference: Any, *, reference: str, **row: Any) -> None:
         """Add a paired difference of accuracies (`attacks.statistics.PairedDifference`), here minus `reference`."""
         self.add(
-            metric="accuracy_difference", reference=reference, n=difference.n, mean=100 * difference.difference,
-            low=100 * difference.low, high=100 * difference.high, note=f"p = {difference.p_value:.2g}", **row,
-        )  # fmt: skip
+            metric="accuracy_difference",
+            reference=reference,
+            n=difference.n,
+            mean=100 * difference.difference,
+            low=100 * difference.low,
+            high=100 * difference.high,
+            note=f"p = {difference.p_value:.2g}",
+            **row,
+        )
 
     @property
     def frame(self) -> pd.DataFrame:

@@ -105,8 +105,13 @@ class TextStudy(Study):
     def options(self, attack: str) -> dict[str, Any]:
         """The recipe's name and substitutes, for bae its language model, and what else is not in the training."""
         masked_lm = [self.settings.masked_lm_name, self.settings.masked_lm_texts] if attack == "bae" else []
-        return {"recipe": attack, "note": self.recipe(attack).note, "masked_lm": masked_lm, "data": self.dataset,
-                "precision": self.precision}  # fmt: skip
+        return {
+            "recipe": attack,
+            "note": self.recipe(attack).note,
+            "masked_lm": masked_lm,
+            "data": self.dataset,
+            "precision": self.precision,
+        }
 
     def at_precision(self, name: str) -> TextStudy:
         """The same study of a victim that computes in another precision ("bfloat16", "float16", "int8")."""
@@ -182,10 +187,16 @@ def text_study(
         for split, n in (("train", settings.n_train), ("validation", settings.n_validation), ("test", settings.n_test))
     )
     recipe = TextTraining(
-        n_classes=len(train.class_names), encoder=settings.encoder, layers=settings.layers, epochs=settings.epochs,
-        max_length=settings.max_length, batch_size=settings.batch_size, learning_rate=settings.learning_rate,
-        seed=seed, device=pick_device().type,
-    )  # fmt: skip
+        n_classes=len(train.class_names),
+        encoder=settings.encoder,
+        layers=settings.layers,
+        epochs=settings.epochs,
+        max_length=settings.max_length,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        seed=seed,
+        device=pick_device().type,
+    )
     recipe = replace(recipe, **changes)
     if recipe.method.name == "dg-aug":
         train = _augmented(recipe, train)

@@ -43,8 +43,16 @@ class Variant:
     @property
     def title(self) -> str:
         """How a figure calls it."""
-        names = {"standard": "standard", "pgd": "PGD", "fgsm": "FGSM", "freelb": "FreeLB", "trades": "TRADES",
-                 "ascc": "ASCC", "dg-aug": "augmented (dg)", "ddi": "DDi"}  # fmt: skip
+        names = {
+            "standard": "standard",
+            "pgd": "PGD",
+            "fgsm": "FGSM",
+            "freelb": "FreeLB",
+            "trades": "TRADES",
+            "ascc": "ASCC",
+            "dg-aug": "augmented (dg)",
+            "ddi": "DDi",
+        }
         name = names.get(self.method, self.method)
         if self.method == "ddi" and self.steps is not None:
             name = f"DDi (M = {self.solutions}, K = {self.steps})"
@@ -79,10 +87,14 @@ def trained_variant(profile: str, modality: str, variant: Variant, *, seed: int 
             raise ValueError(f"profile {profile} trains on all examples there are: n_train cannot be raised")
         epochs, suffix = max(1, round(epochs * sizes.n_train / variant.n_train)), f"{suffix}(n={variant.n_train})"
     changes = {
-        "n_train": variant.n_train or sizes.n_train, "epochs": epochs, "learning_rate": sizes.learning_rate,
-        "gradient_rule": variant.rule, "training_temperature": variant.temperature,
-        "temperature_schedule": variant.schedule, "suffix": suffix,
-    }  # fmt: skip
+        "n_train": variant.n_train or sizes.n_train,
+        "epochs": epochs,
+        "learning_rate": sizes.learning_rate,
+        "gradient_rule": variant.rule,
+        "training_temperature": variant.temperature,
+        "temperature_schedule": variant.schedule,
+        "suffix": suffix,
+    }
     if modality == "image":
         method = image_method(variant.method, sizes.epsilon, steps=steps, solutions=variant.solutions)
         found = image_study(profile, seed=seed, **changes, method=method if variant.method != "standard" else Method())

@@ -301,8 +301,11 @@ def _counter_fitted(words: Mapping[str, int], vectors: Tensor, limit: int) -> di
 def _wordnet(words: Mapping[str, int], vectors: Tensor, limit: int) -> dict[int, list[int]]:
     unit = functional.normalize(vectors)
     found = _listed(_without_stop_words(words), load_wordnet().synonyms)
-    return {at: [others[i] for i in (unit[others] @ -unit[at]).argsort(stable=True)[:limit].tolist()]
-            for at, others in found.items() if others}  # fmt: skip
+    return {
+        at: [others[i] for i in (unit[others] @ -unit[at]).argsort(stable=True)[:limit].tolist()]
+        for at, others in found.items()
+        if others
+    }
 
 
 def _nearest(words: Mapping[str, int], vectors: Tensor, limit: int) -> dict[int, list[int]]:

@@ -79,8 +79,19 @@ def augment_with_attack(
         found = attack_texts(victim, texts, labels, recipe=chosen, description=f"{recipe} on the training set")
         return {"adversarial": found.adversarial, "outcome": found.outcome.tolist()}
 
-    code = (attack, constraints, encoders, lexicon, queries, recipes, scores, search, transformations, words,
-            sys.modules[__name__])  # fmt: skip
+    code = (
+        attack,
+        constraints,
+        encoders,
+        lexicon,
+        queries,
+        recipes,
+        scores,
+        search,
+        transformations,
+        words,
+        sys.modules[__name__],
+    )
     entry = cache.cached("augmentation", config, compute, code=code, refresh=refresh)
     adversarial = [text if isinstance(text, str) else tuple(text) for text in entry["adversarial"]]
     return AugmentedTexts([*texts, *adversarial], torch.cat([labels, labels]), np.array(entry["outcome"], dtype="U9"))

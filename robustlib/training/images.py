@@ -101,13 +101,17 @@ def _fit(model: nn.Module, images: Tensor, labels: Tensor, step, training: Image
         return facts
 
     return fit(
-        model, plan=plan, load=load, step=step, config=training, probe=probe, decay=_one_cycle,
-        optimiser=partial(
-            torch.optim.Adam, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
-        ),
+        model,
+        plan=plan,
+        load=load,
+        step=step,
+        config=training,
+        probe=probe,
+        decay=_one_cycle,
+        optimiser=partial(torch.optim.Adam, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True),
         description=f"training on {training.dataset}, {training.label}",
         checkpoint=Checkpoint("image_model", training, code=_code()),
-    )  # fmt: skip
+    )
 
 
 def _fgsm_and_pgd_accuracy(model, images: Tensor, labels: Tensor, training: ImageTraining) -> dict[str, float]:

@@ -215,9 +215,12 @@ def _ddi_step(method: Method, autocast, model, inputs, labels, temperature) -> T
     for _ in range(method.solutions):
         batch = opened(model, inputs)
         delta = worst_perturbation(
-            batch, lambda logits: _cross_entropy(logits, labels, temperature), method.perturbations, method.steps,
+            batch,
+            lambda logits: _cross_entropy(logits, labels, temperature),
+            method.perturbations,
+            method.steps,
             autocast,
-        )  # fmt: skip
+        )
         for parameter in parameters:
             parameter.grad = None
         total = total + _backward_at(batch, delta, autocast, labels, temperature) / method.solutions
@@ -246,18 +249,24 @@ def _trades_step(method: Method, autocast, model, inputs, labels, temperature) -
     with torch.no_grad(), autocast:
         target = functional.softmax(_widened(batch.forward(batch.values)) / fixed, dim=1)
     delta = worst_perturbation(
-        batch, lambda logits: functional.kl_div(
+        batch,
+        lambda logits: functional.kl_div(
             functional.log_softmax(_widened(logits) / fixed, dim=1), target, reduction="batchmean"
-        ), method.perturbations, method.steps, autocast,
-    )  # fmt: skip
+        ),
+        method.perturbations,
+        method.steps,
+        autocast,
+    )
     model.train(was_training)
     with autocast:
         clean, perturbed = batch.forward(batch.values), batch.forward(batch.values + delta)
     clean, perturbed = _widened(clean) / temperature, _widened(perturbed) / temperature
     robust = functional.kl_div(
-        functional.log_softmax(perturbed, dim=1), functional.log_softmax(clean, dim=1), reduction="batchmean",
+        functional.log_softmax(perturbed, dim=1),
+        functional.log_softmax(clean, dim=1),
+        reduction="batchmean",
         log_target=True,
-    )  # fmt: skip
+    )
     loss = functional.cross_entropy(clean, labels) + method.beta * robust
     loss.backward()
     return loss.detach()

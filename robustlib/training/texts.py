@@ -125,9 +125,13 @@ def _step(config: TextTraining, model: TextClassifier) -> Step:
 
     method, table = config.method, substitution_table(model, substitutes=resolve_substitutes()[0])
     return partial(
-        ascc_step, table=table.to(config.device), steps=method.steps, alpha=method.alpha, beta=method.kl,
+        ascc_step,
+        table=table.to(config.device),
+        steps=method.steps,
+        alpha=method.alpha,
+        beta=method.kl,
         autocast=autocast,
-    )  # fmt: skip
+    )
 
 
 def fit_text(
@@ -144,9 +148,16 @@ def fit_text(
         torch.optim.AdamW, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True
     )
     return fit(
-        model, plan=plan, load=load, step=step, config=config, optimiser=optimiser, decay=lambda share: 1 - share,
-        description=f"training {config.encoder}, {config.label}", **options,
-    )  # fmt: skip
+        model,
+        plan=plan,
+        load=load,
+        step=step,
+        config=config,
+        optimiser=optimiser,
+        decay=lambda share: 1 - share,
+        description=f"training {config.encoder}, {config.label}",
+        **options,
+    )
 
 
 def length_bucketed(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:

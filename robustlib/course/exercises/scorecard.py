@@ -19,21 +19,41 @@ def removal(answer: Callable[[Interval, Interval, Interval, float], str]) -> Non
     served = (60.0, 70.0)
     cases = (
         ((served, (-1.0, 2.0), (-70.0, -60.0), 5.0), "removed", "what is left lies below 5 points, all of it"),
-        ((served, (-4.0, 9.0), (-70.0, -50.0), 5.0), "undecided",
-         "what is left reaches up to 9 points: not shown to be above 0 is not the same as shown to be small"),
+        (
+            (served, (-4.0, 9.0), (-70.0, -50.0), 5.0),
+            "undecided",
+            "what is left reaches up to 9 points: not shown to be above 0 is not the same as shown to be small",
+        ),
         ((served, (55.0, 65.0), (-8.0, -2.0), 5.0), "remains", "lower than as served, but surely far above honest"),
-        ((served, (1.0, 4.0), (-70.0, -60.0), 5.0), "removed", "surely above 0, and surely below the margin: it counts "
-         "as removed"),
-        ((served, (-9.0, -6.0), (-75.0, -65.0), 5.0), "removed", "below the honest number: the illusion is gone, and "
-         "the adversary is stronger than the naive attack. The margin bounds the upper side only"),
-        (((1.0, 6.0), (-1.0, 4.0), (-4.0, 2.0), 5.0), "undecided", "the adversary is not shown to have lowered "
-         "anything: `drop` must lie below 0, or a small illusion counts as removed by doing nothing"),
-        (((-1.0, 2.0), (-1.0, 2.0), (0.0, 0.0), 5.0), "void", "as served it is not surely above honest: there was no "
-         "illusion to remove"),
+        (
+            (served, (1.0, 4.0), (-70.0, -60.0), 5.0),
+            "removed",
+            "surely above 0, and surely below the margin: it counts as removed",
+        ),
+        (
+            (served, (-9.0, -6.0), (-75.0, -65.0), 5.0),
+            "removed",
+            "below the honest number: the illusion is gone, and "
+            "the adversary is stronger than the naive attack. The margin bounds the upper side only",
+        ),
+        (
+            ((1.0, 6.0), (-1.0, 4.0), (-4.0, 2.0), 5.0),
+            "undecided",
+            "the adversary is not shown to have lowered "
+            "anything: `drop` must lie below 0, or a small illusion counts as removed by doing nothing",
+        ),
+        (
+            ((-1.0, 2.0), (-1.0, 2.0), (0.0, 0.0), 5.0),
+            "void",
+            "as served it is not surely above honest: there was no illusion to remove",
+        ),
         ((served, (3.0, 8.0), (-70.0, -60.0), 5.0), "remains", "surely above honest, and not within 5 points"),
-        ((served, (3.0, 8.0), (-70.0, -60.0), 10.0), "removed", "at a margin of 10 the same interval is small enough: "
-         "use the argument `margin`"),
-    )  # fmt: skip
+        (
+            (served, (3.0, 8.0), (-70.0, -60.0), 10.0),
+            "removed",
+            "at a margin of 10 the same interval is small enough: use the argument `margin`",
+        ),
+    )
     for arguments, expected, why in cases:
         found = answered(answer(*arguments))
         expect(found == expected, f"removal{arguments}: {why}. Expected {expected!r}, got {found!r}")
@@ -91,9 +111,17 @@ def flip(answer: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
 def made_up_records() -> pd.DataFrame:
     """Records of a world in which C1 holds: three served models, clean and attacked, and two paired differences."""
     common = {
-        "experiment": "04_made_up", "modality": "image", "dataset": "made up", "model": "made up", "seed": 0,
-        "training_temperature": 1.0, "adversary": "none", "n": 600, "profile": "smoke", "device": "cpu",
-    }  # fmt: skip
+        "experiment": "04_made_up",
+        "modality": "image",
+        "dataset": "made up",
+        "model": "made up",
+        "seed": 0,
+        "training_temperature": 1.0,
+        "adversary": "none",
+        "n": 600,
+        "profile": "smoke",
+        "device": "cpu",
+    }
     rows = []
     for temperature, standing in ((1.0, 10.0), (0.01, 40.0), (0.001, 80.0)):
         served = {**common, "method": BASELINE if temperature == 1 else OVER, "design_temperature": temperature}

@@ -15,9 +15,11 @@ def gradient_rules(answer: Callable[[Sequence[Tensor], str], Sequence[Tensor]]) 
     """Exercise 8.1: clipping to 1 and normalisation of one gradient held in several tensors."""
     long, short = [torch.tensor([3.0]), torch.tensor([[4.0, 0.0]])], [torch.tensor([0.03]), torch.tensor([[0.04, 0.0]])]
     for name, gradients, rule, norm in (
-        ("a long gradient", long, "normalise", 1.0), ("a long gradient", long, "clip", 1.0),
-        ("a short gradient", short, "normalise", 1.0), ("a short gradient", short, "clip", 0.05),
-    ):  # fmt: skip
+        ("a long gradient", long, "normalise", 1.0),
+        ("a long gradient", long, "clip", 1.0),
+        ("a short gradient", short, "normalise", 1.0),
+        ("a short gradient", short, "clip", 0.05),
+    ):
         found = answered(answer([gradient.clone() for gradient in gradients], rule))
         expect(isinstance(found, (list, tuple)) and len(found) == 2, "return a list with one tensor per parameter")
         length = math.sqrt(sum(float((part**2).sum()) for part in found))

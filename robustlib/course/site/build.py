@@ -93,10 +93,15 @@ def _write_pages(results: Path, site: Path) -> None:
 
     for index, lesson in enumerate(lessons):
         write(
-            "lesson.html", lesson.page, lesson=lesson, title=lesson.title, description=lesson.question,
-            previous=lessons[index - 1] if index else None, next=dict(enumerate(lessons)).get(index + 1),
+            "lesson.html",
+            lesson.page,
+            lesson=lesson,
+            title=lesson.title,
+            description=lesson.question,
+            previous=lessons[index - 1] if index else None,
+            next=dict(enumerate(lessons)).get(index + 1),
             own_sliders=[slider for slider in sliders if slider.data["notebook"] == lesson.number],
-        )  # fmt: skip
+        )
     for slider in sliders:
         _write_slider(write, slider, lessons)
     content = index_content(results)
@@ -113,9 +118,12 @@ def _slider(data: dict[str, Any]) -> Slider:
     title = f"{title}: {data['name'].replace('-', ' ')}"
     what = "one example" if data["kind"] == "landscape" and data["logits"]["shape"][2] == 1 else "the trained weights"
     return Slider(
-        kind=data["kind"], page=f"{data['kind']}-{data['name']}.html", title=title,
-        description=description.format(what=what), data=data,
-    )  # fmt: skip
+        kind=data["kind"],
+        page=f"{data['kind']}-{data['name']}.html",
+        title=title,
+        description=description.format(what=what),
+        data=data,
+    )
 
 
 def _write_slider(write: Any, slider: Slider, lessons: list[Lesson]) -> None:
@@ -123,10 +131,17 @@ def _write_slider(write: Any, slider: Slider, lessons: list[Lesson]) -> None:
     # "<" could end the script element that holds the data, if a sentence says "</script>".
     stored = json.dumps(slider.data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
     write(
-        f"{slider.kind}.html", slider.page, slider=slider, data=slider.data, title=slider.title,
-        description=slider.description, stored=stored, low=low, high=high,
+        f"{slider.kind}.html",
+        slider.page,
+        slider=slider,
+        data=slider.data,
+        title=slider.title,
+        description=slider.description,
+        stored=stored,
+        low=low,
+        high=high,
         lesson=next((lesson for lesson in lessons if lesson.number == slider.data["notebook"]), None),
-    )  # fmt: skip
+    )
 
 
 def _live(sliders: list[Slider]) -> str:

@@ -117,12 +117,16 @@ def _temperature(
         if not all(temperature > 0 and 0 <= percent <= 100 for temperature, percent in pairs):
             raise ValueError(f"adversarial_accuracy of {series!r} must be pairs (temperature > 0, percent 0 to 100)")
     return {
-        "title": str(title), "notebook": _lesson(notebook), "class_names": list(map(str, class_names)),
-        "logits": _exact(logits), "labels": labels.tolist(), "examples": chosen,
+        "title": str(title),
+        "notebook": _lesson(notebook),
+        "class_names": list(map(str, class_names)),
+        "logits": _exact(logits),
+        "labels": labels.tolist(),
+        "examples": chosen,
         "pictures": None if pictures is None else _bytes(_array(pictures)),
         "sentences": None if sentences is None else list(map(str, sentences)),
         "adversarial_accuracy": curves,
-    }  # fmt: skip
+    }
 
 
 def _landscape(
@@ -155,11 +159,16 @@ def _landscape(
             {"temperature": None if temperature is None else float(temperature), "points": points.round(4).tolist()}
         )
     return {
-        "title": str(title), "notebook": _lesson(notebook), "class_names": list(map(str, class_names)),
-        "logits": _exact(grid[:, :, :kept]), "labels": labels[:kept].tolist(), "n_examples": grid.shape[2],
+        "title": str(title),
+        "notebook": _lesson(notebook),
+        "class_names": list(map(str, class_names)),
+        "logits": _exact(grid[:, :, :kept]),
+        "labels": labels[:kept].tolist(),
+        "n_examples": grid.shape[2],
         "coordinates": coordinates.round(6).tolist(),
-        "axes": list(map(str, axes)), "paths": drawn,
-    }  # fmt: skip
+        "axes": list(map(str, axes)),
+        "paths": drawn,
+    }
 
 
 _PREPARE = {"temperature": _temperature, "landscape": _landscape}

@@ -9,11 +9,7 @@ from robustlib.course.widgets.loss_landscape import loss_landscape_data, loss_la
 from robustlib.course.widgets.pierce import Game, pierce_data, pierce_widget, plot_pierce
 from robustlib.course.widgets.scene import LiveFigure, Scene, moving_line, plot_scene
 from robustlib.course.widgets.shell import figure_slider
-from robustlib.course.widgets.temperature_lab import (
-    plot_temperature_lab,
-    temperature_lab_data,
-    temperature_lab_widget,
-)
+from robustlib.course.widgets.temperature_lab import plot_temperature_lab, temperature_lab_data, temperature_lab_widget
 from robustlib.course.widgets.text_replay import plot_text_replay, text_replay_data, text_replay_widget
 from robustlib.course.widgets.training_temperature import (
     plot_training_temperature,

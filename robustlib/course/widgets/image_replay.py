@@ -74,9 +74,15 @@ def image_replay_data(
     largest = seen.abs().flatten(2).amax(dim=2)
     unit = torch.where(largest > 0, largest, 1.0).reshape(*largest.shape, 1, 1, 1)
     return ImageReplay(
-        title, tuple(temperatures), path.cpu().numpy(), (seen / unit).numpy(), largest.numpy(), torch.stack(logits),
-        int(label), tuple(class_names),
-    )  # fmt: skip
+        title,
+        tuple(temperatures),
+        path.cpu().numpy(),
+        (seen / unit).numpy(),
+        largest.numpy(),
+        torch.stack(logits),
+        int(label),
+        tuple(class_names),
+    )
 
 
 def plot_image_replay(
@@ -105,11 +111,14 @@ def _state(replay: ImageReplay, step: int, temperature: float) -> dict[str, Any]
     row = replay.temperatures.index(temperature)
     logits = replay.logits[row, step].double()
     return {
-        "picture": replay.path[row, step], "change": replay.path[row, step] - replay.path[row, 0],
-        "gradient": replay.gradients[row, step], "largest": float(replay.largest[row, step]),
+        "picture": replay.path[row, step],
+        "change": replay.path[row, step] - replay.path[row, 0],
+        "gradient": replay.gradients[row, step],
+        "largest": float(replay.largest[row, step]),
         "probs": torch.softmax(logits / temperature, dim=0).numpy(),
-        "predicted": replay.class_names[int(logits.argmax())], "fooled": int(logits.argmax()) != replay.label,
-    }  # fmt: skip
+        "predicted": replay.class_names[int(logits.argmax())],
+        "fooled": int(logits.argmax()) != replay.label,
+    }
 
 
 def _describe(replay: ImageReplay, step: int, left: float, right: float) -> str:

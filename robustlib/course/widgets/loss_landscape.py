@@ -99,8 +99,11 @@ def loss_landscape_data(
         if name == "cross-entropy":
             path = pgd_paths(model, image, label, temperatures, epsilon=epsilon, steps=steps)
         else:
-            path = pgd(model, image, label, epsilon=epsilon, steps=steps, score=score, random_start=False,
-                       keep_path=True).details["path"].transpose(0, 1)  # fmt: skip
+            path = (
+                pgd(model, image, label, epsilon=epsilon, steps=steps, score=score, random_start=False, keep_path=True)
+                .details["path"]
+                .transpose(0, 1)
+            )
         iterates[name] = (path - image).flatten(2).cpu() / epsilon
         flat = logits_of(model, path.flatten(0, 1))
         margins[name] = Margin()(flat, label.cpu().expand(len(flat))).reshape(path.shape[:2]).numpy()
@@ -178,10 +181,12 @@ def loss_landscape_widget(data: LossLandscape, *, start: float = 1.0):
     first = float(data.temperatures[nearest(data.temperatures, start)])
     return live(
         loss_landscape_scene(data),
-        [slider(data.temperatures.tolist(), description="temperature T (no unit)", start=first),
-         dropdown([(name, name) for name in data.margins], description="loss", start="cross-entropy"),
-         dropdown([(name, name) for name in data.views], description="directions", start=next(iter(data.views)))],
-    )  # fmt: skip
+        [
+            slider(data.temperatures.tolist(), description="temperature T (no unit)", start=first),
+            dropdown([(name, name) for name in data.margins], description="loss", start="cross-entropy"),
+            dropdown([(name, name) for name in data.views], description="directions", start=next(iter(data.views))),
+        ],
+    )
 
 
 def loss_landscape_scene(data: LossLandscape) -> Scene:
@@ -244,8 +249,15 @@ def _draw_contours(data: LossLandscape, ax: Axes) -> Update:
     bar.ax.set_yticklabels(["lowest", "highest"], fontsize=9)
     ax.grid(False)
     # the unit of the axes changes with the directions: as words it costs less than as tick labels
-    ax.set(xlim=(-1, 1), ylim=(-1, 1), aspect="auto", xlabel=" ", ylabel=" ", xticks=[-1, -0.5, 0, 0.5, 1],
-           yticks=[-1, -0.5, 0, 0.5, 1])  # fmt: skip
+    ax.set(
+        xlim=(-1, 1),
+        ylim=(-1, 1),
+        aspect="auto",
+        xlabel=" ",
+        ylabel=" ",
+        xticks=[-1, -0.5, 0, 0.5, 1],
+        yticks=[-1, -0.5, 0, 0.5, 1],
+    )
     ax.legend(fontsize=8, loc="lower left", frameon=True, framealpha=0.85)
     line = moving_line(ax, "from above (grey: exactly flat)")
 
@@ -277,8 +289,16 @@ def _draw_surface(data: LossLandscape, ax: Axes) -> Update:
         Poly3DCollection([np.zeros((4, 3))], cmap="viridis", edgecolor="white", linewidth=0.2)
     )
     surface.set_clim(0, 1)
-    ax.set(xlim=(-1, 1), ylim=(-1, 1), zlim=(0, 1), xlabel="first direction", ylabel="second", xticks=[-1, 0, 1],
-           yticks=[-1, 0, 1], zticks=[0, 0.5, 1])  # fmt: skip
+    ax.set(
+        xlim=(-1, 1),
+        ylim=(-1, 1),
+        zlim=(0, 1),
+        xlabel="first direction",
+        ylabel="second",
+        xticks=[-1, 0, 1],
+        yticks=[-1, 0, 1],
+        zticks=[0, 0.5, 1],
+    )
     for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
         axis.set_ticklabels([])
         axis.labelpad = -10
@@ -309,8 +329,12 @@ def _draw_margin(data: LossLandscape, ax: Axes) -> Update:
     (path,) = ax.plot([], [], ".-", color=COLOURS[0], lw=1.8)
     ax.axhline(0, color=COLOURS[1], ls="--", lw=1.4, label="above: the model is fooled")
     room = 0.08 * np.ptp(every) + 1e-6
-    ax.set(xlim=(-0.5, every.shape[1] - 0.5), ylim=(every.min() - room, every.max() + 3 * room), xlabel="PGD step",
-           ylabel="margin (logits)")  # fmt: skip
+    ax.set(
+        xlim=(-0.5, every.shape[1] - 0.5),
+        ylim=(every.min() - room, every.max() + 3 * room),
+        xlabel="PGD step",
+        ylabel="margin (logits)",
+    )
     ax.legend(fontsize=8, loc="upper left")
     line = moving_line(ax, "what PGD reaches on this loss")
 

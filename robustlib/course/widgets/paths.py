@@ -35,6 +35,15 @@ def pgd_paths(
     """
     count = len(temperatures)
     score = RowCrossEntropy(torch.tensor(list(temperatures), dtype=torch.float64))
-    found = pgd(model, image.repeat(count, 1, 1, 1), label.repeat(count), epsilon=epsilon, steps=steps, score=score,
-                random_start=False, keep_path=True, batch_size=count)  # fmt: skip
+    found = pgd(
+        model,
+        image.repeat(count, 1, 1, 1),
+        label.repeat(count),
+        epsilon=epsilon,
+        steps=steps,
+        score=score,
+        random_start=False,
+        keep_path=True,
+        batch_size=count,
+    )
     return found.details["path"].transpose(0, 1)

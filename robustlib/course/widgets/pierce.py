@@ -73,9 +73,12 @@ def pierce_data(accuracy: Mapping[float, float], logits: Tensor, labels: Tensor,
         raise ValueError(f"accuracy needs at least 3 temperatures evenly spaced in log T, got {temperatures.tolist()}")
     reports = [calibration_report(logits, labels, temperature=t) for t in temperatures]
     data = PierceData(
-        title, temperatures, 100 * np.array([accuracy[t] for t in temperatures]),
-        100 * np.array([report.mean_confidence for report in reports]), 100 * reports[0].accuracy,
-    )  # fmt: skip
+        title,
+        temperatures,
+        100 * np.array([accuracy[t] for t in temperatures]),
+        100 * np.array([report.mean_confidence for report in reports]),
+        100 * reports[0].accuracy,
+    )
     if np.ptp(data.accuracy) < LEAST_ILLUSION:
         raise ValueError(f"no temperature hides {LEAST_ILLUSION:g} points or more: there is no illusion to pierce here")
     return data
@@ -195,8 +198,12 @@ def _draw(game: Game, figure: Figure) -> Update:
     (found,) = ax.plot([], [], "o", color=COLOURS[1], mec="black", ms=11, label="your attacks")
     (curve,) = ax.plot([], [], color="black", lw=1.4, alpha=0.7, label="every answer (shown at the end)")
     ax.set_xscale("log")
-    ax.set(xlim=(tried[0] / 2, tried[-1] * 2), ylim=(-3, 103), xlabel="adversary temperature T_a (log scale)",
-           ylabel="percent")  # fmt: skip
+    ax.set(
+        xlim=(tried[0] / 2, tried[-1] * 2),
+        ylim=(-3, 103),
+        xlabel="adversary temperature T_a (log scale)",
+        ylabel="percent",
+    )
     ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
     line = moving_line(ax, data.title)
 

@@ -78,9 +78,16 @@ def moving_line(ax: Axes, heading: str, *, fontsize: float = 10) -> Text:
     """A heading that stays over a line that may change: of text, only what changes is drawn again."""
     ax.set_title(f"{heading}\n", fontsize=11)
     return ax.annotate(
-        "", (0.5, 1), xytext=(0, 5), xycoords="axes fraction", textcoords="offset points", ha="center", va="baseline",
-        fontsize=fontsize, annotation_clip=False,
-    )  # fmt: skip
+        "",
+        (0.5, 1),
+        xytext=(0, 5),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="center",
+        va="baseline",
+        fontsize=fontsize,
+        annotation_clip=False,
+    )
 
 
 def nearest(values: np.ndarray, value: float) -> int:

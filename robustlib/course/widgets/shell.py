@@ -32,9 +32,7 @@ def live(scene: Scene, controls: Sequence[Any], *, below: Sequence[Any] = ()):
     figure = LiveFigure(scene, *chosen())
     image = ipywidgets.Image(format="png", layout={"width": f"{scene.size[0] * 80:.0f}px", "max_width": "100%"})
     said = ipywidgets.HTML()
-    box = ipywidgets.VBox(
-        [ipywidgets.HBox(list(controls), layout={"flex_flow": "row wrap"}), *below, image, said],
-    )
+    box = ipywidgets.VBox([ipywidgets.HBox(list(controls), layout={"flex_flow": "row wrap"}), *below, image, said])
 
     def refresh(_change: dict | None = None) -> None:
         image.value = figure.picture(*chosen())
@@ -53,9 +51,13 @@ def slider(values: Sequence[Any], *, description: str, start: Any, shown: Callab
     import ipywidgets
 
     return ipywidgets.SelectionSlider(
-        options=[(shown(value), value) for value in values], value=start, description=description,
-        style={"description_width": "initial"}, layout={"width": "480px", "max_width": "98%"}, continuous_update=True,
-    )  # fmt: skip
+        options=[(shown(value), value) for value in values],
+        value=start,
+        description=description,
+        style={"description_width": "initial"},
+        layout={"width": "480px", "max_width": "98%"},
+        continuous_update=True,
+    )
 
 
 def dropdown(options: Sequence[tuple[str, Any]], *, description: str, start: Any):
@@ -63,18 +65,16 @@ def dropdown(options: Sequence[tuple[str, Any]], *, description: str, start: Any
     import ipywidgets
 
     return ipywidgets.Dropdown(
-        options=options, value=start, description=description,
-        style={"description_width": "initial"}, layout={"width": "auto", "max_width": "98%"},
-    )  # fmt: skip
+        options=options,
+        value=start,
+        description=description,
+        style={"description_width": "initial"},
+        layout={"width": "auto", "max_width": "98%"},
+    )
 
 
 def figure_slider(
-    scene: Scene,
-    values: Sequence[Any],
-    *,
-    description: str,
-    start: Any,
-    shown: Callable[[Any], str] = "{:.3g}".format,
+    scene: Scene, values: Sequence[Any], *, description: str, start: Any, shown: Callable[[Any], str] = "{:.3g}".format
 ):
     """One slider over a scene of one value; place it after the cell that shows the same scene without a kernel.
 

@@ -101,10 +101,16 @@ def temperature_lab_data(
         confidence, correct = top_label(torch.softmax(scale_logits(logits.double(), temperature), dim=1), labels)
         reliability.append(reliability_bins(confidence, correct))
         histograms.append(np.histogram(confidence.numpy().clip(max=1.0), HISTOGRAM_BINS, (0, 1))[0] / len(labels))
-        rows.append({"accuracy": report.accuracy, "mean_confidence": report.mean_confidence,
-                     "ece": report.expected_calibration_error, "nll": report.negative_log_likelihood,
-                     "probability_wall": walls.beyond_probability_wall,
-                     "gradient_wall": walls.beyond_gradient_wall})  # fmt: skip
+        rows.append(
+            {
+                "accuracy": report.accuracy,
+                "mean_confidence": report.mean_confidence,
+                "ece": report.expected_calibration_error,
+                "nll": report.negative_log_likelihood,
+                "probability_wall": walls.beyond_probability_wall,
+                "gradient_wall": walls.beyond_gradient_wall,
+            }
+        )
     names = [f"{k + 1}: {class_names[labels[row]]}" for k, row in enumerate(chosen)]
     if sentences is not None:
         names = [f"{name}: {sentence}" for name, sentence in zip(names, sentences, strict=True)]
@@ -112,12 +118,20 @@ def temperature_lab_data(
         (records.metric == "accuracy") & (records.adversary == "none") & ~records.attack.isin(["clean"])
     ].rename(columns={"design_temperature": "temperature"})
     return TemperatureLab(
-        title=title, temperatures=np.asarray(temperatures), logits=logits[chosen], labels=labels[chosen],
-        captions=tuple(names), class_names=tuple(class_names),
-        pictures=None if pictures is None else pictures.cpu().numpy(), jacobian=jacobian, reliability=reliability,
-        histograms=np.array(histograms), sweep=pd.DataFrame(rows, index=list(temperatures)),
-        adversarial=curves[["attack", "temperature", "mean", "low", "high"]].reset_index(drop=True), n=len(labels),
-    )  # fmt: skip
+        title=title,
+        temperatures=np.asarray(temperatures),
+        logits=logits[chosen],
+        labels=labels[chosen],
+        captions=tuple(names),
+        class_names=tuple(class_names),
+        pictures=None if pictures is None else pictures.cpu().numpy(),
+        jacobian=jacobian,
+        reliability=reliability,
+        histograms=np.array(histograms),
+        sweep=pd.DataFrame(rows, index=list(temperatures)),
+        adversarial=curves[["attack", "temperature", "mean", "low", "high"]].reset_index(drop=True),
+        n=len(labels),
+    )
 
 
 def plot_temperature_lab(
@@ -133,9 +147,11 @@ def temperature_lab_widget(lab: TemperatureLab, *, start: float = 1.0):
     options = [(textwrap.shorten(name, 70), k) for k, name in enumerate(lab.captions)]
     return live(
         temperature_lab_scene(lab),
-        [slider(lab.temperatures.tolist(), description="temperature T (no unit)", start=float(first)),
-         dropdown(options, description="example", start=0)],
-    )  # fmt: skip
+        [
+            slider(lab.temperatures.tolist(), description="temperature T (no unit)", start=float(first)),
+            dropdown(options, description="example", start=0),
+        ],
+    )
 
 
 def temperature_lab_scene(lab: TemperatureLab) -> Scene:
@@ -168,10 +184,13 @@ def _draw(lab: TemperatureLab, figure: Figure) -> Update:
     left = [grid[row, 0].subgridspec(1, 2, width_ratios=(1, 2.6)) if with_pictures else None for row in (0, 1)]
     bars, signal = (figure.add_subplot(cell[0, 1] if cell else grid[row, 0]) for row, cell in enumerate(left))
     parts = [
-        _draw_probabilities(lab, bars), _draw_gradient(lab, signal),
-        _draw_reliability(lab, figure.add_subplot(grid[0, 1])), _draw_confidences(lab, figure.add_subplot(grid[0, 2])),
-        _draw_walls(lab, figure.add_subplot(grid[1, 1])), _draw_adversarial(lab, figure.add_subplot(grid[1, 2])),
-    ]  # fmt: skip
+        _draw_probabilities(lab, bars),
+        _draw_gradient(lab, signal),
+        _draw_reliability(lab, figure.add_subplot(grid[0, 1])),
+        _draw_confidences(lab, figure.add_subplot(grid[0, 2])),
+        _draw_walls(lab, figure.add_subplot(grid[1, 1])),
+        _draw_adversarial(lab, figure.add_subplot(grid[1, 2])),
+    ]
     if with_pictures:
         parts.append(_draw_pictures(lab, *(figure.add_subplot(cell[0, 0]) for cell in left)))
     heading = figure.suptitle(lab.title if with_pictures else "\n", fontsize=11)
@@ -308,9 +327,17 @@ def _draw_walls(lab: TemperatureLab, ax: Axes) -> Update:
 
 def _draw_adversarial(lab: TemperatureLab, ax: Axes) -> Update:
     attacks = [rows for _, rows in lab.adversarial.groupby("attack", sort=False)]
-    plot_curves(lab.adversarial, x="temperature", y="mean", by="attack", xlabel="design temperature T_d (log scale)",
-                ylabel="adversarial accuracy (%)", title="", reference=100 * lab.sweep["accuracy"].iloc[0],
-                ax=ax)  # fmt: skip
+    plot_curves(
+        lab.adversarial,
+        x="temperature",
+        y="mean",
+        by="attack",
+        xlabel="design temperature T_d (log scale)",
+        ylabel="adversarial accuracy (%)",
+        title="",
+        reference=100 * lab.sweep["accuracy"].iloc[0],
+        ax=ax,
+    )
     ax.set_ylim(-3, 103)
     ax.legend(fontsize=8)
     rings = [ax.plot([], [], "o", ms=14, mfc="none", mec="black", mew=2)[0] for _ in attacks]

@@ -158,8 +158,13 @@ def _layers(now: Step) -> tuple[str, str, str]:
     """The sentence in lines, as three texts of one shape: plain words, changed words in brackets, the word in hand."""
     shown = [f"[{word}]" if i in now.changed else word for i, word in enumerate(now.words)]
     # no-break spaces, so that a replacement of several words stays one
-    lines = textwrap.wrap(" ".join(word.replace(" ", "\u00a0") for word in shown), WIDTH, break_on_hyphens=False,
-                          max_lines=LINES, placeholder=" ...")  # fmt: skip
+    lines = textwrap.wrap(
+        " ".join(word.replace(" ", "\u00a0") for word in shown),
+        WIDTH,
+        break_on_hyphens=False,
+        max_lines=LINES,
+        placeholder=" ...",
+    )
     layers, position = ([], [], []), 0
     for line in lines:
         parts = [[], [], []]
@@ -188,8 +193,10 @@ def _draw_side(replay: TextReplay, figure: Figure, cell: Any) -> Update:
     page, ax = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
     page.axis("off")
     place = {"family": "monospace", "fontsize": 10, "va": "top", "transform": page.transAxes, "linespacing": 1.5}
-    layers = [page.text(0, 0.97, "", color=COLOURS[k], weight=w, **place)
-              for k, w in ((6, "normal"), (1, "bold"), (0, "bold"))]  # fmt: skip
+    layers = [
+        page.text(0, 0.97, "", color=COLOURS[k], weight=w, **place)
+        for k, w in ((6, "normal"), (1, "bold"), (0, "bold"))
+    ]
     where = moving_line(page, "[changed words] orange, the word in hand blue")
     bars = ax.barh(range(BARS), [0.0] * BARS, color=COLOURS[5], height=0.8)
     names = [ax.text(0.01, k, "", va="center", fontsize=9.5) for k in range(BARS)]

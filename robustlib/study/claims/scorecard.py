@@ -32,9 +32,7 @@ from robustlib.study.claims.findings import (
 from robustlib.study.claims.served import TESTS
 from robustlib.study.records import load_records, paper_tables
 
-COLUMNS = [
-    "claim", "statement", "modality", "verdict", "paper", "ours", "reason", "profile", "device", "date",
-]  # fmt: skip
+COLUMNS = ["claim", "statement", "modality", "verdict", "paper", "ours", "reason", "profile", "device", "date"]
 BEGIN, END = "<!-- scorecard:begin -->", "<!-- scorecard:end -->"
 _WAITS_FOR = {"image": "needs the image notebooks", "text": "needs the text notebooks"}
 
@@ -59,13 +57,16 @@ def scorecard(records: pd.DataFrame) -> pd.DataFrame:
             findings = _findings(claim["id"], settings)
             rows.append(
                 {
-                    "claim": claim["id"], "statement": claim["statement"], "modality": modality,
-                    "verdict": verdict(findings), "paper": claim["paper"],
+                    "claim": claim["id"],
+                    "statement": claim["statement"],
+                    "modality": modality,
+                    "verdict": verdict(findings),
+                    "paper": claim["paper"],
                     "ours": _ours(claim["id"], findings),
                     "reason": _reason(findings, claim[modality] or ("" if settings else _WAITS_FOR[modality])),
                     **origins[modality],
                 }
-            )  # fmt: skip
+            )
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -251,9 +251,7 @@ TESTS: dict[str, tuple[Callable[[Evidence], list[Finding]], str]] = {
     "C11": (partial(_removes, adversaries=("opt-paper", "opt"), methods=(OVER, UNDER)), _LEFT),
     "C13": (
         # The paper's descent and the exact minimum: what only a stalled descent shows is no property of Platt scaling.
-        partial(
-            _beside_scale_free, adversaries=("platt", "platt-exact"), methods=(OVER, UNDER), holds=_above_margin,
-        ),
+        partial(_beside_scale_free, adversaries=("platt", "platt-exact"), methods=(OVER, UNDER), holds=_above_margin),
         f"platt (descent) and platt-exact, {_MINUS_MARGIN} (no substitute: over {EQUIVALENCE_MARGIN:g})",
     ),
     "C14": (_transfer_is_weaker, f"{_MINUS_MARGIN} (no substitute: over {EQUIVALENCE_MARGIN:g})"),
@@ -264,11 +262,13 @@ TESTS: dict[str, tuple[Callable[[Evidence], list[Finding]], str]] = {
     "O1": (partial(_removes, adversaries=("cal-exact",), methods=(OVER, UNDER)), _LEFT),
     "O2": (
         partial(
-            _beside_scale_free, adversaries=("opt",), methods=(BASELINE, OVER, UNDER),
+            _beside_scale_free,
+            adversaries=("opt",),
+            methods=(BASELINE, OVER, UNDER),
             holds=lambda row: row["low"] > -EQUIVALENCE_MARGIN,
         ),
         f"{_MINUS_MARGIN} (beaten: below -{EQUIVALENCE_MARGIN:g})",
     ),
     "O3": (_third_cause, "points above the replay of float32's texts, strongest search on the low-precision victim"),
-}  # fmt: skip
+}
 TESTS |= claims_training.TESTS
