@@ -1,14 +1,19 @@
-"""What the notebooks say to a learner."""
+"""What a notebook says to a learner, and what the lessons measure in the same way."""
 
+import numpy as np
 import pytest
 
+from robustlib.attacks.adversaries import Evaluation
+from robustlib.attacks.statistics import PairedDifference
 from robustlib.course import notebook
+from robustlib.study.profiles import get_profile
 
 OPTIONS = {"a": "lower", "b": "the same", "c": "higher"}
+DESIGNS, ADVERSARIES = (1.0, 1e-3), ("none", "cal-exact", "margin")
 
 
 @pytest.fixture
-def said(monkeypatch):
+def sentences(monkeypatch):
     lines = []
     monkeypatch.setattr(notebook, "say", lines.append)
     return lines
@@ -22,20 +27,91 @@ def said(monkeypatch):
         ("a", set(), "You predicted **a** (lower). The measurement says: none of these."),
         ("a", {"a", "b"}, "You predicted **a** (lower). The measurement says: **a** (lower) and **b** (the same)."),
         (None, {"b"}, "*You made no prediction.* The measurement says: **b** (the same)."),
+        ("A", {"a"}, "You predicted **a** (lower), and so it is."),
+        (" b ", {"b"}, "You predicted **b** (the same), and so it is."),
     ],
 )
-def test_a_prediction_is_compared_with_every_option_that_the_measurement_supports(prediction, holds, expected, said):
+def test_a_prediction_is_compared_with_every_option_that_the_measurement_supports(
+    prediction, holds, expected, sentences
+):
     notebook.reveal(prediction, OPTIONS, {letter: letter in holds for letter in OPTIONS})
-    assert said == [expected]
+    assert sentences == [expected]
 
 
-def test_unknown_letters_are_refused():
+@pytest.mark.parametrize(("prediction", "holds"), [("d", OPTIONS), ("ab", OPTIONS), ("", OPTIONS), ("a", {"a"})])
+def test_unknown_letters_are_refused(prediction, holds):
     with pytest.raises(ValueError, match=r"must use the letters \['a', 'b', 'c'\]"):
-        notebook.reveal("d", OPTIONS, dict.fromkeys(OPTIONS, False))
-    with pytest.raises(ValueError, match="must use the letters"):
-        notebook.reveal("a", OPTIONS, {"a": True})
+        notebook.reveal(prediction, OPTIONS, dict.fromkeys(holds, False))
 
 
-def test_percentages_with_and_without_interval():
-    assert notebook.percent(0.1234) == "12.3 %"
-    assert notebook.percent(0.1234, (0.1, 0.15)) == "12.3 % [10.0, 15.0]"
+def evaluation(*correct):
+    correct = np.array(correct, dtype=bool)
+    return Evaluation("pgd", "none", correct, correct, 1.0, "ok", 0, 0)
+
+
+def test_a_number_is_shown_with_its_interval_wherever_it_comes_from():
+    assert notebook.interval({"mean": 12.34, "low": 10.0, "high": 15.0}) == "12.3 [10.0, 15.0]"
+    difference = PairedDifference(0.05, -0.01, 0.11, 0.1, 100, 3, 8)
+    assert notebook.interval(difference, signed=True) == "+5.0 [-1.0, 11.0]"
+    assert notebook.interval(evaluation(1, 1, 1, 0)) == "75.0 [30.1, 95.4]"
+
+
+def test_evaluations_become_a_table_in_percent():
+    table = notebook.tabulate({("pgd", 1.0): evaluation(1, 0), ("pgd", 0.1): evaluation(1, 1)}, "attack", "T_d")
+    assert table[["attack", "T_d", "mean", "n"]].values.tolist() == [["pgd", 1.0, 50.0, 2], ["pgd", 0.1, 100.0, 2]]
+    assert (table.low < table["mean"]).all()
+    assert notebook.tabulate({0.1: evaluation(1)}, "T_d")["T_d"].tolist() == [0.1]
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    return notebook.begin("99_test", "smoke", 3, "image")
+
+
+@pytest.fixture(scope="module")
+def audit(lesson):
+    return lesson.audit("pgd", DESIGNS, ADVERSARIES, 40)
+
+
+def test_the_seed_of_a_notebook_shifts_the_seeds_of_the_profile(lesson):
+    assert lesson.seeds == tuple(3 + number for number in get_profile("smoke").seeds)
+    assert lesson.study.training.seed == lesson.studies[3].training.seed == 3
+    assert set(lesson.book.frame["seed"]) <= {3}
+
+
+def test_a_lesson_describes_its_data_and_model(lesson):
+    for part in (lesson.study.title, lesson.study.model_name, "100 attacked images", "seeds 3"):
+        assert part in lesson.describe()
+
+
+def test_an_audit_holds_every_adversary_at_every_temperature(lesson, audit):
+    assert set(audit.evaluations) == {(3, design, adversary) for design in DESIGNS for adversary in ADVERSARIES}
+    assert audit.honest is audit[1.0, "none"]
+    assert audit.means.shape == (len(DESIGNS), len(ADVERSARIES))
+    assert audit.means.loc["T_d = 0.001", "margin"] == 100 * audit[1e-3, "margin"].adversarial_accuracy
+    accuracies = lesson.book.frame.query("metric == 'accuracy' and attack == 'pgd'")
+    assert len(accuracies) == len(audit.table) == len(audit.evaluations)
+    assert (accuracies.n == 40).all()
+
+
+@pytest.mark.parametrize(
+    ("reference", "other"), [("honest", (1.0, "none")), ("margin", (1e-3, "margin")), ("none", (1e-3, "none"))]
+)
+def test_an_audit_compares_with_honest_margin_and_as_served(audit, reference, other):
+    row = audit.difference(1e-3, "cal-exact", reference)
+    expected = audit[1e-3, "cal-exact"].minus(audit[other])
+    assert (row["mean"], row["low"]) == pytest.approx((100 * expected.difference, 100 * expected.low))
+
+
+def test_an_audit_names_who_pierces_the_illusion(audit):
+    assert audit.pierced(1e-3, margin=-100.0) == []
+    assert audit.pierced(1e-3, margin=15.0) == ["cal-exact", "margin"]
+
+
+def test_clean_accuracy_has_an_interval_and_stays_while_confidence_moves(lesson, audit):
+    clean = lesson.clean(DESIGNS, ("none", "cal-exact")).set_index(["metric", "design_temperature", "adversary"])
+    accuracy, confidence = clean.loc["accuracy"], clean.loc["confidence_clean"]["mean"]
+    assert accuracy["mean"].nunique() == 1
+    assert ((accuracy.low < accuracy["mean"]) & (accuracy["mean"] < accuracy.high)).all()
+    assert confidence[1e-3, "none"] > 99.9
+    assert confidence[1e-3, "cal-exact"] == pytest.approx(confidence[1.0, "cal-exact"], abs=1e-3)

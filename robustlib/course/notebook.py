@@ -1,15 +1,42 @@
-"""Small things every notebook needs, so that none of them repeats them."""
+"""What a notebook says to a learner: its opening lines, sentences computed from results, numbers with intervals."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from robustlib.attacks.adversaries import Evaluation
+from robustlib.attacks.statistics import PairedDifference
+from robustlib.course.lesson import Audit, Lesson
 from robustlib.course.plots import use_style
 from robustlib.study.environment import describe_environment
 
+__all__ = ["Audit", "Lesson", "begin", "interval", "percent", "reveal", "say", "start", "tabulate"]
+
 
 def start(profile: str, seed: int) -> None:
-    """First line of a notebook: profile, seed, versions, device; and the figures' style."""
+    """Print profile, seed, versions and device, and set the figures' style."""
     use_style()
     print(describe_environment(profile, seed))
+
+
+def begin(name: str, profile: str, seed: int, modality: str) -> Lesson:
+    """Open a lesson: `start`, then data, model and number of examples of its study.
+
+    Args:
+        name: number and name of the notebook, which name its records.
+        seed: shifts the seeds of the profile.
+        modality: "image" or "text".
+
+    Raises:
+        robustlib.data.FetchError: none of the profile's data sets is available.
+    """
+    start(profile, seed)
+    lesson = Lesson(name, profile, seed, modality)
+    say(lesson.describe())
+    return lesson
 
 
 def say(text: str) -> None:
@@ -23,7 +50,7 @@ def reveal(prediction: str | None, options: dict[str, str], holds: dict[str, boo
     """Compare a learner's prediction with what was measured.
 
     Args:
-        prediction: the learner's choice, one of `options`; None where there is none yet.
+        prediction: the learner's choice, one of `options` in any case; None where there is none yet.
         options: what could be chosen, by letter.
         holds: for each letter whether the measurement supports it; each has a condition of its own, so that
             "none of these" is a possible answer.
@@ -31,18 +58,19 @@ def reveal(prediction: str | None, options: dict[str, str], holds: dict[str, boo
     Raises:
         ValueError: the prediction is none of the options, or the letters differ.
     """
-    if set(holds) != set(options) or prediction not in (None, *options):
+    letter = prediction.strip().lower() if isinstance(prediction, str) else prediction
+    if set(holds) != set(options) or letter not in (None, *options):
         raise ValueError(
             f"prediction and holds must use the letters {list(options)}, got {prediction!r}, {list(holds)}"
         )
-    supported = [letter for letter in options if holds[letter]]
-    measured = " and ".join(f"**{letter}** ({options[letter]})" for letter in supported) or "none of these"
-    if prediction is None:
+    supported = [option for option in options if holds[option]]
+    measured = " and ".join(f"**{option}** ({options[option]})" for option in supported) or "none of these"
+    if letter is None:
         say(f"*You made no prediction.* The measurement says: {measured}.")
-    elif supported == [prediction]:
-        say(f"You predicted **{prediction}** ({options[prediction]}), and so it is.")
+    elif supported == [letter]:
+        say(f"You predicted **{letter}** ({options[letter]}), and so it is.")
     else:
-        say(f"You predicted **{prediction}** ({options[prediction]}). The measurement says: {measured}.")
+        say(f"You predicted **{letter}** ({options[letter]}). The measurement says: {measured}.")
 
 
 def percent(value: float, interval: tuple[float, float] | None = None) -> str:
@@ -50,3 +78,40 @@ def percent(value: float, interval: tuple[float, float] | None = None) -> str:
     if interval is None:
         return f"{100 * value:.1f} %"
     return f"{100 * value:.1f} % [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+
+
+def interval(measured: Evaluation | PairedDifference | Mapping[str, Any] | pd.Series, *, signed: bool = False) -> str:
+    """A number with its 95 % interval as "12.3 [11.0, 13.6]", in percent or points.
+
+    Args:
+        measured: an evaluation (its adversarial accuracy), a paired difference, or a row with mean, low and high.
+        signed: "+12.3" instead of "12.3".
+    """
+    mean, low, high = _in_percent(measured)
+    return f"{mean:{'+' if signed else ''}.1f} [{low:.1f}, {high:.1f}]"
+
+
+def tabulate(evaluations: Mapping[Any, Evaluation], *names: str) -> pd.DataFrame:
+    """Evaluations as a table: a column for each part of their keys, then mean, low, high (percent), n and `interval`.
+
+    Args:
+        names: of the parts of the keys, for example "attack", "T_d".
+    """
+    rows = []
+    for key, evaluation in evaluations.items():
+        mean, low, high = _in_percent(evaluation)
+        numbers = {"mean": mean, "low": low, "high": high, "n": len(evaluation.correct)}
+        parts = key if isinstance(key, tuple) else (key,)
+        rows.append(dict(zip(names, parts, strict=True)) | numbers | {"interval": interval(evaluation)})
+    return pd.DataFrame(rows)
+
+
+def _in_percent(measured: Evaluation | PairedDifference | Mapping[str, Any] | pd.Series) -> tuple[float, float, float]:
+    if isinstance(measured, Evaluation):
+        fractions = measured.adversarial_accuracy, *measured.interval
+    elif isinstance(measured, PairedDifference):
+        fractions = measured.difference, measured.low, measured.high
+    else:
+        return measured["mean"], measured["low"], measured["high"]
+    mean, low, high = (100 * value for value in fractions)
+    return mean, low, high

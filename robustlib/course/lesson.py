@@ -1,0 +1,204 @@
+"""What the lessons measure in the same way: studies by seed, an audit of one attack, clean accuracy and confidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from robustlib.attacks.adversaries import Evaluation
+from robustlib.calibration.metrics import calibration_report
+from robustlib.calibration.temperature import scale_logits
+from robustlib.data.progress import progress
+from robustlib.models.forward import logits_of
+from robustlib.study.base import Study
+from robustlib.study.claims.findings import EQUIVALENCE_MARGIN
+from robustlib.study.images import image_study
+from robustlib.study.profiles import get_profile
+from robustlib.study.records import RecordBook, over_seeds
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One notebook of one modality in one profile. Studies are loaded, and models trained, when first used.
+
+    Attributes:
+        name: number and name of the notebook, which name its records.
+        seed: the notebook's parameter: shifts the seeds of the profile.
+        modality: "image" or "text".
+    """
+
+    name: str
+    profile: str
+    seed: int
+    modality: str
+
+    @cached_property
+    def seeds(self) -> tuple[int, ...]:
+        """Of training and attack: those of the profile, shifted by the lesson's seed."""
+        return tuple(self.seed + number for number in get_profile(self.profile).seeds)
+
+    def load(self, seed: int | None = None, **changes: Any) -> Study:
+        """The profile's study with another seed or training; arguments as of `image_study` or `text_study`."""
+        seed = self.seeds[0] if seed is None else seed
+        if self.modality == "image":
+            return image_study(self.profile, seed=seed, **changes)
+        from robustlib.study.texts import text_study  # brings transformers
+
+        return text_study(self.profile, seed=seed, **changes)
+
+    @cached_property
+    def study(self) -> Study:
+        """The study of the first seed."""
+        return self.load()
+
+    @cached_property
+    def studies(self) -> dict[int, Study]:
+        """The study of each seed."""
+        return {self.seeds[0]: self.study} | {seed: self.load(seed) for seed in self.seeds[1:]}
+
+    @property
+    def settings(self) -> Any:
+        """Sizes and radii of the profile for the data set in use."""
+        return self.study.settings
+
+    @cached_property
+    def book(self) -> RecordBook:
+        """The records of this lesson."""
+        return RecordBook(self.name, profile=self.profile, seed=self.seed, modality=self.modality)
+
+    def describe(self) -> str:
+        """Data, model and number of examples in one sentence, and why a preferred data set is not used."""
+        study, unit = self.study, "images" if self.modality == "image" else "texts"
+        return (
+            f"{study.substitution} {study.title}, {study.model_name}: {len(study.labels)} attacked {unit}, "
+            f"{len(study.validation_labels)} for validation, seeds {', '.join(map(str, self.seeds))}."
+        ).lstrip()
+
+    def audit(self, attack: str, designs: Sequence[float], adversaries: Sequence[str], n: int | None = None) -> Audit:
+        """Attack the model served at every design temperature as every adversary does, for every seed.
+
+        Recorded: adversarial accuracies, and their paired differences from the honest number (T_d = 1, naive
+        attacker), from the margin and from the naive attacker on the same served model.
+
+        Args:
+            designs: design temperatures, 1.0 among them.
+            adversaries: "none" and "margin" among them.
+            n: the first n test examples only.
+        """
+        evaluations = {}
+        jobs = [(design, adversary) for design in designs for adversary in adversaries]
+        for seed, study in self.studies.items():
+            for design, adversary in progress(jobs, description=f"{attack}, seed {seed}"):
+                evaluations[seed, design, adversary] = study.measure(
+                    self.book, attack, adversary, design_temperature=design, n=n
+                )
+            for design, adversary in jobs:
+                for reference_at, reference in _references(design, adversary):
+                    study.compare(
+                        self.book,
+                        evaluations[seed, design, adversary],
+                        evaluations[seed, reference_at, reference],
+                        at=design,
+                        reference_at=reference_at,
+                    )
+        measured = over_seeds(self.book.frame.query("attack == @attack"))
+        return Audit(self, attack, tuple(designs), tuple(adversaries), evaluations, measured)
+
+    def clean(self, designs: Sequence[float], adversaries: Sequence[str] = ("none",)) -> pd.DataFrame:
+        """Record accuracy and mean confidence on clean examples, as each adversary divides the served logits.
+
+        A temperature is fitted as for the first attack of the study, whose evaluation is read from the cache.
+
+        Returns:
+            One row for each metric ("accuracy", "confidence_clean"; percent), design temperature and adversary, over
+            the seeds.
+        """
+        for study in self.studies.values():
+            logits, labels = logits_of(study.served(1.0), study.inputs), study.labels.cpu()
+            for design in designs:
+                for adversary in adversaries:
+                    divisor = 1.0
+                    if adversary != "none":
+                        divisor = study.run(self.main_attack, adversary, design_temperature=design).temperature
+                    report = calibration_report(scale_logits(logits, design), labels, temperature=divisor)
+                    row = {**study.columns(design), "adversary": adversary, "attack": "clean"}
+                    confidence = 100 * report.mean_confidence
+                    self.book.add(**row, n=report.n, metric="confidence_clean", mean=confidence)
+                    self.book.add_accuracy(round(report.accuracy * report.n), report.n, **row)
+        chosen = "attack == 'clean' and metric in ('accuracy', 'confidence_clean')"
+        return over_seeds(self.book.frame.query(chosen))
+
+    @property
+    def main_attack(self) -> str:
+        """The main attack of the modality: "pgd" or the first of the profile's text attacks."""
+        return "pgd" if self.modality == "image" else self.settings.attacks[0]
+
+
+def _references(design: float, adversary: str) -> list[tuple[float, str]]:
+    """What an adversary is compared with: design temperature and adversary."""
+    references = [(1.0, "none")]
+    if adversary != "margin":
+        references.append((design, "margin"))
+    if adversary != "none" and design != 1.0:
+        references.append((design, "none"))
+    return references
+
+
+@dataclass(frozen=True)
+class Audit:
+    """One attack by every adversary on a model served at every design temperature.
+
+    Attributes:
+        evaluations: by seed, design temperature and adversary; `audit[design, adversary]` is that of the first seed.
+        records: rows of the attack over the seeds, in percent.
+    """
+
+    lesson: Lesson
+    attack: str
+    designs: tuple[float, ...]
+    adversaries: tuple[str, ...]
+    evaluations: Mapping[tuple[int, float, str], Evaluation]
+    records: pd.DataFrame
+
+    def __getitem__(self, key: tuple[float, str]) -> Evaluation:
+        return self.evaluations[self.lesson.seeds[0], *key]
+
+    @property
+    def honest(self) -> Evaluation:
+        """The naive attack on the model as trained, first seed."""
+        return self[1.0, "none"]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Adversarial accuracies in percent with intervals, as `plots.plot_adversaries` draws them."""
+        rows = self.records[(self.records.metric == "accuracy") & self.records.adversary.isin(self.adversaries)]
+        return rows.assign(served=[f"T_d = {design:g}" for design in rows.design_temperature])
+
+    @property
+    def means(self) -> pd.DataFrame:
+        """Adversarial accuracy in percent: one row for each served model, one column for each adversary."""
+        table = self.table.pivot(index="served", columns="adversary", values="mean")
+        return table.reindex(index=list(dict.fromkeys(self.table.served)), columns=list(self.adversaries))
+
+    def difference(self, design: float, adversary: str, reference: str = "honest") -> pd.Series:
+        """How many points an adversary leaves above a reference, paired: a row with mean, low and high.
+
+        Args:
+            reference: "honest" (T_d = 1, naive attacker), or "margin" or "none" at the same design temperature.
+        """
+        at, other = (1.0, "none") if reference == "honest" else (design, reference)
+        name = f"{self.lesson.study.method_name(at)}|{other}|{at:g}"
+        rows = self.records[(self.records.metric == "accuracy_difference") & (self.records.reference == name)]
+        return rows[(rows.adversary == adversary) & (rows.design_temperature == design)].iloc[-1]
+
+    def pierced(self, design: float, margin: float = EQUIVALENCE_MARGIN) -> list[str]:
+        """Adversaries whose whole interval above the honest number lies below the margin, in points."""
+        return [name for name in self.adversaries if self.difference(design, name)["high"] < margin]
+
+    def always_pierced(self) -> list[str]:
+        """Adversaries that pierce the illusion at every design temperature but 1."""
+        return [a for a in self.adversaries if all(a in self.pierced(T) for T in self.designs if T != 1)]
