@@ -38,6 +38,8 @@ def test_curves_have_one_line_per_series_a_band_and_a_reference():
     assert list(ax.lines[0].get_xdata()) == [0.1, 1.0, 10.0]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b", "clean accuracy"]
     assert len(ax.collections) == 2
+    band = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == (0, 3), "the stored interval, not one computed"
 
 
 def test_adversaries_show_their_intervals():
@@ -45,13 +47,32 @@ def test_adversaries_show_their_intervals():
         {"model": ["m", "m"], "who": ["none", "cal"], "mean": [90, 10], "low": [88, 8], "high": [92, 12]}
     )
     ax = plots.plot_adversaries(frame, row="model", by="who", title="t")
-    segments = [
-        collection.get_segments()[0][:, 0].tolist()
-        for collection in ax.collections
-        if hasattr(collection, "get_segments")
+    drawn = [list(line.get_xdata()) for line in ax.lines]
+    for expected in ([90], [10], [88, 92], [8, 12]):
+        assert expected in drawn
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["m"]
+
+
+def test_panels_share_colours_and_one_legend():
+    frame = pd.DataFrame({"row": ["m", "m"], "who": ["none", "cal"], "mean": [90.0, 10.0]})
+    panels = {"both": frame, "one": frame[1:].assign(who="cal"), "other": frame.assign(who=["cal", "margin"])}
+    figure = plots.side_by_side(panels, plots.plot_adversaries, row="row", by="who")
+    assert [ax.get_title() for ax in figure.axes] == list(panels)
+    assert [ax.get_legend() is None for ax in figure.axes] == [True, True, False]
+    assert [text.get_text() for text in figure.axes[-1].get_legend().get_texts()] == ["none", "cal", "margin"]
+    colours = [
+        {line.get_color() for line in ax.lines if len(line.get_xdata()) == 1 and line.get_xdata()[0] == value}
+        for ax, value in zip(figure.axes, (10.0, 10.0, 90.0), strict=True)
     ]
-    assert [88, 92] in segments
-    assert [8, 12] in segments
+    assert colours[0] == colours[1] == colours[2] != set(), "cal has one colour in all panels"
+
+
+def test_verdicts_are_written_into_the_heatmap():
+    card = pd.DataFrame({"modality": ["image", "text"] * 2, "claim": ["C1", "C1", "C10", "C10"]})
+    card["verdict"] = ["reproduced", "partly", "not reproduced", "not tested here"]
+    ax = plots.plot_verdicts(card)
+    assert [text.get_text() for text in ax.texts] == ["✓", "✗", "~", ""]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["C1", "C10"]
 
 
 def test_a_flat_landscape_says_that_it_is_flat():
@@ -70,11 +91,14 @@ def test_pictures_and_attacks_take_grey_and_colour():
         assert [ax.get_title() for ax in axes] == ["a", "b", "c"]
 
 
-def test_figures_are_saved_under_the_profile(tmp_path, monkeypatch):
+def test_figures_are_saved_under_the_profile_and_shown(tmp_path, monkeypatch):
     monkeypatch.setenv("ROBUSTLIB_RESULTS", str(tmp_path))
-    path = plots.save_figure(plots.plot_probabilities(np.array([0.2, 0.8]), ["a", "b"], 1, title="t"), "fig", "smoke")
-    assert path == tmp_path / "smoke" / "figures" / "fig.png"
-    assert path.stat().st_size > 1000
+    shown = []
+    monkeypatch.setattr(plt, "show", lambda: shown.append(plt.gcf()))
+    ax = plots.plot_probabilities(np.array([0.2, 0.8]), ["a", "b"], 1, title="t")
+    plots.show(ax, "fig", "smoke")
+    assert (tmp_path / "smoke" / "figures" / "fig.png").stat().st_size > 1000
+    assert shown == [ax.figure]
 
 
 def test_only_the_part_without_any_slope_is_hatched():

@@ -5,12 +5,14 @@ Colours are Okabe and Ito's, which people with any colour vision can tell apart;
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -22,20 +24,12 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 def use_style() -> None:
     """Readable defaults for a notebook and for a projector."""
-    plt.rcParams.update(
-        {
-            "figure.dpi": 110,
-            "font.size": 10.5,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "grid.alpha": 0.25,
-            "legend.frameon": False,
-            "figure.constrained_layout.use": True,
-            "axes.titlesize": 11,
-            "axes.prop_cycle": plt.cycler(color=COLOURS),
-        }
-    )
+    sizes = {"font.size": 10.5, "axes.titlesize": 11, "legend.fontsize": 9}
+    sizes |= dict.fromkeys(("axes.labelsize", "xtick.labelsize", "ytick.labelsize"), 10.5)
+    spines = {"axes.spines.top": False, "axes.spines.right": False}
+    grid = {"axes.grid": True, "grid.alpha": 0.25, "grid.color": "#b0b0b0"}
+    rest = {"figure.dpi": 110, "figure.constrained_layout.use": True, "legend.frameon": False, "hatch.color": "black"}
+    sns.set_theme(style="ticks", palette=COLOURS, rc={**sizes, **spines, **grid, **rest})
 
 
 def save_figure(axes: Axes | Figure, name: str, profile: str) -> Path:
@@ -46,8 +40,58 @@ def save_figure(axes: Axes | Figure, name: str, profile: str) -> Path:
     return path
 
 
+def show(axes: Axes | Figure, name: str, profile: str) -> None:
+    """Save a figure (see `save_figure`) and show it below the cell."""
+    save_figure(axes, name, profile)
+    plt.show()
+
+
+def side_by_side(
+    panels: Mapping[str, pd.DataFrame],
+    plot: Callable[..., Axes],
+    *,
+    by: str,
+    size: tuple[float, float] = (13, 4),
+    sharey: bool = False,
+    **options: Any,
+) -> Figure:
+    """One panel for each frame, with its key as title, all drawn by `plot(frame, by=by, **options)`.
+
+    A value of column `by` has the same colour in every panel, and the figure one legend, on the right.
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=sharey, squeeze=False)
+    levels = list(dict.fromkeys(pd.concat([frame[by] for frame in panels.values()])))
+    entries = {}
+    for ax, (title, frame) in zip(axes[0], panels.items(), strict=True):
+        plot(frame, by=by, levels=levels, title=title, ax=ax, **options)
+        handles, labels = ax.get_legend_handles_labels()
+        entries |= dict(zip(labels, handles, strict=True))
+        ax.get_legend().remove()
+    axes[0, -1].legend(entries.values(), entries.keys(), loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
+
+
 def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
     return ax or plt.subplots(figsize=size)[1]
+
+
+def _by(frame: pd.DataFrame, by: str, levels: Sequence[Any] | None) -> dict[str, Any]:
+    """seaborn's arguments for a colour and a marker for each level of a column, in order of appearance."""
+    levels = list(dict.fromkeys(frame[by])) if levels is None else list(levels)
+    colours = [COLOURS[index % len(COLOURS)] for index in range(len(levels))]
+    markers = [MARKERS[index % len(MARKERS)] for index in range(len(levels))]
+    return {"hue": by, "hue_order": levels, "palette": colours, "markers": markers, "markeredgewidth": 0}
+
+
+def _stored_interval(frame: pd.DataFrame, value: str) -> dict[str, Any]:
+    """seaborn's arguments to draw `value` with the interval in `low` and `high`, which it would compute otherwise.
+
+    Each row becomes three: their median is the value, and their range the interval.
+    """
+    numbers = [column for column in (value, "low", "high") if column in frame]
+    rest = frame.drop(columns=numbers)
+    long = pd.concat([rest.assign(**{value: frame[column].astype(float)}) for column in numbers], ignore_index=True)
+    return {"data": long, "estimator": "median", "errorbar": ("pi", 100)}
 
 
 def plot_reliability(bins: Mapping[str, np.ndarray], *, title: str, ax: Axes | None = None) -> Axes:
@@ -102,22 +146,21 @@ def plot_curves(
     reference_label: str = "clean accuracy",
     log_x: bool = True,
     marker: str | None = None,
+    levels: Sequence[Any] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """One curve per value of column `by`, with a band where it has `low` and `high`; marker "" draws lines only."""
     ax = _axes(ax, (7, 4))
-    for index, (name, rows) in enumerate(frame.groupby(by, sort=False)):
-        rows = rows.sort_values(x)
-        colour, shape = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-        ax.plot(rows[x], rows[y], marker=shape if marker is None else marker, ms=5, color=colour, label=str(name))
-        if {"low", "high"} <= set(rows.columns) and rows["low"].notna().all():
-            ax.fill_between(rows[x].astype(float), rows["low"], rows["high"], color=colour, alpha=0.15, lw=0)
+    look = _by(frame, by, levels) | ({} if marker is None else {"markers": False})
+    order = {"style": by, "style_order": look["hue_order"], "dashes": False}
+    if len(frame):
+        sns.lineplot(**_stored_interval(frame, y), x=x, y=y, **look, **order, err_kws={"alpha": 0.15, "lw": 0}, ax=ax)
     if reference is not None:
         ax.axhline(reference, color="grey", ls="--", lw=1.2, label=reference_label)
     if log_x:
         ax.set_xscale("log")
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    ax.legend(fontsize=9)
+    ax.legend()
     return ax
 
 
@@ -128,38 +171,72 @@ def plot_bowl(frame: pd.DataFrame, *, title: str, ax: Axes | None = None) -> Axe
         frame: columns `confidence` (percent), `mean` (percent), `attack`, `temperature`.
     """
     ax = _axes(ax, (6, 4))
-    for index, (attack, rows) in enumerate(frame.groupby("attack", sort=False)):
-        rows = rows.sort_values("temperature", ascending=False)
-        ax.plot(
-            rows["confidence"], rows["mean"], marker=MARKERS[index % 7], ms=5, color=COLOURS[index % 7], label=attack
-        )
+    look = _by(frame, "attack", None)
+    along = frame.sort_values("temperature", ascending=False)  # several temperatures may have the same confidence
+    order = {"style": "attack", "style_order": look["hue_order"], "dashes": False, "sort": False, "estimator": None}
+    sns.lineplot(along, x="confidence", y="mean", **look, **order, ax=ax)
     ax.set(xlabel="mean confidence in the predicted class (%)", ylabel="adversarial accuracy (%)", title=title)
-    ax.legend(fontsize=9)
+    ax.legend()
     return ax
 
 
 def plot_adversaries(
-    frame: pd.DataFrame, *, row: str, by: str, title: str, clean: float | None = None, ax: Axes | None = None
+    frame: pd.DataFrame,
+    *,
+    row: str,
+    by: str,
+    title: str,
+    clean: float | None = None,
+    levels: Sequence[Any] | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Dot plot with intervals (`mean`, `low`, `high` in percent): a line per `row`, a colour per `by`.
 
     `clean`: clean accuracy in percent, drawn as a dashed line.
     """
     rows = list(dict.fromkeys(frame[row]))
-    series = list(dict.fromkeys(frame[by]))
     ax = _axes(ax, (7, 0.55 * len(rows) + 1.4))
-    offsets = np.linspace(-0.28, 0.28, len(series)) if len(series) > 1 else [0.0]
-    for index, (name, offset) in enumerate(zip(series, offsets, strict=True)):
-        part = frame[frame[by] == name]
-        height = np.array([rows.index(value) for value in part[row]]) + offset
-        ax.hlines(height, part["low"], part["high"], color=COLOURS[index % 7], lw=2, alpha=0.6)
-        ax.scatter(part["mean"], height, color=COLOURS[index % 7], marker=MARKERS[index % 7], zorder=3, label=name)
+    look = _by(frame, by, levels) | {"linestyle": "none", "markersize": 6, "err_kws": {"lw": 2, "alpha": 0.6}}
+    apart = 0.56 if len(look["hue_order"]) > 1 else False
+    sns.pointplot(
+        **_stored_interval(frame, "mean"), x="mean", y=row, orient="y", order=rows, dodge=apart, **look, ax=ax
+    )
     if clean is not None:
         ax.axvline(clean, color="grey", ls="--", lw=1.2, label="clean accuracy")
-    ax.set_yticks(range(len(rows)), rows)
-    ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.set(xlabel="adversarial accuracy (%), 95 % interval", title=title, xlim=(-2, 102))
-    ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    ax.set(xlabel="adversarial accuracy (%), 95 % interval", ylabel="", title=title, xlim=(-2, 102))
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return ax
+
+
+def plot_verdicts(scorecard: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Heatmap of verdicts: a row per modality, a column per claim; columns `modality`, `claim`, `verdict`."""
+    verdicts = scorecard.pivot(index="modality", columns="claim", values="verdict")[
+        list(dict.fromkeys(scorecard.claim))
+    ]
+    looks = {
+        "reproduced": (COLOURS[2], "✓"),
+        "partly": (COLOURS[4], "~"),
+        "not reproduced": (COLOURS[1], "✗"),
+        "not tested here": ("#DDDDDD", ""),
+    }
+    colours, signs = zip(*looks.values(), strict=True)
+    codes = verdicts.map(list(looks).index)
+    ax = _axes(ax, (0.36 * verdicts.shape[1] + 1.2, 2.0))
+    look = {
+        "cmap": list(colours),
+        "vmin": -0.5,
+        "vmax": len(looks) - 0.5,
+        "cbar": False,
+        "linewidths": 3,
+        "square": True,
+    }
+    sns.heatmap(codes, annot=codes.map(signs.__getitem__), fmt="", annot_kws={"color": "black"}, **look, ax=ax)
+    ax.set(xlabel="", ylabel="", title="verdict on each claim")
+    ax.tick_params(axis="x", rotation=90)
+    ax.tick_params(axis="y", rotation=0)
+    patches = [plt.Rectangle((0, 0), 1, 1, color=colour) for colour in colours]
+    names = [f"{name} {sign}" for name, sign in zip(looks, signs, strict=True)]
+    ax.figure.legend(patches, names, ncols=len(looks), loc="outside lower center")
     return ax
 
 
@@ -224,11 +301,12 @@ def plot_attack(
 def plot_steps(frame: pd.DataFrame, *, title: str, walls: Mapping[str, float], ax: Axes | None = None) -> Axes:
     """Shares (0 to 1) against temperature; `frame`: index temperature, a column per share; walls: label to T."""
     ax = _axes(ax, (8.5, 4))
-    for index, name in enumerate(frame.columns):
-        ax.plot(frame.index, frame[name], marker=MARKERS[index % 7], ms=4, color=COLOURS[index % 7], label=name)
+    number = frame.shape[1]
+    look = {"palette": COLOURS[:number], "markers": MARKERS[:number], "dashes": False, "markeredgewidth": 0}
+    sns.lineplot(frame, **look, errorbar=None, ax=ax)
     for (label, temperature), style in zip(walls.items(), (":", "--", "-."), strict=False):
         ax.axvline(temperature, color="grey", ls=style, lw=1.4, label=label)
     ax.set_xscale("log")
     ax.set(xlabel="temperature T (no unit, log scale)", ylabel="share of examples", ylim=(-0.03, 1.05), title=title)
-    ax.legend(fontsize=9)
+    ax.legend()
     return ax
