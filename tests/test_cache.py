@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from robustlib.data import cache
 from robustlib.data.cache import cache_key, cached
+from robustlib.data.folders import ReadOnlyFolderError, cache_dir, replace_file
+from robustlib.data.source import source_digest
 
 
 @pytest.fixture(autouse=True)
@@ -66,24 +67,113 @@ def test_payload_comes_back_as_it_was_and_is_computed_once():
 
 
 def test_every_part_of_the_configuration_is_in_the_key():
-    base = cache_key("kind", Settings())
-    assert base == cache_key("kind", Settings(rate=0.1, steps=3))
+    def key(config, kind="kind", rooms=("models",)):
+        return cache_key(kind, config, rooms)
+
+    base = key(Settings())
+    assert base == key(Settings(rate=0.1, steps=3))
     others = [
-        cache_key("other", Settings()),
-        cache_key("kind", Settings(steps=4)),
-        cache_key("kind", Settings(rate=0.2)),
-        cache_key("kind", {"steps": 3, "rate": 0.1}),
-        cache_key("kind", Settings(), (cache,)),
+        key(Settings(), kind="other"),
+        key(Settings(steps=4)),
+        key(Settings(rate=0.2)),
+        key({"steps": 3, "rate": 0.1}),
+        key(Settings(), rooms=("attacks",)),
     ]
     assert len({base, *others}) == 6
-    assert cache_key("kind", {"a": 1}) == cache_key("kind", {"a": 1.0}) == cache_key("kind", {"a": np.float32(1)})
-    assert cache_key("kind", {"a": (1, 2)}) == cache_key("kind", {"a": [1, 2]})
+    assert key({"a": 1}) == key({"a": 1.0}) == key({"a": np.float32(1)})
+    assert key({"a": (1, 2)}) == key({"a": [1, 2]})
 
 
 @pytest.mark.parametrize("bad", [float("nan"), object(), {1: 2}, torch.zeros(1)])
 def test_a_configuration_that_cannot_be_keyed_is_refused(bad):
     with pytest.raises(TypeError, match="config"):
-        cache_key("kind", {"value": bad})
+        cache_key("kind", {"value": bad}, ())
+
+
+LIBRARY = {
+    "attacks/__init__.py": "from robustlib.attacks.pgd import pgd",
+    "attacks/pgd.py": "def pgd(x, steps=10):\n    from robustlib.calibration.fit import f\n    return f(x) * steps",
+    "calibration/fit.py": "from ..models import forward\nfrom robustlib.data.folders import N\nf = forward.f",
+    "models/forward.py": "def f(x):\n    return x",
+    "models/texts.py": "N = 1",
+    "data/folders.py": "N = 1",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "counts"),
+    [
+        ("attacks/pgd.py", LIBRARY["attacks/pgd.py"].replace("x, ", "# why\n    x,\n    "), False),
+        ("attacks/pgd.py", LIBRARY["attacks/pgd.py"].replace("    from", '    """What it does."""\n    from'), False),
+        ("attacks/pgd.py", LIBRARY["attacks/pgd.py"].replace("10", "20"), True),
+        ("calibration/fit.py", LIBRARY["calibration/fit.py"] + "\nf = abs", True),
+        ("models/forward.py", "def f(x):\n    return -x", True),
+        ("attacks/new.py", "N = 1", True),
+        ("models/texts.py", "N = 2", False),  # attacks does not import it
+        ("data/folders.py", "N = 2", False),  # data count by their content
+    ],
+    ids=["comment", "docstring", "default", "import in a function", "relative import", "new", "foreign", "data"],
+)
+def test_a_key_holds_the_code_that_computes_and_all_it_imports_but_no_prose(tmp_path, name, text, counts):
+    digests = []
+    for folder, changed in ((tmp_path / "a" / "robustlib", {}), (tmp_path / "b" / "robustlib", {name: text})):
+        for file, content in (LIBRARY | changed).items():
+            replace_file(folder / file, content)
+        digests.append(source_digest(("attacks",), folder))
+    assert (digests[0] != digests[1]) == counts
+
+
+def test_an_unknown_room_is_refused():
+    with pytest.raises(ValueError, match="no room or module 'attics'"):
+        cached("kind", {}, dict, rooms=("attics",))
+
+
+@pytest.fixture
+def lock(folder):
+    """Take the right to write to folders away, for root too."""
+    paths = []
+
+    def take_away(*folders):
+        for path in folders:
+            paths.extend([path, *path.rglob("*")])
+        for path in paths:
+            path.chmod(path.stat().st_mode & ~0o222)
+
+    yield take_away
+    for path in paths:
+        path.chmod(path.stat().st_mode | 0o200)
+
+
+def test_a_read_only_cache_is_read_and_what_it_lacks_is_computed_and_not_kept(folder, lock):
+    compute, calls = counting({"weights": torch.ones(2), "pair": (1, 2)})
+    first = cached("kind", Settings(), compute)
+    lock(folder)
+    assert cached("kind", Settings(), compute)["pair"] == first["pair"] == [1, 2]
+    assert len(calls) == 1
+    with pytest.warns(UserWarning, match=f"cache {folder} cannot be written to.* ROBUSTLIB_CACHE"):
+        again = cached("kind", Settings(steps=4), compute)
+    assert torch.equal(again["weights"], torch.ones(2)) and again["pair"] == [1, 2]
+    assert len(list(folder.glob("*/*.safetensors"))) == 1
+
+
+def test_a_shared_read_only_cache_stands_before_ones_own(folder, lock, monkeypatch):
+    compute, calls = counting({"a": 1})
+    monkeypatch.setenv("ROBUSTLIB_CACHE", str(folder / "shared"))
+    cached("kind", Settings(), compute)
+    lock(folder / "shared")
+    monkeypatch.setenv("ROBUSTLIB_CACHE", f"{folder / 'shared'}{os.pathsep}{folder / 'own'}")
+    for _ in range(2):
+        cached("kind", Settings(), compute)
+        cached("kind", Settings(steps=4), compute)
+    assert len(calls) == 2
+    assert cache_dir() == folder / "own"
+    assert len(list((folder / "own").glob("*/*.safetensors"))) == 1
+
+
+def test_writing_to_a_read_only_folder_names_it_and_the_way_out(folder, lock):
+    lock(folder)
+    with pytest.raises(ReadOnlyFolderError, match=f"^{folder} cannot be written to; name .* in ROBUSTLIB_CACHE$"):
+        replace_file(folder / "note.txt", "text")
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "text", "swap"])

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import os
-import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,23 +17,19 @@ from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from robustlib.data.folders import cache_dir
+from robustlib.data.folders import cache_dir, cache_dirs, is_writable, replace_file
+from robustlib.data.source import source_digest
 
-_FORMAT = 1  # raised when the layout of an entry changes: older entries are then recomputed
+_FORMAT = 2  # raised when the layout of an entry changes: older entries are then recomputed
 
 
 class DamagedEntryError(Exception):
     """An entry that cannot be trusted: truncated, altered, or written for another configuration."""
 
 
-def cache_key(kind: str, config: Any, code: tuple[ModuleType, ...] = ()) -> str:
-    """Key of an entry: hash of its kind, its whole configuration and the source of the modules it depends on."""
-    settings = {
-        "format": _FORMAT,
-        "kind": kind,
-        "config": _plain(config),
-        "code": [hashlib.sha256(inspect.getsource(module).encode()).hexdigest() for module in code],
-    }
+def cache_key(kind: str, config: Any, rooms: tuple[str, ...]) -> str:
+    """Key of an entry: hash of its kind, its whole configuration and the source of the rooms it depends on."""
+    settings = {"format": _FORMAT, "kind": kind, "config": _plain(config), "source": source_digest(rooms)}
     return hashlib.sha256(json.dumps(settings, sort_keys=True, allow_nan=False).encode()).hexdigest()[:20]
 
 
@@ -58,24 +51,23 @@ def cached(
     config: Any,
     compute: Callable[[], dict[str, Any]],
     *,
-    code: tuple[ModuleType, ...] = (),
-    refresh: bool | None = None,
+    rooms: tuple[str, ...] = ("attacks", "calibration", "models"),
+    refresh: bool = False,
 ) -> dict[str, Any]:
     """Return `compute()`, or an earlier result of exactly this configuration.
 
-    An entry is one safetensors file (no pickle) that carries its configuration and a checksum. It is
-    written to a temporary file and moved into place; a lock per entry lets one of two processes compute
-    while the other waits, and is freed when its holder dies. A damaged entry is reported by a warning
-    and computed again.
+    An entry is one safetensors file (no pickle) with a checksum. A lock per entry lets one of two processes compute
+    while the other waits. A damaged entry is computed again, with a warning. All of `cache_dirs()` are read; where
+    none is writable, results are not kept. ROBUSTLIB_REFRESH (Unix seconds) recomputes, once, what is older.
 
     Args:
         kind: name of the computation, used as folder.
         config: frozen dataclass or dict of plain values that determines the result.
         compute: returns a dict of JSON values, torch tensors and numpy arrays (nested dicts and lists allowed;
             arrays at the top level only).
-        code: modules whose source belongs to the key, so that an edit of the computation recomputes.
-        refresh: recompute even if an entry exists; None asks ROBUSTLIB_REFRESH, which `--refresh` sets to the
-            time (Unix seconds) the run started: what is older than that is computed again, once.
+        rooms: packages or modules of the library that compute; their source and that of all they import belongs to
+            the key (`source_digest`), so that an edit of the computation recomputes.
+        refresh: recompute even if an entry exists.
 
     Returns:
         The payload. Arrays come back in the type they had; tuples come back as lists.
@@ -83,50 +75,44 @@ def cached(
     Raises:
         TypeError: configuration or payload holds something that has no plain form.
     """
-    key = cache_key(kind, config, code)
+    key = cache_key(kind, config, rooms)
+    entry = None if refresh else _look_up(kind, key)
+    if entry is not None:
+        return entry
     path = cache_dir() / kind / f"{key}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if refresh is None:
-        refresh = path.exists() and path.stat().st_mtime < float(os.environ.get("ROBUSTLIB_REFRESH") or 0)
+    if not is_writable(path.parent):
+        warnings.warn(
+            f"the cache {path.parent.parent} cannot be written to, so results are not kept; name a writable folder in "
+            f"ROBUSTLIB_CACHE (after the shared one: {path.parent.parent}{os.pathsep}mine)",
+            stacklevel=2,
+        )
+        return _unpacked(*_packed(compute()))
     with FileLock(path.with_suffix(".lock")):
-        if path.exists() and not refresh:
+        entry = None if refresh else _look_up(kind, key)  # another process may have held the lock and computed it
+        if entry is None:
+            write_entry(path, key, compute(), {"kind": kind, "config": _plain(config)})
+            entry = read_entry(path, key)
+    return entry
+
+
+def _look_up(kind: str, key: str) -> dict[str, Any] | None:
+    oldest = float(os.environ.get("ROBUSTLIB_REFRESH") or 0)
+    for folder in cache_dirs():
+        path = folder / kind / f"{key}.safetensors"
+        if path.exists() and path.stat().st_mtime >= oldest:
             try:
                 return read_entry(path, key)
             except DamagedEntryError as error:
-                warnings.warn(f"cache entry {path.name} is damaged ({error}); computing it again", stacklevel=2)
-        payload = compute()
-        write_entry(path, key, payload, {"kind": kind, "config": _plain(config)})
-        return read_entry(path, key)
+                warnings.warn(f"cache entry {path.name} is damaged ({error}); computing it again", stacklevel=3)
+    return None
 
 
 def write_entry(path: Path, key: str, payload: dict[str, Any], about: dict[str, Any]) -> None:
     """Write a payload atomically: readers see the old entry or the new one, never a part."""
-    tensors, kinds, values = {}, {}, {}
-    for name, value in payload.items():
-        if isinstance(value, torch.Tensor):
-            tensors[name], kinds[name] = value.detach().cpu().contiguous().clone(), "torch"
-        elif isinstance(value, np.ndarray):
-            tensors[name], kinds[name] = torch.from_numpy(np.ascontiguousarray(value)).clone(), "numpy"
-        else:
-            values[name] = _plain(value, f"payload[{name!r}]", allow_nan=True)
-    body = json.dumps(values, sort_keys=True)
-    metadata = {
-        "key": key,
-        "about": json.dumps(about, sort_keys=True),
-        "values": body,
-        "kinds": json.dumps(kinds, sort_keys=True),
-        "checksum": _checksum(tensors, body),
-    }
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(save(tensors, metadata))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    tensors, metadata = _packed(payload)
+    checksum = _checksum(tensors, metadata["values"])
+    metadata |= {"key": key, "about": json.dumps(about, sort_keys=True), "checksum": checksum}
+    replace_file(path, save(tensors, metadata))
 
 
 def read_entry(path: Path, key: str) -> dict[str, Any]:
@@ -139,15 +125,32 @@ def read_entry(path: Path, key: str) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        values, kinds = json.loads(metadata["values"]), json.loads(metadata["kinds"])
+        payload = _unpacked(tensors, metadata)
+        if metadata["key"] != key:
+            raise DamagedEntryError("it was written under another key")
+        if metadata["checksum"] != _checksum(tensors, metadata["values"]):
+            raise DamagedEntryError("checksum does not match")
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise DamagedEntryError(f"unreadable: {error}") from error
-    if metadata["key"] != key:
-        raise DamagedEntryError("it was written under another key")
-    if metadata["checksum"] != _checksum(tensors, metadata["values"]):
-        raise DamagedEntryError("checksum does not match")
-    arrays = {name: tensor.numpy() if kinds[name] == "numpy" else tensor for name, tensor in tensors.items()}
-    return {**values, **arrays}
+    return payload
+
+
+def _packed(payload: dict[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The arrays of a payload, and the rest as JSON."""
+    tensors, kinds, values = {}, {}, {}
+    for name, value in payload.items():
+        if isinstance(value, torch.Tensor):
+            tensors[name], kinds[name] = value.detach().cpu().contiguous().clone(), "torch"
+        elif isinstance(value, np.ndarray):
+            tensors[name], kinds[name] = torch.from_numpy(np.ascontiguousarray(value)).clone(), "numpy"
+        else:
+            values[name] = _plain(value, f"payload[{name!r}]", allow_nan=True)
+    return tensors, {"values": json.dumps(values, sort_keys=True), "kinds": json.dumps(kinds, sort_keys=True)}
+
+
+def _unpacked(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> dict[str, Any]:
+    values, kinds = json.loads(metadata["values"]), json.loads(metadata["kinds"])
+    return {**values, **{name: t.numpy() if kinds[name] == "numpy" else t for name, t in tensors.items()}}
 
 
 def _checksum(tensors: dict[str, torch.Tensor], body: str) -> str:

@@ -1,9 +1,14 @@
-"""Where things lie: repository, data, cache, results. Everything else asks here."""
+"""Where things lie: repository, data, cache, results; and how they are written. Everything else asks here."""
 
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
+
+
+class ReadOnlyFolderError(PermissionError):
+    """A folder that cannot be written to; the message names it and the variable that moves it elsewhere."""
 
 
 def repository_root() -> Path:
@@ -23,29 +28,104 @@ def repository_root() -> Path:
         if (folder / "notebooks").is_dir() and (folder / "run_all.sh").is_file():
             return folder.resolve()
     raise FileNotFoundError(
-        f"no folder with notebooks/ and run_all.sh among {[str(folder) for folder in candidates]}; "
-        "run from inside the checkout or set ROBUSTLIB_ROOT to it"
+        f"no folder with notebooks/ and run_all.sh at or above {candidates[0]}; "
+        "run from inside a checkout or set ROBUSTLIB_ROOT to one"
     )
 
 
 def data_dirs() -> list[Path]:
     """Folders searched for data files, in order; downloads go to the first one that is writable.
 
-    ROBUSTLIB_DATA may name several folders, separated as in PATH, and read-only ones are fine: the
-    checkout's own `data/` always comes last.
+    ROBUSTLIB_DATA may name several folders, separated as in PATH, and read-only ones are fine. `data/` of the
+    checkout comes last; without a checkout and the variable it is `~/.cache/robustlib/data`.
     """
-    named = [Path(part).expanduser() for part in os.environ.get("ROBUSTLIB_DATA", "").split(os.pathsep) if part]
-    return [*named, repository_root() / "data"]
+    return _dirs("ROBUSTLIB_DATA", "data", always=True)
+
+
+def cache_dirs() -> list[Path]:
+    """Folders searched for cached results (trained weights, attacks), in order.
+
+    ROBUSTLIB_CACHE may name several, separated as in PATH, such as a shared one that is read-only and one's own; else
+    `.cache/` of the checkout, without a checkout `~/.cache/robustlib/cache`.
+    """
+    return _dirs("ROBUSTLIB_CACHE", ".cache")
 
 
 def cache_dir() -> Path:
-    """Folder of the cache (trained weights, attack results): ROBUSTLIB_CACHE, else `.cache/` of the checkout."""
-    override = os.environ.get("ROBUSTLIB_CACHE")
-    return Path(override).expanduser() if override else repository_root() / ".cache"
+    """The folder of `cache_dirs()` that is written to: the first writable one (the first, where none is)."""
+    folders = cache_dirs()
+    return next(filter(is_writable, folders), folders[0])
 
 
 def results_dir(profile: str) -> Path:
-    """Folder of one profile's results; `ROBUSTLIB_RESULTS` moves the parent folder (default `results/`)."""
+    """Folder of one profile's results, in ROBUSTLIB_RESULTS, `results/` of the checkout or of the current folder."""
     override = os.environ.get("ROBUSTLIB_RESULTS")
-    parent = Path(override).expanduser() if override else repository_root() / "results"
-    return parent / profile
+    return (Path(override).expanduser() if override else (_checkout() or Path.cwd()) / "results") / profile
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether one may write to a folder; it is created where it is missing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # root may write anywhere: a folder without any write bit is meant to be left alone
+        return os.access(folder, os.W_OK) and bool(folder.stat().st_mode & 0o222)
+    except OSError:
+        return False
+
+
+def writable(folder: Path) -> Path:
+    """The folder itself, created where it is missing.
+
+    Raises:
+        ReadOnlyFolderError: it cannot be written to.
+    """
+    if not is_writable(folder):
+        raise ReadOnlyFolderError(f"{folder} cannot be written to; {_way_out(folder)}")
+    return folder
+
+
+def replace_file(path: Path, content: str | bytes) -> None:
+    """Write a file beside its place and move it there: readers see the old content or the new, never a part.
+
+    Text is UTF-8 with its line ends as they are. The folder is created where it is missing.
+
+    Raises:
+        ReadOnlyFolderError: the folder cannot be written to.
+    """
+    raw = content.encode() if isinstance(content, str) else content
+    temporary = writable(path.parent) / f".{path.name}.{os.getpid()}-{threading.get_ident()}.part"
+    try:
+        with temporary.open("wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _checkout() -> Path | None:
+    try:
+        return repository_root()
+    except FileNotFoundError:
+        return None
+
+
+def _dirs(variable: str, name: str, *, always: bool = False) -> list[Path]:
+    named = [Path(part).expanduser() for part in os.environ.get(variable, "").split(os.pathsep) if part]
+    root = _checkout()
+    if root and (always or not named):
+        return [*named, root / name]
+    return named or [Path("~/.cache/robustlib").expanduser() / name.removeprefix(".")]
+
+
+def _way_out(folder: Path) -> str:
+    for variable, folders in (
+        ("ROBUSTLIB_CACHE", cache_dirs()),
+        ("ROBUSTLIB_DATA", data_dirs()),
+        ("ROBUSTLIB_RESULTS", [results_dir("")]),
+    ):
+        if any(folder.absolute().is_relative_to(other.absolute()) for other in folders):
+            return f"name a writable folder in {variable}"
+    return "choose another folder"

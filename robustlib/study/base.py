@@ -5,19 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor, nn
 
-from robustlib.attacks import adversaries, result, scores
 from robustlib.attacks.adversaries import Adversary, Attack, Evaluation, evaluate, plan_adversary
 from robustlib.attacks.statistics import PairedDifference
-from robustlib.calibration import fit, search, temperature
 from robustlib.data import DATASETS
 from robustlib.data.cache import cached, content_digest
 from robustlib.study.records import RecordBook
-
-PROTOCOL = (result, fit, adversaries, scores, temperature, search)
 
 
 @dataclass(frozen=True)
@@ -33,8 +29,6 @@ class Study(ABC):
         validation_inputs, validation_labels: what adversaries prepare on.
         class_names: name of each label.
     """
-
-    code: ClassVar[tuple] = PROTOCOL  # modules whose source is part of the key of a cached evaluation
 
     settings: Any
     training: Any
@@ -118,7 +112,7 @@ class Study(ABC):
                 )
             return vars(evaluate(served, chosen, plan, inputs, labels))
 
-        return Evaluation(**cached("evaluation", config, compute, code=self.code))
+        return Evaluation(**cached("evaluation", config, compute))
 
     def measure(
         self,

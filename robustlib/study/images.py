@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor, nn
 
 from robustlib import attacks
-from robustlib.attacks import libraries
-from robustlib.attacks import pgd as gradient
 from robustlib.attacks.adversaries import Attack
 from robustlib.calibration.temperature import TemperatureScaled
 from robustlib.data import load_images, resolve_dataset
-from robustlib.models import images as models
-from robustlib.study.base import PROTOCOL, Study, substitution
+from robustlib.study.base import Study, substitution
 from robustlib.study.environment import pick_device
 from robustlib.study.profiles import ImageSettings, get_profile
 from robustlib.training.images import ImageTraining, trained_image_model
@@ -27,8 +24,6 @@ from robustlib.training.images import ImageTraining, trained_image_model
 @dataclass(frozen=True)
 class ImageStudy(Study):
     """A trained image classifier: inputs are pixels (n, channels, height, width) on the model's device."""
-
-    code: ClassVar[tuple] = (*PROTOCOL, gradient, libraries, models)
 
     settings: ImageSettings
     training: ImageTraining

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
 from robustlib.attacks.adversaries import Attack
 from robustlib.attacks.result import AttackResult
 from robustlib.attacks.scores import Margin, Score, TrueClassProbability
-from robustlib.attacks.words import attack, constraints, recipes, search, transformations, words
 from robustlib.attacks.words.attack import attack_texts
 from robustlib.attacks.words.queries import QueryCache, Victim
 from robustlib.attacks.words.resources import load_recipe
@@ -21,7 +20,7 @@ from robustlib.attacks.words.words import Example
 from robustlib.calibration.temperature import scale_logits
 from robustlib.data import load_text, resolve_dataset
 from robustlib.models import precision
-from robustlib.study.base import PROTOCOL, Study, substitution
+from robustlib.study.base import Study, substitution
 from robustlib.study.environment import pick_device
 from robustlib.study.profiles import TextSettings, get_profile
 from robustlib.training.augmentation import augment_with_attack
@@ -65,8 +64,6 @@ def attack_served(
 @dataclass(frozen=True)
 class TextStudy(Study):
     """A fine-tuned text classifier: inputs are lists of strings or of pairs; labels lie on the CPU."""
-
-    code: ClassVar[tuple] = (*PROTOCOL, attack, constraints, precision, recipes, search, transformations, words)
 
     settings: TextSettings
     training: TextTraining

@@ -15,7 +15,6 @@ v is the encoder's token embedding, s_i0 the token itself, L the sentence's toke
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -137,8 +136,7 @@ def substitution_table(
         continues[torch.tensor(sorted(pieces), dtype=torch.int64)] = True
         return {"ids": ids, "allowed": allowed, "continues": continues}
 
-    code = (lexicon, transformations, sys.modules[__name__])
-    table = cache.cached("substitution_table", config, compute, code=code)
+    table = cache.cached("substitution_table", config, compute, rooms=("training.ascc",))
     return SubstitutionTable(**table, source=substitutes).to(model.device)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,14 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustlib.attacks import scores
-from robustlib.attacks.words import attack, constraints, lexicon, queries, recipes, search, transformations, words
 from robustlib.attacks.words.attack import attack_texts
 from robustlib.attacks.words.resources import load_recipe
 from robustlib.attacks.words.words import Example
 from robustlib.calibration.checks import check_labels
 from robustlib.data import cache
-from robustlib.models import texts as encoders
 from robustlib.models.texts import TextClassifier
 
 
@@ -79,19 +75,6 @@ def augment_with_attack(
         found = attack_texts(victim, texts, labels, recipe=chosen, description=f"{recipe} on the training set")
         return {"adversarial": found.adversarial, "outcome": found.outcome.tolist()}
 
-    code = (
-        attack,
-        constraints,
-        encoders,
-        lexicon,
-        queries,
-        recipes,
-        scores,
-        search,
-        transformations,
-        words,
-        sys.modules[__name__],
-    )
-    entry = cache.cached("augmentation", config, compute, code=code, refresh=refresh)
+    entry = cache.cached("augmentation", config, compute, rooms=("training.augmentation",), refresh=refresh)
     adversarial = [text if isinstance(text, str) else tuple(text) for text in entry["adversarial"]]
     return AugmentedTexts([*texts, *adversarial], torch.cat([labels, labels]), np.array(entry["outcome"], dtype="U9"))

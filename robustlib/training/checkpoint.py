@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import nn
 
-from robustlib.data.cache import DamagedEntryError, cache_dir, cache_key, read_entry, write_entry
+from robustlib.data.cache import DamagedEntryError, cache_key, read_entry, write_entry
+from robustlib.data.folders import ReadOnlyFolderError, cache_dir
 
 
 class Checkpoint:
@@ -18,8 +19,8 @@ class Checkpoint:
     `epoch_generator` does.
     """
 
-    def __init__(self, kind: str, config: object, *, code: tuple[ModuleType, ...] = ()) -> None:
-        self.key = cache_key(f"{kind}-checkpoint", config, code)
+    def __init__(self, kind: str, config: object, *, rooms: tuple[str, ...] = ()) -> None:
+        self.key = cache_key(f"{kind}-checkpoint", config, rooms)
         self.path: Path = cache_dir() / f"{kind}-checkpoint" / f"{self.key}.safetensors"
 
     def load(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> int:
@@ -44,8 +45,8 @@ class Checkpoint:
         for index, state in optimiser_state["state"].items():
             payload |= {f"optimiser.{index}.{field}": torch.as_tensor(value) for field, value in state.items()}
         payload |= {"param_groups": optimiser_state["param_groups"], "epochs": epochs}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_entry(self.path, self.key, payload, {"epochs": epochs})
+        with suppress(ReadOnlyFolderError):  # then an interrupted training starts again
+            write_entry(self.path, self.key, payload, {"epochs": epochs})
 
     def remove(self) -> None:
         """Forget the state, once the finished weights are kept elsewhere."""

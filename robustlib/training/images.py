@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
@@ -11,15 +10,13 @@ from torch import Tensor, nn
 
 from robustlib.data import cache
 from robustlib.models import images as models
-from robustlib.training import loop as engine
-from robustlib.training import methods as adversarial_training
-from robustlib.training import minimum_norm, perturbation, schedules
 from robustlib.training.autocast import autocast_context, resolve_precision
 from robustlib.training.checkpoint import Checkpoint, epoch_generator
 from robustlib.training.loop import Training, fit, logit_facts
 from robustlib.training.methods import image_method, method_step, worst_perturbation
 from robustlib.training.perturbation import opened
 
+_ROOMS = ("training.images",)  # with all that it imports: part of the cache keys
 N_PROBED = 256  # training images whose logits are followed over the epochs
 # Wong et al. 2020 see it as training-set accuracy under PGD falling to about 0 within an epoch.
 _OVERFITTING_DROP = 0.2
@@ -72,16 +69,12 @@ def trained_image_model(training: ImageTraining) -> nn.Module:
         "training": asdict(replace(training, precision=precision)),
         "data": cache.content_digest([data.images, data.labels]),
     }
-    weights = cache.cached("image_model", config, compute, code=_code())
+    weights = cache.cached("image_model", config, compute, rooms=_ROOMS)
     history = weights.pop("history")
     model = models.build_image_model(*shape, seed=training.seed)
     model.load_state_dict(weights)
     model.history = history
     return model.to(training.device).eval()
-
-
-def _code() -> tuple:
-    return adversarial_training, engine, minimum_norm, models, perturbation, schedules, sys.modules[__name__]
 
 
 def _fit(model: nn.Module, images: Tensor, labels: Tensor, step, training: ImageTraining) -> list[dict[str, float]]:
@@ -110,7 +103,7 @@ def _fit(model: nn.Module, images: Tensor, labels: Tensor, step, training: Image
         decay=_one_cycle,
         optimiser=partial(torch.optim.Adam, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True),
         description=f"training on {training.dataset}, {training.label}",
-        checkpoint=Checkpoint("image_model", training, code=_code()),
+        checkpoint=Checkpoint("image_model", training, rooms=_ROOMS),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -15,17 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from robustlib.data import cache
-from robustlib.models import pretrained as checkpoints
-from robustlib.models import texts as encoders
 from robustlib.models.forward import seeded
 from robustlib.models.pretrained import load_masked_language_model, load_minilm
 from robustlib.models.texts import Texts, collate_encodings, length_sorted, use_onednn
-from robustlib.training import texts as training
 from robustlib.training.autocast import autocast_context, resolve_precision
 from robustlib.training.checkpoint import Checkpoint
 from robustlib.training.methods import Step
 from robustlib.training.texts import TextTraining, fit_text, length_bucketed
 
+_ROOMS = ("training.masked_lm",)  # with all that it imports: part of the cache keys
 _TIED = "cls.predictions.decoder.weight"  # the same tensor as the token embeddings
 
 
@@ -155,13 +152,12 @@ def masked_language_model(
             load=lambda rows: model.masked([encodings[row] for row in rows], config.masked_share),
             step=masked_step(autocast_context(config.precision, config.device)),
             config=config,
-            checkpoint=Checkpoint("masked_lm", settings),
+            checkpoint=Checkpoint("masked_lm", settings, rooms=_ROOMS),
         )
         weights = {key: value for key, value in model.body.state_dict().items() if key != _TIED}
         return {**weights, "history": history}
 
-    code = (encoders, checkpoints, *training.ENGINE, training, sys.modules[__name__])
-    payload = cache.cached("masked_lm", settings, compute, code=code, refresh=refresh)
+    payload = cache.cached("masked_lm", settings, compute, rooms=_ROOMS, refresh=refresh)
     model = _minilm(config)
     model.history = payload.pop("history")
     model.body.load_state_dict({**payload, _TIED: payload["bert.embeddings.word_embeddings.weight"]})

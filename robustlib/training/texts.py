@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,18 +14,13 @@ from torch import Tensor
 
 from robustlib.calibration.checks import check_labels
 from robustlib.data import cache
-from robustlib.models import pretrained as checkpoints
-from robustlib.models import texts as encoders
 from robustlib.models.texts import TextClassifier
-from robustlib.training import loop as engine
-from robustlib.training import methods as adversarial_training
-from robustlib.training import minimum_norm, perturbation, schedules
 from robustlib.training.autocast import autocast_context, resolve_precision
 from robustlib.training.checkpoint import Checkpoint, epoch_generator
 from robustlib.training.loop import Training, fit, logit_facts
 from robustlib.training.methods import Step, method_step
 
-ENGINE = (adversarial_training, engine, minimum_norm, perturbation, schedules)
+_ROOMS = ("training.texts",)  # with all that it imports: part of the cache keys
 N_PROBED = 128  # training texts whose logits are followed over the epochs
 
 
@@ -78,12 +72,10 @@ def train_text_classifier(config: TextTraining, data: LabelledTexts, *, refresh:
         "precision": resolve_precision(config.precision, config.device),
         "data": data_digest(data.texts, labels),
     }
-    code = (encoders, checkpoints, *ENGINE, sys.modules[__name__])
     if config.method.name == "ascc":
         from robustlib.training import ascc
 
         settings["substitutes"] = ascc.resolve_substitutes()[0]
-        code = (*code, ascc)
 
     def build() -> TextClassifier:
         return TextClassifier.from_name(
@@ -106,11 +98,11 @@ def train_text_classifier(config: TextTraining, data: LabelledTexts, *, refresh:
             step=_step(config, model),
             config=config,
             probe=probe,
-            checkpoint=Checkpoint("text_model", settings, code=code),
+            checkpoint=Checkpoint("text_model", settings, rooms=_ROOMS),
         )
         return {**model.body.state_dict(), "history": history}
 
-    payload = cache.cached("text_model", settings, compute, code=code, refresh=refresh)
+    payload = cache.cached("text_model", settings, compute, rooms=_ROOMS, refresh=refresh)
     model = build()
     model.history = payload.pop("history")
     model.body.load_state_dict(payload)
