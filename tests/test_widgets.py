@@ -1,6 +1,7 @@
 """Widgets show what was stored, answer a move without the model, and draw live what they draw on paper."""
 
 import io
+from types import SimpleNamespace
 
 import matplotlib
 
@@ -211,6 +212,28 @@ def parts(box):
 
 def decoded(png):
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
+@pytest.mark.parametrize(
+    ("show", "message"),
+    [
+        (lambda made: plot_image_replay(made.image, 1, (1.0, 0.5)), "right temperature 0.5 .*choose from 1e-06, 1.0"),
+        (lambda made: plot_image_replay(made.image, 9, (1.0, 1.0)), "step 9 .*choose from 0, 1, 2, 3, 4$"),
+        (lambda made: image_replay_widget(made.image, temperatures=(1.0, 0.5)), "right .*0.5: choose from 1e-06, 1.0"),
+        (lambda made: plot_text_replay(made.text, 1, (0.5, 1.0)), "left temperature 0.5 .*choose from 0.001, 1.0"),
+        (lambda made: text_replay_widget(made.text, temperatures=(0.5, 1.0)), "left .*0.5: choose from 0.001, 1.0"),
+        (lambda made: plot_loss_landscape(made.landscape, 1.0, "hinge"), "'hinge'.*'cross-entropy', 'margin', 'DLR'"),
+        (lambda made: plot_temperature_lab(made.lab, 1.0, 3), "example 3 .*choose from 0, 1, 2"),
+        (lambda made: plot_training_temperature(training_temperature_data(training_rows()), 5.0), "5.0 .*0.1, 1.0, 10"),
+        (lambda made: training_temperature_widget(training_rows(), start=5.0), "5.0: choose from 0.1, 1.0, 10.0"),
+        (lambda made: LiveFigure(image_replay_scene(made.image), 0, 0.5, 1.0), "left temperature 0.5"),
+    ],
+)
+def test_a_value_that_was_not_stored_is_named_with_those_that_were(
+    show, message, lab, landscape, image_replay, text_replay
+):
+    with pytest.raises(ValueError, match=message):
+        show(SimpleNamespace(lab=lab, landscape=landscape, image=image_replay, text=text_replay))
 
 
 @pytest.mark.parametrize("widget", ALL, indirect=True)
@@ -544,7 +567,7 @@ def test_records_that_do_not_fit_are_refused():
 
 
 def test_an_adversary_has_one_colour_in_all_panels_whatever_the_order_of_the_records():
-    figure = plot_training_temperature(training_temperature_data(training_rows().iloc[::-1]))
+    figure = plot_training_temperature(training_temperature_data(training_rows().iloc[::-1]), 1.0)
     trade_off, accuracy = (
         {line.get_label(): line.get_color() for line in ax.lines if line.get_label()[0] != "_"}
         for ax in figure.axes[:2]

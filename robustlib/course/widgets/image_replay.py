@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from robustlib.attacks.diagnostics import input_gradient, input_jacobian
 from robustlib.course.plots import COLOURS, plot_picture, plot_probabilities
 from robustlib.course.widgets.paths import pgd_paths
-from robustlib.course.widgets.scene import Scene, Update, moving_line, plot_scene
-from robustlib.course.widgets.shell import dropdown, live, slider
+from robustlib.course.widgets.scene import Scene, Update, moving_line, plot_scene, two_halves
+from robustlib.course.widgets.shell import LiveScene, slider, temperature_lists
 
 TEMPERATURES = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 1e2, 1e4)
 
@@ -70,14 +70,14 @@ def image_replay_data(
         truth = label.expand(len(iterates))
         gradients.append(input_gradient(values, jacobian, truth, temperature).cpu().reshape(iterates.shape))
         logits.append(values.cpu())
-    seen = torch.stack(gradients)
-    largest = seen.abs().flatten(2).amax(dim=2)
+    gradient = torch.stack(gradients)
+    largest = gradient.abs().flatten(2).amax(dim=2)
     unit = torch.where(largest > 0, largest, 1.0).reshape(*largest.shape, 1, 1, 1)
     return ImageReplay(
         title,
         tuple(temperatures),
         path.cpu().numpy(),
-        (seen / unit).numpy(),
+        (gradient / unit).numpy(),
         largest.numpy(),
         torch.stack(logits),
         int(label),
@@ -85,29 +85,27 @@ def image_replay_data(
     )
 
 
-def plot_image_replay(
-    replay: ImageReplay, step: int, temperatures: tuple[float, float], *, figure: Figure | None = None
-) -> Figure:
+def plot_image_replay(replay: ImageReplay, step: int, temperatures: tuple[float, float]) -> Figure:
     """Both temperatures after one step."""
-    return plot_scene(image_replay_scene(replay), step, *temperatures, figure=figure)
+    return plot_scene(image_replay_scene(replay), step, *temperatures)
 
 
-def image_replay_widget(replay: ImageReplay, *, temperatures: tuple[float, float]):
-    """The replay with a slider for the step and a list for each temperature; an ipywidgets.VBox."""
-    options = [(f"T_d = {t:g}", t) for t in replay.temperatures]
-    sides = zip(("left", "right"), temperatures, strict=True)
-    left, right = (dropdown(options, description=side, start=temperature) for side, temperature in sides)
-    step = slider(range(replay.path.shape[1]), description="PGD step", start=0, shown=str)
-    return live(image_replay_scene(replay), [step, left, right])
+def image_replay_widget(replay: ImageReplay, *, temperatures: tuple[float, float]) -> LiveScene:
+    """The replay with a slider for the step and a list for each temperature."""
+    scene = image_replay_scene(replay)
+    step = slider(scene.choices["step"], description="PGD step", start=0, label=str)
+    return LiveScene(scene, [step, *temperature_lists(replay.temperatures, temperatures)])
 
 
 def image_replay_scene(replay: ImageReplay) -> Scene:
     """The replay as a scene of three values: step, temperature on the left, temperature on the right."""
-    return Scene((12, 5.6), partial(_draw, replay), partial(_describe, replay))
+    steps, temperatures = range(replay.path.shape[1]), replay.temperatures
+    choices = {"step": steps, "left temperature": temperatures, "right temperature": temperatures}
+    return Scene((12, 5.6), partial(_draw, replay), partial(_describe, replay), choices)
 
 
 def _state(replay: ImageReplay, step: int, temperature: float) -> dict[str, Any]:
-    """Everything shown of one temperature after one step."""
+    """What one half shows of one temperature after one step."""
     row = replay.temperatures.index(temperature)
     logits = replay.logits[row, step].double()
     return {
@@ -122,29 +120,23 @@ def _state(replay: ImageReplay, step: int, temperature: float) -> dict[str, Any]
 
 
 def _describe(replay: ImageReplay, step: int, left: float, right: float) -> str:
-    told = []
+    halves = []
     for temperature in (left, right):
-        now = _state(replay, step, temperature)
-        seen = f"gradient up to {now['largest']:.2g}" if now["largest"] else "gradient exactly 0"
-        told.append(
-            f"served at T_d = {temperature:g}: says {now['predicted']} ({'fooled' if now['fooled'] else 'right'}, "
-            f"probability {now['probs'].max():.3f}), pixels changed by up to {np.abs(now['change']).max():.3f}, {seen}"
+        state = _state(replay, step, temperature)
+        gradient = f"gradient up to {state['largest']:.2g}" if state["largest"] else "gradient exactly 0"
+        halves.append(
+            f"served at T_d = {temperature:g}: {state['predicted']} ({'fooled' if state['fooled'] else 'right'}, "
+            f"probability {state['probs'].max():.3f}), pixels changed by up to {np.abs(state['change']).max():.3f}, "
+            f"{gradient}"
         )
-    return f"Step {step}; " + "; ".join(told) + "."
+    return f"Step {step}; " + "; ".join(halves) + "."
 
 
 def _draw(replay: ImageReplay, figure: Figure) -> Update:
-    halves = figure.add_gridspec(1, 2, wspace=0.06)
-    sides = [_draw_side(replay, figure, half) for half in halves]
-    figure.suptitle(replay.title, fontsize=11)
-
-    def update(step: int, left: float, right: float) -> list[Artist]:
-        return [artist for side, t in zip(sides, (left, right), strict=True) for artist in side(step, t)]
-
-    return update
+    return two_halves(figure, replay.title, partial(_draw_half, replay))
 
 
-def _draw_side(replay: ImageReplay, figure: Figure, cell: Any) -> Update:
+def _draw_half(replay: ImageReplay, figure: Figure, cell: Any) -> Update:
     grid = cell.subgridspec(2, 3, height_ratios=(1.1, 1))
     top = [figure.add_subplot(grid[0, column]) for column in range(3)]
     bars = figure.add_subplot(grid[1, :])
@@ -154,25 +146,25 @@ def _draw_side(replay: ImageReplay, figure: Figure, cell: Any) -> Update:
     grey = len(blank) == 1
     reach = float(np.abs(replay.path - replay.path[:1, :1]).max()) or 1.0
     top[2].images[0].set(cmap="PuOr", clim=(-1, 1))
-    lines = [
-        moving_line(ax, name) for ax, name in zip(top, ("image now", "change so far", "gradient seen"), strict=True)
-    ]
+    headings = ("image now", "change so far", "gradient seen")
+    lines = [moving_line(ax, heading) for ax, heading in zip(top, headings, strict=True)]
     plot_probabilities(np.zeros(len(replay.class_names)), replay.class_names, replay.label, title="", ax=bars)
-    said = moving_line(bars, "probabilities as served (green: true class)")
+    prediction = moving_line(bars, "probabilities as served (green: true class)")
 
     def update(step: int, temperature: float) -> list[Artist]:
-        now = _state(replay, step, temperature)
-        pictures = now["picture"], now["change"] / reach / 2 + 0.5
+        state = _state(replay, step, temperature)
+        pictures = state["picture"], state["change"] / reach / 2 + 0.5
         for ax, picture in zip(top, pictures, strict=False):
             ax.images[0].set_data(picture[0] if grey else picture.transpose(1, 2, 0))
-        top[2].images[0].set_data(now["gradient"].sum(axis=0))
-        for bar, height in zip(bars.patches, now["probs"], strict=True):
+        top[2].images[0].set_data(state["gradient"].sum(axis=0))
+        for bar, height in zip(bars.patches, state["probs"], strict=True):
             bar.set_height(height)
         lines[0].set_text(f"step {step}")
-        lines[1].set_text(f"up to {np.abs(now['change']).max():.3f}")
-        lines[2].set_text(f"up to {now['largest']:.1e}" if now["largest"] else "exactly 0")
-        lines[2].set_color(COLOURS[6] if now["largest"] else COLOURS[1])
-        said.set_text(f"T_d = {temperature:g}: {now['predicted']}, {'FOOLED' if now['fooled'] else 'still right'}")
-        return [*(ax.images[0] for ax in top), *bars.patches, *lines, said]
+        lines[1].set_text(f"up to {np.abs(state['change']).max():.3f}")
+        lines[2].set_text(f"up to {state['largest']:.1e}" if state["largest"] else "exactly 0")
+        lines[2].set_color(COLOURS[6] if state["largest"] else COLOURS[1])
+        outcome = "FOOLED" if state["fooled"] else "still right"
+        prediction.set_text(f"T_d = {temperature:g}: {state['predicted']}, {outcome}")
+        return [*(ax.images[0] for ax in top), *bars.patches, *lines, prediction]
 
     return update

@@ -20,12 +20,11 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from torch import Tensor, nn
 
 from robustlib.attacks.landscape import Landscape, input_landscape
-from robustlib.attacks.pgd import pgd
 from robustlib.attacks.scores import DLR, CrossEntropy, Margin, Score
 from robustlib.course.plots import COLOURS
-from robustlib.course.widgets.paths import pgd_paths
+from robustlib.course.widgets.paths import pgd_path, pgd_paths
 from robustlib.course.widgets.scene import Scene, Update, moving_line, nearest, plot_scene
-from robustlib.course.widgets.shell import dropdown, live, slider
+from robustlib.course.widgets.shell import LiveScene, dropdown, slider
 from robustlib.models.forward import evaluating, logits_of
 
 TEMPERATURES = tuple(float(f"{t:.4g}") for t in np.logspace(-3, 4, 57))
@@ -99,11 +98,7 @@ def loss_landscape_data(
         if name == "cross-entropy":
             path = pgd_paths(model, image, label, temperatures, epsilon=epsilon, steps=steps)
         else:
-            path = (
-                pgd(model, image, label, epsilon=epsilon, steps=steps, score=score, random_start=False, keep_path=True)
-                .details["path"]
-                .transpose(0, 1)
-            )
+            path = pgd_path(model, image, label, score, epsilon=epsilon, steps=steps)[None]
         iterates[name] = (path - image).flatten(2).cpu() / epsilon
         flat = logits_of(model, path.flatten(0, 1))
         margins[name] = Margin()(flat, label.cpu().expand(len(flat))).reshape(path.shape[:2]).numpy()
@@ -164,34 +159,27 @@ def _view(
     return View(landscape, surfaces, paths)
 
 
-def plot_loss_landscape(
-    data: LossLandscape,
-    temperature: float = 1.0,
-    loss: str = "cross-entropy",
-    view: str | None = None,
-    *,
-    figure: Figure | None = None,
-) -> Figure:
-    """Contours, surface and PGD's margin at one temperature; `loss` is one of LOSSES, `view` a name in `data.views`."""
-    return plot_scene(loss_landscape_scene(data), temperature, loss, view or next(iter(data.views)), figure=figure)
+def plot_loss_landscape(data: LossLandscape, temperature: float, loss: str = "cross-entropy") -> Figure:
+    """Contours, surface and PGD's margin at one temperature, along the first pair of directions in `data.views`."""
+    return plot_scene(loss_landscape_scene(data), temperature, loss, next(iter(data.views)))
 
 
-def loss_landscape_widget(data: LossLandscape, *, start: float = 1.0):
-    """The landscape with controls for temperature, loss and directions; an ipywidgets.VBox."""
-    first = float(data.temperatures[nearest(data.temperatures, start)])
-    return live(
-        loss_landscape_scene(data),
-        [
-            slider(data.temperatures.tolist(), description="temperature T (no unit)", start=first),
-            dropdown([(name, name) for name in data.margins], description="loss", start="cross-entropy"),
-            dropdown([(name, name) for name in data.views], description="directions", start=next(iter(data.views))),
-        ],
-    )
+def loss_landscape_widget(data: LossLandscape, *, start: float = 1.0) -> LiveScene:
+    """The landscape with controls for temperature, loss and directions."""
+    temperatures = data.temperatures.tolist()
+    first = temperatures[nearest(data.temperatures, start)]
+    temperature = slider(temperatures, description="temperature T (no unit)", start=first)
+    lists = [
+        dropdown([(name, name) for name in names], description=description, start=next(iter(names)))
+        for names, description in ((data.margins, "loss"), (data.views, "directions"))
+    ]
+    return LiveScene(loss_landscape_scene(data), [temperature, *lists])
 
 
 def loss_landscape_scene(data: LossLandscape) -> Scene:
     """The landscape as a scene of three values: temperature, loss, directions."""
-    return Scene((12.5, 4.6), partial(_draw, data), partial(_describe, data))
+    choices = {"temperature": (), "loss": tuple(data.margins), "directions": tuple(data.views)}
+    return Scene((12.5, 4.6), partial(_draw, data), partial(_describe, data), choices)
 
 
 def _at(data: LossLandscape, table: np.ndarray, temperature: float) -> np.ndarray:

@@ -1,49 +1,29 @@
-"""Where PGD goes from one image at many temperatures, in one batch."""
+"""Where PGD goes from one image, at each of many temperatures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from robustlib.attacks.pgd import pgd
+from robustlib.attacks.scores import CrossEntropy, Score
 
 
-@dataclass(frozen=True)
-class RowCrossEntropy:
-    """Cross-entropy with a temperature of its own for each row: `temperatures` (n,)."""
+def pgd_path(model: nn.Module, image: Tensor, label: Tensor, score: Score, *, epsilon: float, steps: int) -> Tensor:
+    """Iterates of PGD (Linf, started at the image) on a score, (steps + 1, channels, height, width).
 
-    temperatures: Tensor
-    scale_free: ClassVar[bool] = False
-    minimum_classes: ClassVar[int] = 2
-
-    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        divided = logits / self.temperatures.to(logits).unsqueeze(1)
-        return torch.nn.functional.cross_entropy(divided, labels, reduction="none")
+    Args:
+        image: (1, channels, height, width). label: (1,).
+    """
+    options = {"random_start": False, "keep_path": True}
+    return pgd(model, image, label, epsilon=epsilon, steps=steps, score=score, **options).details["path"][:, 0]
 
 
 def pgd_paths(
     model: nn.Module, image: Tensor, label: Tensor, temperatures: Sequence[float], *, epsilon: float, steps: int
 ) -> Tensor:
-    """Iterates of PGD (Linf, cross-entropy, from the image), (n_temperatures, steps + 1, channels, height, width).
-
-    Args:
-        image: (1, channels, height, width). label: (1,).
-    """
-    count = len(temperatures)
-    score = RowCrossEntropy(torch.tensor(list(temperatures), dtype=torch.float64))
-    found = pgd(
-        model,
-        image.repeat(count, 1, 1, 1),
-        label.repeat(count),
-        epsilon=epsilon,
-        steps=steps,
-        score=score,
-        random_start=False,
-        keep_path=True,
-        batch_size=count,
-    )
-    return found.details["path"].transpose(0, 1)
+    """As `pgd_path` on the cross-entropy at each temperature, (n_temperatures, steps + 1, channels, height, width)."""
+    scores = map(CrossEntropy, temperatures)
+    return torch.stack([pgd_path(model, image, label, score, epsilon=epsilon, steps=steps) for score in scores])

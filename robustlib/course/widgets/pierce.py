@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import ipywidgets
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
@@ -15,7 +16,7 @@ from torch import Tensor
 from robustlib.calibration.metrics import calibration_report
 from robustlib.course.plots import COLOURS
 from robustlib.course.widgets.scene import Scene, Update, moving_line, nearest, plot_scene
-from robustlib.course.widgets.shell import live, slider
+from robustlib.course.widgets.shell import LiveScene, slider
 
 LEAST_ILLUSION = 10.0  # points between the naive and the best attack: a model that hides less is no riddle
 
@@ -86,10 +87,9 @@ def pierce_data(accuracy: Mapping[float, float], logits: Tensor, labels: Tensor,
 
 @dataclass
 class Game:
-    """One round: a hidden design temperature, a budget of attacks, and what was found so far.
+    """One round: a hidden design temperature, a budget of attacks, and the answers so far.
 
     Attributes:
-        hidden: the design temperature, drawn from the seed among those that hide LEAST_ILLUSION points or more.
         asked: (adversary temperature, adversarial accuracy in percent), in order.
     """
 
@@ -97,11 +97,17 @@ class Game:
     seed: int = 0
     budget: int = 5
     asked: list[tuple[float, float]] = field(default_factory=list)
-    hidden: float = field(init=False)
 
-    def __post_init__(self) -> None:
+    @property
+    def hidden(self) -> float:
+        """The design temperature, drawn from the seed among those that hide LEAST_ILLUSION points or more."""
         hiding = self.data.temperatures[self.data.accuracy - self.data.best >= LEAST_ILLUSION]
-        self.hidden = float(np.random.default_rng(self.seed).choice(hiding))
+        return float(np.random.default_rng(self.seed).choice(hiding))
+
+    def restart(self) -> None:
+        """Begin the next round, with the hidden temperature of the next seed."""
+        self.seed += 1
+        self.asked.clear()
 
     @property
     def over(self) -> bool:
@@ -116,8 +122,8 @@ class Game:
     @property
     def score(self) -> float:
         """How much of the illusion is gone: 0 as served, 100 at the lowest accuracy that any temperature reaches."""
-        found = min([self.naive, *(accuracy for _, accuracy in self.asked)])
-        return 100 * (self.naive - found) / (self.naive - self.data.best)
+        lowest = min([self.naive, *(accuracy for _, accuracy in self.asked)])
+        return 100 * (self.naive - lowest) / (self.naive - self.data.best)
 
     def confidence(self, temperature: float) -> float:
         """Mean confidence of the copy at this adversary temperature, percent. Costs no attack."""
@@ -134,57 +140,55 @@ class Game:
             return known[temperature]
         if self.over:
             raise ValueError(f"all {self.budget} attacks are spent: start a new game")
-        found = float(self.data.accuracy[self.data.at(self.hidden * temperature)])
-        self.asked.append((temperature, found))
-        return found
+        accuracy = float(self.data.accuracy[self.data.at(self.hidden * temperature)])
+        self.asked.append((temperature, accuracy))
+        return accuracy
 
 
-def plot_pierce(game: Game, temperature: float = 1.0, *, figure: Figure | None = None) -> Figure:
-    """The game as it stands, with one adversary temperature in hand."""
-    return plot_scene(pierce_scene(game), temperature, figure=figure)
+def plot_pierce(game: Game, temperature: float = 1.0) -> Figure:
+    """The game as it stands, with one adversary temperature chosen."""
+    return plot_scene(pierce_scene(game), temperature)
 
 
-def pierce_widget(data: PierceData, *, seed: int = 0, budget: int = 5):
-    """The game with a slider for T_a and two buttons; an ipywidgets.VBox. A new game draws from the next seed."""
-    import ipywidgets
-
+def pierce_widget(data: PierceData, *, seed: int = 0, budget: int = 5) -> LiveScene:
+    """The game with a slider for T_a and two buttons. A new game draws from the next seed."""
     game = Game(data, seed, budget)
     choice = slider(
-        data.adversary_temperatures.tolist(), description="your T_a (no unit)", start=1.0, shown="{:.2g}".format
+        data.adversary_temperatures.tolist(), description="your T_a (no unit)", start=1.0, label="{:.2g}".format
     )
     attack = ipywidgets.Button(description="Attack (costs 1)", button_style="primary", tooltip="attack at this T_a")
     again = ipywidgets.Button(description="New game", tooltip="another hidden temperature")
-    box = live(pierce_scene(game), [choice], below=[ipywidgets.HBox([attack, again])])
+    live = LiveScene(pierce_scene(game), [choice], below=[ipywidgets.HBox([attack, again])])
 
     def ask(_button: Any) -> None:
         game.ask(choice.value)
         attack.disabled = game.over
-        box.refresh()
+        live.refresh()
 
     def restart(_button: Any) -> None:
-        game.__init__(data, game.seed + 1, budget)
+        game.restart()
         attack.disabled = False
-        box.refresh()
+        live.refresh()
 
     attack.on_click(ask)
     again.on_click(restart)
-    return box
+    return live
 
 
 def pierce_scene(game: Game) -> Scene:
-    """The game as a scene of one value: the adversary temperature in hand."""
+    """The game as a scene of one value: the adversary temperature chosen."""
     return Scene((10, 4.6), partial(_draw, game), partial(_describe, game))
 
 
 def _describe(game: Game, temperature: float) -> str:
-    tried = "; ".join(f"T_a = {t:.2g}: {found:.1f} % standing" for t, found in game.asked) or "none yet"
-    told = (
+    tried = "; ".join(f"T_a = {t:.2g}: {accuracy:.1f} % standing" for t, accuracy in game.asked) or "none yet"
+    state = (
         f"T_a = {temperature:.2g}: your copy is {game.confidence(temperature):.1f} % confident on average (clean "
         f"accuracy {game.data.clean:.1f} %). As served, {game.naive:.1f} % stand. Your attacks: {tried}. "
     )
     if not game.over:
-        return told + f"{game.budget - len(game.asked)} attacks left. Pierced so far: {game.score:.0f} of 100."
-    return told + f"The hidden T_d was {game.hidden:.3g}. Score: {game.score:.0f} of 100."
+        return state + f"{game.budget - len(game.asked)} attacks left. Pierced so far: {game.score:.0f} of 100."
+    return state + f"The hidden T_d was {game.hidden:.3g}. Score: {game.score:.0f} of 100."
 
 
 def _draw(game: Game, figure: Figure) -> Update:
@@ -193,9 +197,11 @@ def _draw(game: Game, figure: Figure) -> Update:
     tried = data.adversary_temperatures
     ax.axhline(data.clean, color="grey", ls="--", lw=1.2, label="clean accuracy")
     naive = ax.axhline(0, color=COLOURS[4], ls="-.", lw=1.6, label="standing as served (T_a = 1)")
-    (hand,) = ax.plot([], [], color=COLOURS[0], ls=":", lw=2, label="T_a in your hand")
-    (sure,) = ax.plot([], [], "D", color=COLOURS[5], mec="black", ms=9, label="mean confidence of your copy (free)")
-    (found,) = ax.plot([], [], "o", color=COLOURS[1], mec="black", ms=11, label="your attacks")
+    (chosen,) = ax.plot([], [], color=COLOURS[0], ls=":", lw=2, label="T_a you have chosen")
+    (confidence,) = ax.plot(
+        [], [], "D", color=COLOURS[5], mec="black", ms=9, label="mean confidence of your copy (free)"
+    )
+    (attacks,) = ax.plot([], [], "o", color=COLOURS[1], mec="black", ms=11, label="your attacks")
     (curve,) = ax.plot([], [], color="black", lw=1.4, alpha=0.7, label="every answer (shown at the end)")
     ax.set_xscale("log")
     ax.set(
@@ -209,9 +215,9 @@ def _draw(game: Game, figure: Figure) -> Update:
 
     def update(temperature: float) -> list[Artist]:
         naive.set_ydata([game.naive] * 2)
-        hand.set_data([temperature] * 2, [-3, 103])
-        sure.set_data([temperature], [game.confidence(temperature)])
-        found.set_data([t for t, _ in game.asked], [accuracy for _, accuracy in game.asked])
+        chosen.set_data([temperature] * 2, [-3, 103])
+        confidence.set_data([temperature], [game.confidence(temperature)])
+        attacks.set_data([t for t, _ in game.asked], [accuracy for _, accuracy in game.asked])
         shown = tried if game.over else []
         curve.set_data(shown, [data.accuracy[data.at(game.hidden * t)] for t in shown])
         left = game.budget - len(game.asked)
@@ -220,6 +226,6 @@ def _draw(game: Game, figure: Figure) -> Update:
             if game.over
             else f"hidden T_d, {left} of {game.budget} attacks left, pierced {game.score:.0f} of 100"
         )
-        return [naive, curve, hand, sure, found, line]
+        return [naive, curve, chosen, confidence, attacks, line]
 
     return update

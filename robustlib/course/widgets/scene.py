@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -15,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from PIL import Image
 
 Update = Callable[..., Sequence[Artist]]
 
@@ -28,16 +28,29 @@ class Scene:
         draw: draws on an empty figure and returns `update(*values)`, which shows other values and returns the artists
             that a change of values may touch, the same ones each time. `update` must not call a model.
         describe: the values shown, in words: what a reader who cannot see the figure gets.
+        choices: by the name of each value, in order, what it may be; an empty sequence takes any value.
     """
 
     size: tuple[float, float]
     draw: Callable[[Figure], Update]
     describe: Callable[..., str]
+    choices: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    def check(self, values: Sequence[Any]) -> None:
+        """Raise ValueError, with the name of the value and what it may be, unless every value is among the choices."""
+        for value, (name, offered) in zip(values, self.choices.items(), strict=False):
+            if len(offered) and value not in offered:
+                raise ValueError(f"{name} {value!r} was not stored: choose from {', '.join(map(repr, offered))}")
 
 
-def plot_scene(scene: Scene, *values: Any, figure: Figure | None = None) -> Figure:
-    """The figure at one choice of values: what a page without a kernel shows."""
-    figure = figure or plt.figure(figsize=scene.size, layout="constrained")
+def plot_scene(scene: Scene, *values: Any) -> Figure:
+    """The figure at one choice of values: what a page without a kernel shows.
+
+    Raises:
+        ValueError: a value is not among the scene's choices.
+    """
+    scene.check(values)
+    figure = plt.figure(figsize=scene.size, layout="constrained")
     scene.draw(figure)(*values)
     return figure
 
@@ -52,9 +65,13 @@ class LiveFigure:
         scene: what to draw.
         values: shown first.
         dpi: pixels per inch.
+
+    Raises:
+        ValueError: a value is not among the scene's choices.
     """
 
     def __init__(self, scene: Scene, *values: Any, dpi: int = 80) -> None:
+        scene.check(values)
         figure = Figure(figsize=scene.size, dpi=dpi, layout="constrained")
         self._canvas = FigureCanvasAgg(figure)
         self._update = scene.draw(figure)
@@ -71,7 +88,10 @@ class LiveFigure:
         self._canvas.restore_region(self._background)
         for artist in self._update(*values):
             (artist.axes or self._canvas.figure).draw_artist(artist)
-        return _png(np.asarray(self._canvas.buffer_rgba()))
+        picture = io.BytesIO()
+        pixels = np.asarray(self._canvas.buffer_rgba())[..., :3]
+        Image.fromarray(np.ascontiguousarray(pixels)).save(picture, "png", compress_level=1)
+        return picture.getvalue()
 
 
 def moving_line(ax: Axes, heading: str, *, fontsize: float = 10) -> Text:
@@ -90,19 +110,17 @@ def moving_line(ax: Axes, heading: str, *, fontsize: float = 10) -> Text:
     )
 
 
+def two_halves(figure: Figure, title: str, draw_half: Callable[[Figure, Any], Update]) -> Update:
+    """Draw a replay at two temperatures next to each other; `draw_half` draws into one cell of the figure's grid."""
+    halves = [draw_half(figure, cell) for cell in figure.add_gridspec(1, 2, wspace=0.06)]
+    figure.suptitle(title, fontsize=11)
+
+    def update(step: int, left: float, right: float) -> list[Artist]:
+        return [artist for half, t in zip(halves, (left, right), strict=True) for artist in half(step, t)]
+
+    return update
+
+
 def nearest(values: np.ndarray, value: float) -> int:
     """Index of the entry nearest to a positive value on a log axis."""
     return int(np.abs(np.log(values) - np.log(value)).argmin())
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    """PNG of (height, width, 4) bytes, weakly compressed and without filters: a third of an image library's time."""
-    height, width = pixels.shape[:2]
-    rows = np.zeros((height, 1 + 3 * width), dtype=np.uint8)
-    rows[:, 1:] = pixels[..., :3].reshape(height, -1)
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB
-    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b""))
-    chunks = (
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)

@@ -23,7 +23,7 @@ from robustlib.calibration.metrics import calibration_report, reliability_bins, 
 from robustlib.calibration.temperature import scale_logits
 from robustlib.course.plots import COLOURS, MARKERS, plot_curves, plot_picture, plot_probabilities, plot_reliability
 from robustlib.course.widgets.scene import Scene, Update, moving_line, nearest, plot_scene
-from robustlib.course.widgets.shell import dropdown, live, slider
+from robustlib.course.widgets.shell import LiveScene, dropdown, slider
 
 TEMPERATURES = tuple(float(f"{t:.4g}") for t in np.logspace(-4, 4, 81))
 HISTOGRAM_BINS = 20
@@ -134,43 +134,42 @@ def temperature_lab_data(
     )
 
 
-def plot_temperature_lab(
-    lab: TemperatureLab, temperature: float = 1.0, example: int = 0, *, figure: Figure | None = None
-) -> Figure:
+def plot_temperature_lab(lab: TemperatureLab, temperature: float = 1.0, example: int = 0) -> Figure:
     """The six panels of the lab at one temperature, for one of the examples."""
-    return plot_scene(temperature_lab_scene(lab), temperature, example, figure=figure)
+    return plot_scene(temperature_lab_scene(lab), temperature, example)
 
 
-def temperature_lab_widget(lab: TemperatureLab, *, start: float = 1.0):
-    """The lab with a slider for the temperature and a list of examples; an ipywidgets.VBox."""
-    first = lab.temperatures[nearest(lab.temperatures, start)]
+def temperature_lab_widget(lab: TemperatureLab, *, start: float = 1.0) -> LiveScene:
+    """The lab with a slider for the temperature and a list of examples."""
+    temperatures = lab.temperatures.tolist()
+    first = temperatures[nearest(lab.temperatures, start)]
     options = [(textwrap.shorten(name, 70), k) for k, name in enumerate(lab.captions)]
-    return live(
-        temperature_lab_scene(lab),
-        [
-            slider(lab.temperatures.tolist(), description="temperature T (no unit)", start=float(first)),
-            dropdown(options, description="example", start=0),
-        ],
-    )
+    temperature = slider(temperatures, description="temperature T (no unit)", start=first)
+    return LiveScene(temperature_lab_scene(lab), [temperature, dropdown(options, description="example", start=0)])
 
 
 def temperature_lab_scene(lab: TemperatureLab) -> Scene:
     """The lab as a scene of two values: temperature and number of the example."""
-    return Scene((12, 7.2), partial(_draw, lab), partial(_describe, lab))
+    return Scene(
+        (12, 7.2),
+        partial(_draw, lab),
+        partial(_describe, lab),
+        {"temperature": (), "example": range(len(lab.captions))},
+    )
 
 
 def _describe(lab: TemperatureLab, temperature: float, example: int) -> str:
     row = lab.sweep.iloc[nearest(lab.temperatures, temperature)]
     probs = torch.softmax(lab.logits[example].double() / temperature, dim=0)
-    told = (
+    words = (
         f"T = {temperature:.3g}. Example {lab.captions[example]}: predicted {lab.class_names[int(probs.argmax())]} "
         f"with probability {probs.max():.3f}. Mean confidence {100 * row.mean_confidence:.1f} %, accuracy "
         f"{100 * row.accuracy:.1f} %, ECE {100 * row.ece:.1f} %, NLL {row.nll:.3g} nats. Behind the float32 walls: "
         f"{100 * row.probability_wall:.0f} % (1 - p is exactly 0) and {100 * row.gradient_wall:.0f} % (gradient is)."
     )
-    at = [_nearest_record(rows, temperature) for _, rows in lab.adversarial.groupby("attack", sort=False)]
-    measured = [f"{r['attack']} {r['mean']:.1f} % at T_d = {r['temperature']:.3g}" for r in at]
-    return f"{told} Adversarial accuracy at the nearest measured T: {', '.join(measured) or 'none measured'}."
+    records = [_nearest_record(rows, temperature) for _, rows in lab.adversarial.groupby("attack", sort=False)]
+    measured = [f"{r['attack']} {r['mean']:.1f} % at T_d = {r['temperature']:.3g}" for r in records]
+    return f"{words} Adversarial accuracy at the nearest measured T: {', '.join(measured) or 'none measured'}."
 
 
 def _nearest_record(rows: pd.DataFrame, temperature: float) -> pd.Series:
@@ -235,9 +234,9 @@ def _draw_gradient(lab: TemperatureLab, ax: Axes) -> Update:
         for k, (bar, value) in enumerate(zip(bars, values, strict=True)):
             bar.set_height(max(value, SMALLEST))
             bar.set_facecolor(COLOURS[2] if k == lab.labels[example] else COLOURS[1])
-        gone = [k for k, value in enumerate(values) if value == 0]
-        zeros.set_data(gone, [1e-44] * len(gone))
-        line.set_text(f"{len(gone)} of {n_classes} exactly 0")
+        vanished = [k for k, value in enumerate(values) if value == 0]
+        zeros.set_data(vanished, [1e-44] * len(vanished))
+        line.set_text(f"{len(vanished)} of {n_classes} exactly 0")
         return [*bars, zeros, line]
 
     return update
@@ -246,7 +245,7 @@ def _draw_gradient(lab: TemperatureLab, ax: Axes) -> Update:
 def _draw_pictures(lab: TemperatureLab, top: Axes, bottom: Axes) -> Update:
     plot_picture(lab.pictures[0], title="example", ax=top)
     shape = lab.pictures.shape[1:]
-    seen = bottom.imshow(np.zeros(shape[1:]), cmap="PuOr", vmin=-1, vmax=1)
+    gradient_image = bottom.imshow(np.zeros(shape[1:]), cmap="PuOr", vmin=-1, vmax=1)
     bottom.axis("off")
     line = moving_line(bottom, "by each pixel")
 
@@ -257,9 +256,9 @@ def _draw_pictures(lab: TemperatureLab, top: Axes, bottom: Axes) -> Update:
         gradient = input_gradient(lab.logits[one], lab.jacobian[one], lab.labels[one], temperature)[0]
         by_pixel = gradient.reshape(shape).sum(0).numpy()
         largest = np.abs(by_pixel).max()
-        seen.set_data(by_pixel / (largest or 1.0))
+        gradient_image.set_data(by_pixel / (largest or 1.0))
         line.set_text(f"up to {largest:.1e}" if largest else "exactly 0")
-        return [top.images[0], seen, line]
+        return [top.images[0], gradient_image, line]
 
     return update
 
@@ -344,11 +343,11 @@ def _draw_adversarial(lab: TemperatureLab, ax: Axes) -> Update:
     line = moving_line(ax, "adversarial accuracy, naive attacker")
 
     def update(temperature: float, example: int) -> list[Artist]:
-        found = [_nearest_record(rows, temperature) for rows in attacks]
-        for ring, row in zip(rings, found, strict=True):
+        records = [_nearest_record(rows, temperature) for rows in attacks]
+        for ring, row in zip(rings, records, strict=True):
             ring.set_data([row["temperature"]], [row["mean"]])
-        told = ", ".join(f"{row['attack']} {row['mean']:.1f} %" for row in found)
-        line.set_text(f"{told} at T_d = {found[0]['temperature']:.3g}" if found else "not measured")
+        accuracies = ", ".join(f"{row['attack']} {row['mean']:.1f} %" for row in records)
+        line.set_text(f"{accuracies} at T_d = {records[0]['temperature']:.3g}" if records else "not measured")
         return [*rings, line]
 
     return update

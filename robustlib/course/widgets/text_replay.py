@@ -22,8 +22,8 @@ from robustlib.attacks.words.queries import QueryCache
 from robustlib.attacks.words.search import Recipe
 from robustlib.attacks.words.words import Example, Words
 from robustlib.course.plots import COLOURS
-from robustlib.course.widgets.scene import Scene, Update, moving_line, plot_scene
-from robustlib.course.widgets.shell import dropdown, live, slider
+from robustlib.course.widgets.scene import Scene, Update, moving_line, plot_scene, two_halves
+from robustlib.course.widgets.shell import LiveScene, slider, temperature_lists
 
 TEMPERATURES = (1e-3, 1e-2, 0.1, 1.0, 10.0, 1e4, 1e6)
 WIDTH, LINES, BARS = 56, 5, 5  # characters and lines of the sentence shown; candidates shown
@@ -75,11 +75,11 @@ def text_replay_data(
     """
     steps, outcome = {}, {}
     for temperature in temperatures:
-        found = attack_texts(
+        result = attack_texts(
             cache, [sentence], label, recipe=recipe, score=TrueClassProbability(temperature), trace=True
         )
-        steps[temperature] = tuple(_steps(found.details["trace"][0], recipe))
-        outcome[temperature] = f"{found.outcome[0]} after {found.queries[0]} queries"
+        steps[temperature] = tuple(_steps(result.details["trace"][0], recipe))
+        outcome[temperature] = f"{result.outcome[0]} after {result.queries[0]} queries"
     return TextReplay(title, steps, outcome)
 
 
@@ -112,54 +112,55 @@ def _steps(trace: Sequence[dict[str, Any]], recipe: Recipe) -> list[Step]:
     return steps
 
 
-def plot_text_replay(
-    replay: TextReplay, step: int, temperatures: tuple[float, float], *, figure: Figure | None = None
-) -> Figure:
+def plot_text_replay(replay: TextReplay, step: int, temperatures: tuple[float, float]) -> Figure:
     """Both temperatures at one step (or at their last one, if the search ended before)."""
-    return plot_scene(text_replay_scene(replay), step, *temperatures, figure=figure)
+    return plot_scene(text_replay_scene(replay), step, *temperatures)
 
 
-def text_replay_widget(replay: TextReplay, *, temperatures: tuple[float, float]):
-    """The replay with a slider for the step and a list for each temperature; an ipywidgets.VBox."""
+def text_replay_widget(replay: TextReplay, *, temperatures: tuple[float, float]) -> LiveScene:
+    """The replay with a slider for the step and a list for each temperature."""
     longest = max(map(len, replay.steps.values()))
-    options = [(f"T_d = {t:g}", t) for t in replay.steps]
-    sides = zip(("left", "right"), temperatures, strict=True)
-    left, right = (dropdown(options, description=side, start=temperature) for side, temperature in sides)
-    step = slider(range(longest), description="step of the search", start=0, shown=str)
-    return live(text_replay_scene(replay), [step, left, right])
+    step = slider(range(longest), description="step of the search", start=0, label=str)
+    return LiveScene(text_replay_scene(replay), [step, *temperature_lists(tuple(replay.steps), temperatures)])
 
 
 def text_replay_scene(replay: TextReplay) -> Scene:
     """The replay as a scene of three values: step, temperature on the left, temperature on the right."""
-    return Scene((12.5, 5), partial(_draw, replay), partial(_describe, replay))
+    temperatures = tuple(replay.steps)
+    choices = {"step": (), "left temperature": temperatures, "right temperature": temperatures}
+    return Scene((12.5, 5), partial(_draw, replay), partial(_describe, replay), choices)
 
 
-def _now(replay: TextReplay, step: int, temperature: float) -> tuple[Step, str]:
+def _at_step(replay: TextReplay, step: int, temperature: float) -> tuple[Step, str]:
     steps = replay.steps[temperature]
     ended = f" (ended: {replay.outcome[temperature]})" if step >= len(steps) - 1 else ""
     return steps[min(step, len(steps) - 1)], f"step {min(step, len(steps) - 1)}{ended}"
 
 
 def _describe(replay: TextReplay, step: int, left: float, right: float) -> str:
-    told = []
+    halves = []
     for temperature in (left, right):
-        now, where = _now(replay, step, temperature)
-        words = " ".join(f"[{word}]" if i in now.changed else word for i, word in enumerate(now.words))
-        scores = ", ".join(f"{word} {_number(value)}" for word, value in now.scores[:BARS])
-        told.append(f"T_d = {temperature:g}, {where}: {now.heading}. {words} Scores: {scores}.")
-    return " ".join(told)
+        state, position = _at_step(replay, step, temperature)
+        scores = ", ".join(f"{word} {_number(value)}" for word, value in state.scores[:BARS])
+        words = " ".join(_marked(state))
+        halves.append(f"T_d = {temperature:g}, {position}: {state.heading}. {words} Scores: {scores}.")
+    return " ".join(halves)
+
+
+def _marked(state: Step) -> list[str]:
+    """The sentence's words, those changed in brackets."""
+    return [f"[{word}]" if i in state.changed else word for i, word in enumerate(state.words)]
 
 
 def _number(score: float) -> str:
     return "0 exactly" if score == 0 else "1 exactly" if score == 1 else f"{score:.4g}"
 
 
-def _layers(now: Step) -> tuple[str, str, str]:
-    """The sentence in lines, as three texts of one shape: plain words, changed words in brackets, the word in hand."""
-    shown = [f"[{word}]" if i in now.changed else word for i, word in enumerate(now.words)]
+def _layers(state: Step) -> tuple[str, str, str]:
+    """The sentence in lines, as three texts of one shape: plain words, changed words in brackets, the word tried."""
     # no-break spaces, so that a replacement of several words stays one
     lines = textwrap.wrap(
-        " ".join(word.replace(" ", "\u00a0") for word in shown),
+        " ".join(word.replace(" ", "\u00a0") for word in _marked(state)),
         WIDTH,
         break_on_hyphens=False,
         max_lines=LINES,
@@ -169,7 +170,7 @@ def _layers(now: Step) -> tuple[str, str, str]:
     for line in lines:
         parts = [[], [], []]
         for word in line.split(" "):
-            kind = 2 if position == now.tried else 1 if position in now.changed else 0
+            kind = 2 if position == state.tried else 1 if position in state.changed else 0
             for layer, part in enumerate(parts):
                 part.append(word if layer == kind else " " * len(word))
             position += 1
@@ -179,16 +180,10 @@ def _layers(now: Step) -> tuple[str, str, str]:
 
 
 def _draw(replay: TextReplay, figure: Figure) -> Update:
-    sides = [_draw_side(replay, figure, half) for half in figure.add_gridspec(1, 2, wspace=0.05)]
-    figure.suptitle(replay.title, fontsize=11)
-
-    def update(step: int, left: float, right: float) -> list[Artist]:
-        return [artist for side, t in zip(sides, (left, right), strict=True) for artist in side(step, t)]
-
-    return update
+    return two_halves(figure, replay.title, partial(_draw_half, replay))
 
 
-def _draw_side(replay: TextReplay, figure: Figure, cell: Any) -> Update:
+def _draw_half(replay: TextReplay, figure: Figure, cell: Any) -> Update:
     grid = cell.subgridspec(2, 1, height_ratios=(1, 1.1))
     page, ax = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
     page.axis("off")
@@ -197,22 +192,22 @@ def _draw_side(replay: TextReplay, figure: Figure, cell: Any) -> Update:
         page.text(0, 0.97, "", color=COLOURS[k], weight=w, **place)
         for k, w in ((6, "normal"), (1, "bold"), (0, "bold"))
     ]
-    where = moving_line(page, "[changed words] orange, the word in hand blue")
+    position = moving_line(page, "[changed words] orange, the word being tried blue")
     bars = ax.barh(range(BARS), [0.0] * BARS, color=COLOURS[5], height=0.8)
     names = [ax.text(0.01, k, "", va="center", fontsize=9.5) for k in range(BARS)]
     ax.set(xlim=(0, 1), ylim=(BARS - 0.5, -0.5), yticks=[], xlabel="score 1 - P(true class), as served")
     heading = moving_line(ax, "highest scores")
 
     def update(step: int, temperature: float) -> list[Artist]:
-        now, at = _now(replay, step, temperature)
-        for text, words in zip(layers, _layers(now), strict=True):
+        state, step_words = _at_step(replay, step, temperature)
+        for text, words in zip(layers, _layers(state), strict=True):
             text.set_text(words)
-        shown = [*now.scores[:BARS], *[("", 0.0)] * BARS][:BARS]
-        for bar, name, (word, score) in zip(bars, names, shown, strict=True):
+        scores = [*state.scores[:BARS], *[("", 0.0)] * BARS][:BARS]
+        for bar, name, (word, score) in zip(bars, names, scores, strict=True):
             bar.set_width(score)
             name.set_text(f"{word}   {_number(score)}" if word else "")
-        where.set_text(f"T_d = {temperature:g}, {at}")
-        heading.set_text(textwrap.shorten(now.heading, 70))
-        return [*layers, where, *bars, *names, heading]
+        position.set_text(f"T_d = {temperature:g}, {step_words}")
+        heading.set_text(textwrap.shorten(state.heading, 70))
+        return [*layers, position, *bars, *names, heading]
 
     return update

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from robustlib.course.plots import COLOURS, MARKERS
 from robustlib.course.widgets.scene import Scene, Update, moving_line, plot_scene
-from robustlib.course.widgets.shell import live, slider
+from robustlib.course.widgets.shell import LiveScene, slider
 
 METRICS = {"logit_range": "logit range (logits)", "margin": "margin (logits)"}
 
@@ -66,36 +66,33 @@ def training_temperature_data(frame: pd.DataFrame) -> TrainingTemperature:
     return TrainingTemperature(temperatures, series)
 
 
-def plot_training_temperature(
-    data: TrainingTemperature, temperature: float | None = None, *, figure: Figure | None = None
-) -> Figure:
-    """All panels, with one training temperature marked; default the lowest."""
-    chosen = data.temperatures[0] if temperature is None else temperature
-    return plot_scene(training_temperature_scene(data), chosen, figure=figure)
+def plot_training_temperature(data: TrainingTemperature, temperature: float) -> Figure:
+    """All panels, with one training temperature marked."""
+    return plot_scene(training_temperature_scene(data), temperature)
 
 
-def training_temperature_widget(frame: pd.DataFrame, *, start: float | None = None):
-    """A slider over the training temperatures of the records (see `training_temperature_data`); an ipywidgets.VBox."""
+def training_temperature_widget(frame: pd.DataFrame, *, start: float | None = None) -> LiveScene:
+    """A slider over the training temperatures of the records (see `training_temperature_data`)."""
     data = training_temperature_data(frame)
     first = data.temperatures[0] if start is None else start
     scene = training_temperature_scene(data)
-    return live(scene, [slider(data.temperatures, description="training temperature T (no unit)", start=first)])
+    return LiveScene(scene, [slider(data.temperatures, description="training temperature T (no unit)", start=first)])
 
 
 def training_temperature_scene(data: TrainingTemperature) -> Scene:
     """The panels as a scene of one value: the training temperature."""
-    return Scene((12, 4.4), partial(_draw, data), partial(_describe, data))
+    return Scene((12, 4.4), partial(_draw, data), partial(_describe, data), {"training temperature": data.temperatures})
 
 
 def _describe(data: TrainingTemperature, temperature: float) -> str:
-    told = []
+    parts = []
     for panel, curves in data.series.items():
         unit = "%" if panel == "accuracy" else "logits"
         for name, curve in curves.items():
             row = curve.loc[temperature]
             if not np.isnan(row["mean"]):
-                told.append(f"{panel.replace('_', ' ')} ({name}) {_with_interval(row)} {unit}")
-    return f"Trained at T = {temperature:g}: " + "; ".join(told) + "."
+                parts.append(f"{panel.replace('_', ' ')} ({name}) {_with_interval(row)} {unit}")
+    return f"Trained at T = {temperature:g}: " + "; ".join(parts) + "."
 
 
 def _with_interval(row: pd.Series) -> str:
