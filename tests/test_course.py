@@ -1,4 +1,4 @@
-"""The course: its plan, its links, the exercises of the scorecard lesson, and that lesson with few records or none."""
+"""The course: its plan, its links, and the scorecard lesson with few records or none."""
 
 import io
 import json
@@ -19,11 +19,10 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from robustlib.__main__ import main
 from robustlib.calibration.fit import fit_temperature
+from robustlib.course import exercises
 from robustlib.course import links as course
-from robustlib.course.exercises import scorecard as scorecard_exercises
 from robustlib.data.registry import DATASETS
 from robustlib.models.forward import logits_of
-from robustlib.study.claims.findings import OVER
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAN = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
@@ -181,95 +180,6 @@ def test_the_assignment_can_be_handed_out_and_solved(tmp_path, monkeypatch):
     assert fitted["a"] / fitted["c"] == pytest.approx(300_000, rel=1e-3)
 
 
-# --- the exercises of lesson 13 --------------------------------------------------------------------------------
-
-
-def removal(illusion, left, drop, margin):
-    if illusion[0] <= 0:
-        return "void"
-    if left[1] < margin and drop[1] < 0:
-        return "removed"
-    return "remains" if left[0] > 0 else "undecided"
-
-
-def claim_verdict(outcomes):
-    judged = set(outcomes) - {"void"}
-    if "holds" in judged:
-        return "reproduced" if judged == {"holds"} else "partly"
-    return "not reproduced" if "fails" in judged else "not tested here"
-
-
-def flip(records, low=0.0, number=1, copy=True):
-    changed = records.copy() if copy else records
-    rows = changed.index[(changed.metric == "accuracy_difference") & (changed.method == OVER)]
-    changed.loc[rows[:number], "low"] = low
-    return changed
-
-
-def flip_mean_only(records):
-    changed = flip(records, low=records.low.max())
-    return changed.assign(mean=-1.0)
-
-
-RIGHT = {"removal": removal, "claim_verdict": claim_verdict, "flip": flip}
-WRONG = [
-    ("removal", lambda i, x, d, m: removal(i, x, d, m) if x[0] > 0 or x[1] < m else "removed", "shown to be small"),
-    ("removal", lambda i, x, d, m: "removed" if d[1] < 0 else removal(i, x, d, m), "shown to be small"),
-    ("removal", lambda i, x, d, m: "remains" if x[0] > 0 and i[0] > 0 else removal(i, x, d, m), "surely above 0, and"),
-    ("removal", lambda i, x, d, m: "undecided" if x[0] < -m else removal(i, x, d, m), "bounds the upper side only"),
-    ("removal", lambda i, x, d, m: removal(i, x, (-2, -1), m), "not shown to have lowered"),
-    ("removal", lambda i, x, d, m: removal((1, 2), x, (-2, -1) if d == (0, 0) else d, m), "no illusion to remove"),
-    ("removal", lambda i, x, d, m: removal(i, x, d, 5.0), "use the argument `margin`"),
-    (
-        "claim_verdict",
-        lambda o: "reproduced" if set(o) <= {"holds", "void"} else claim_verdict(o),
-        "nothing to remove anywhere",
-    ),
-    (
-        "claim_verdict",
-        lambda o: "reproduced" if o.count("holds") > len(o) / 2 else claim_verdict(o),
-        "there is no vote",
-    ),
-    ("claim_verdict", lambda o: claim_verdict([x for x in o if x != "missing"]), "nobody measured"),
-    (
-        "claim_verdict",
-        lambda o: claim_verdict(["fails" if x == "void" else x for x in o]),
-        "nothing to remove, nothing",
-    ),
-    ("claim_verdict", lambda o: "reproduced" if not o else claim_verdict(o), "a test that cannot fail"),
-    ("flip", lambda r: flip(r, copy=False), "the caller's records"),
-    ("flip", lambda r: r.copy(), "still reproduced"),
-    ("flip", lambda r: flip(r, low=0.1), "still reproduced"),
-    ("flip", lambda r: flip(r, number=2), "now nothing holds"),
-    ("flip", lambda r: flip(r)[1:], "rows or columns"),
-    ("flip", lambda r: flip(r).assign(n=1), "change mean, low and high only"),
-    ("flip", flip_mean_only, "must hold its mean"),
-    ("flip", lambda r: None, "return the changed records"),
-]
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_right_answers_pass(name, capsys):
-    getattr(scorecard_exercises, name)(RIGHT[name])
-    assert "correct" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(("name", "answer", "message"), WRONG, ids=[f"{name}-{text}" for name, _, text in WRONG])
-def test_wrong_answers_are_told_what_is_wrong(name, answer, message):
-    with pytest.raises(AssertionError, match=re.escape(message)):
-        getattr(scorecard_exercises, name)(answer)
-
-
-def test_an_unanswered_stub_is_not_accepted():
-    for name in RIGHT:
-        with pytest.raises(AssertionError):
-            getattr(scorecard_exercises, name)(lambda *arguments: ...)
-
-
-def test_the_made_up_world_is_one_in_which_the_claim_holds():
-    assert scorecard_exercises.verdict_on_c1(scorecard_exercises.made_up_records()) == "reproduced"
-
-
 # --- lesson 13 with few records, or none -----------------------------------------------------------------------
 
 
@@ -315,7 +225,7 @@ def test_without_any_records_every_claim_is_listed_as_not_tested(tmp_path, monke
 
 def test_with_few_records_only_what_they_say_is_judged(tmp_path, monkeypatch):
     (tmp_path / "smoke" / "records").mkdir(parents=True)
-    records = scorecard_exercises.made_up_records()
+    records = exercises.made_up_records()
     records.assign(versions="", commit=np.nan, date="2026-01-02").to_csv(
         tmp_path / "smoke" / "records" / "04_made_up-seed0.csv", index=False
     )

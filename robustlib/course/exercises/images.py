@@ -13,12 +13,12 @@ from robustlib.course.exercises.base import answered, expect, passed
 
 def adversarial_accuracy(answer: Callable[[Sequence[str]], float]) -> None:
     """Exercise 0.1: share of all examples that stand, from their outcomes."""
-    found = answered(answer(["failed", "failed", "succeeded", "succeeded"]))
-    expect(found == 0.5, f"two of four stand: the answer is 0.5, got {found}")
-    found = answered(answer(["failed", "succeeded", "skipped", "skipped"]))
+    result = answered(answer(["failed", "failed", "succeeded", "succeeded"]))
+    expect(result == 0.5, f"two of four stand: the answer is 0.5, got {result}")
+    result = answered(answer(["failed", "succeeded", "skipped", "skipped"]))
     expect(
-        found == 0.25,
-        f"one failed attack, one success, two skipped: expected 0.25, got {found}. A skipped example was wrong before "
+        result == 0.25,
+        f"one failed attack, one success, two skipped: expected 0.25, got {result}. A skipped example was wrong before "
         "the attack: it belongs below the fraction line, but not above",
     )
     passed("0.1")
@@ -28,10 +28,10 @@ def undo_temperature(answer: Callable[[Tensor, float], Tensor]) -> None:
     """Exercise 0.2: logits for the attacker's copy, given served logits and the design temperature."""
     logits = torch.tensor([[3.0, -1.0], [0.5, 2.0]])
     for design_temperature in (1e-3, 50.0):
-        found = answered(answer(logits / design_temperature, design_temperature))
+        result = answered(answer(logits / design_temperature, design_temperature))
         expect(
-            isinstance(found, Tensor) and torch.allclose(found, logits, rtol=1e-5),
-            f"served at T_d = {design_temperature:g}, your copy should have the logits {logits.tolist()}, got {found}. "
+            isinstance(result, Tensor) and torch.allclose(result, logits, rtol=1e-5),
+            f"served at T_d = {design_temperature:g}, your copy should have the logits {logits.tolist()}, got {result}. "
             "The adversary's temperature divides too: which T_a makes T_d * T_a = 1?",
         )
     passed("0.2")
@@ -44,22 +44,22 @@ def expected_calibration_error(answer: Callable[[dict[str, np.ndarray]], float])
         "confidence": np.array([0.4, np.nan, 0.9]),
         "accuracy": np.array([0.5, np.nan, 0.7]),
     }
-    found = answered(answer(bins))
-    expect(not np.isnan(found), "an empty bin has no accuracy (NaN): leave it out of the sum")
+    result = answered(answer(bins))
+    expect(not np.isnan(result), "an empty bin has no accuracy (NaN): leave it out of the sum")
     expect(
-        not np.isclose(found, 0.15), "0.15 is the plain mean over bins: weight each bin by its share of the examples"
+        not np.isclose(result, 0.15), "0.15 is the plain mean over bins: weight each bin by its share of the examples"
     )
-    expect(np.isclose(found, 0.175), f"10 of 40 are off by 0.1 and 30 of 40 by 0.2: expected 0.175, got {found}")
+    expect(np.isclose(result, 0.175), f"10 of 40 are off by 0.1 and 30 of 40 by 0.2: expected 0.175, got {result}")
     passed("1.1")
 
 
 def temperature_for_scaled_logits(answer: Callable[[float, float], float]) -> None:
     """Exercise 1.2: the calibrated temperature after all logits were multiplied by s."""
     for temperature, scale in ((1.3, 1000.0), (0.7, 1e-6)):
-        found = answered(answer(temperature, scale))
+        result = answered(answer(temperature, scale))
         expect(
-            bool(np.isclose(found, temperature * scale)),
-            f"logits that needed T = {temperature}, times {scale:g}: which T gives the same quotient? Got {found}",
+            bool(np.isclose(result, temperature * scale)),
+            f"logits that needed T = {temperature}, times {scale:g}: which T gives the same quotient? Got {result}",
         )
     passed("1.2")
 
@@ -69,21 +69,22 @@ def pgd_step(answer: Callable[[Tensor, Tensor, Tensor, float, float], Tensor]) -
     image = torch.tensor([[[[0.5, 0.02, 0.98, 0.5]]]])
     gradient = torch.tensor([[[[3.0, -1e-9, 7.0, 0.0]]]])
     before = image.clone()
-    found = answered(answer(image, image, gradient, 0.03, 0.1))
+    result = answered(answer(image, image, gradient, 0.03, 0.1))
     expect(bool(torch.equal(image, before)), "your step changed the caller's image: make a new tensor")
     expect(
-        isinstance(found, Tensor) and found.shape == image.shape,
+        isinstance(result, Tensor) and result.shape == image.shape,
         "return the moved image: a tensor of the image's shape",
     )
     expect(
-        bool(torch.isclose(found[0, 0, 0, 0], torch.tensor(0.53))),
-        f"a gradient of 3 and a step of 0.03 move 0.5 to 0.53, got {found[0, 0, 0, 0]}: use the sign of the gradient",
+        bool(torch.isclose(result[0, 0, 0, 0], torch.tensor(0.53))),
+        f"a gradient of 3 and a step of 0.03 move 0.5 to 0.53, got {result[0, 0, 0, 0]}: use the sign of the gradient",
     )
-    expect(bool((found >= 0).all() and (found <= 1).all()), f"pixels left [0, 1]: {found.flatten().tolist()}")
+    expect(bool((result >= 0).all() and (result <= 1).all()), f"pixels left [0, 1]: {result.flatten().tolist()}")
     far = answered(answer(image + 0.09, image, torch.ones_like(image), 0.05, 0.1))
     expect(bool(((far - image) <= 0.1 + 1e-6).all()), "the step left the ball of radius epsilon around the clean image")
     expect(
-        float(found[0, 0, 0, 3]) == 0.5, "where the gradient is exactly 0 nothing moves: that is what the illusion uses"
+        float(result[0, 0, 0, 3]) == 0.5,
+        "where the gradient is exactly 0 nothing moves: that is what the illusion uses",
     )
     passed("2.1")
 
@@ -93,18 +94,24 @@ def scale_free_score(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(64, 5, generator=generator)
     labels = torch.randint(0, 5, (64,), generator=generator)
-    found = answered(answer(logits, labels))
-    shape = tuple(getattr(found, "shape", ()))
-    expect(isinstance(found, Tensor) and shape == (64,), f"one number per example: expected shape (64,), got {shape}")
-    order = found.argsort()
-    for temperature in (1e-6, 1e6):
-        scaled = answered(answer(logits / temperature, labels))[order]
-        tied = bool((scaled.diff() == 0).any())
-        expect(not tied, f"at T = {temperature:g} different candidates get the same score: the signal is gone")
-        expect(bool((scaled.diff() >= 0).all()), f"at T = {temperature:g} the order of the candidates changes")
+    result = answered(answer(logits, labels))
+    shape = tuple(getattr(result, "shape", ()))
+    expect(isinstance(result, Tensor) and shape == (64,), f"one number per example: expected shape (64,), got {shape}")
     fooled = logits.argmax(dim=1) != labels
+    standing = result[~fooled].unique()
+    expect(len(standing) == int((~fooled).sum()), "at T = 1 examples that still stand tie: there is nothing to climb")
+    # Only pairs that the score tells apart at T = 1 can lose something: DLR ties, rightly, where two classes are fooled.
+    apart = result[:, None] < result
+    for temperature in (1e-6, 1e6):
+        scaled = answered(answer(logits / temperature, labels))
+        tied, swapped = scaled[:, None] == scaled, scaled[:, None] > scaled
+        expect(
+            not (tied & apart).any(),
+            f"at T = {temperature:g} candidates that differ at T = 1 get the same score: the signal is gone",
+        )
+        expect(not (swapped & apart).any(), f"at T = {temperature:g} the order of the candidates changes")
     expect(
-        bool(found[fooled].min() >= found[~fooled].max()),
+        bool(result[fooled].min() >= result[~fooled].max()),
         "every fooled example must score at least as high as every example that stands",
     )
     passed("2.2")
@@ -114,24 +121,25 @@ def one_sided(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Exercise 3.1: which examples have a gradient of 0 for the true class only."""
     probs = torch.tensor([[1.0, 1e-20, 0.0], [0.9, 0.1, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     labels = torch.tensor([0, 0, 0, 0])
-    found = answered(answer(probs, labels))
+    result = answered(answer(probs, labels))
     expect(
-        isinstance(found, Tensor) and found.shape == (4,) and found.dtype == torch.bool, "return one bool per example"
+        isinstance(result, Tensor) and result.shape == (4,) and result.dtype == torch.bool,
+        "return one bool per example",
     )
-    expect(bool(found[0]), "row 0: p - 1 is exactly 0 for the true class, 1e-20 for another: one-sided")
-    expect(not bool(found[1]), "row 1 has a gradient in the true class: not one-sided")
-    expect(not bool(found[2]), "row 2 has no gradient at all: that is zero, not one-sided")
-    expect(not bool(found[3]), "row 3 is misclassified: its true class has gradient -1")
+    expect(bool(result[0]), "row 0: p - 1 is exactly 0 for the true class, 1e-20 for another: one-sided")
+    expect(not bool(result[1]), "row 1 has a gradient in the true class: not one-sided")
+    expect(not bool(result[2]), "row 2 has no gradient at all: that is zero, not one-sided")
+    expect(not bool(result[3]), "row 3 is misclassified: its true class has gradient -1")
     passed("3.1")
 
 
 def temperature_of_wall(answer: Callable[[float, float], float]) -> None:
     """Exercise 3.2: below which temperature does a logit gap cross a wall?"""
     for gap, wall in ((5.0, 16.6), (12.0, 104.0)):
-        found = answered(answer(gap, wall))
+        result = answered(answer(gap, wall))
         expect(
-            bool(np.isclose(found, gap / wall)),
-            f"a gap of {gap} divided by T exceeds {wall} once T is below {gap / wall:.4f}, got {found}",
+            bool(np.isclose(result, gap / wall)),
+            f"a gap of {gap} divided by T exceeds {wall} once T is below {gap / wall:.4f}, got {result}",
         )
     passed("3.2")
 
@@ -143,11 +151,11 @@ def nll_slope(answer: Callable[[Tensor, Tensor, float], float]) -> None:
     for beta in (0.0, 0.5, 2.0):
         scale = torch.tensor(beta, dtype=torch.float64, requires_grad=True)
         torch.nn.functional.cross_entropy(scale * logits, labels).backward()
-        found = answered(answer(logits, labels, beta))
-        expect(torch.as_tensor(found).numel() == 1, "one number is wanted, the mean over the examples")
+        result = answered(answer(logits, labels, beta))
+        expect(torch.as_tensor(result).numel() == 1, "one number is wanted, the mean over the examples")
         expect(
-            bool(np.isclose(float(found), float(scale.grad))),
-            f"at beta = {beta} the slope is {float(scale.grad):.6f}, got {float(found):.6f}: mean of "
+            bool(np.isclose(float(result), float(scale.grad))),
+            f"at beta = {beta} the slope is {float(scale.grad):.6f}, got {float(result):.6f}: mean of "
             "(expected logit under softmax(beta * logits)) - (logit of the true class)",
         )
     passed("4.1")
@@ -157,8 +165,8 @@ def flips(answer: Callable[[np.ndarray, np.ndarray], tuple[int, int]]) -> None:
     """Exercise 4.2: examples that only one of two adversaries breaks."""
     a = np.array([True, True, False, False, True])
     b = np.array([True, False, False, True, False])
-    found = answered(answer(a, b))
-    expect(np.shape(found) == (2,), "return two numbers: how many stand only under a, how many only under b")
-    found = tuple(int(value) for value in found)
-    expect(found == (2, 1), f"2 stand only under a, 1 stands only under b: expected (2, 1), got {found}")
+    result = answered(answer(a, b))
+    expect(np.shape(result) == (2,), "return two numbers: how many stand only under a, how many only under b")
+    result = tuple(int(value) for value in result)
+    expect(result == (2, 1), f"2 stand only under a, 1 stands only under b: expected (2, 1), got {result}")
     passed("4.2")

@@ -24,12 +24,8 @@ def removal(answer: Callable[[Interval, Interval, Interval, float], str]) -> Non
             "undecided",
             "what is left reaches up to 9 points: not shown to be above 0 is not the same as shown to be small",
         ),
-        ((served, (55.0, 65.0), (-8.0, -2.0), 5.0), "remains", "lower than as served, but surely far above honest"),
-        (
-            (served, (1.0, 4.0), (-70.0, -60.0), 5.0),
-            "removed",
-            "surely above 0, and surely below the margin: it counts as removed",
-        ),
+        ((served, (55.0, 65.0), (-8.0, -2.0), 5.0), "remains", "lower than as served, but far above honest"),
+        ((served, (1.0, 4.0), (-70.0, -60.0), 5.0), "removed", "above 0, and below the margin: it counts as removed"),
         (
             (served, (-9.0, -6.0), (-75.0, -65.0), 5.0),
             "removed",
@@ -45,9 +41,9 @@ def removal(answer: Callable[[Interval, Interval, Interval, float], str]) -> Non
         (
             ((-1.0, 2.0), (-1.0, 2.0), (0.0, 0.0), 5.0),
             "void",
-            "as served it is not surely above honest: there was no illusion to remove",
+            "as served it is not shown to be above honest: there was no illusion to remove",
         ),
-        ((served, (3.0, 8.0), (-70.0, -60.0), 5.0), "remains", "surely above honest, and not within 5 points"),
+        ((served, (3.0, 8.0), (-70.0, -60.0), 5.0), "remains", "above honest, and not within 5 points"),
         (
             (served, (3.0, 8.0), (-70.0, -60.0), 10.0),
             "removed",
@@ -55,8 +51,8 @@ def removal(answer: Callable[[Interval, Interval, Interval, float], str]) -> Non
         ),
     )
     for arguments, expected, why in cases:
-        found = answered(answer(*arguments))
-        expect(found == expected, f"removal{arguments}: {why}. Expected {expected!r}, got {found!r}")
+        result = answered(answer(*arguments))
+        expect(result == expected, f"removal{arguments}: {why}. Expected {expected!r}, got {result!r}")
     passed("13.1")
 
 
@@ -74,8 +70,8 @@ def claim_verdict(answer: Callable[[Sequence[str]], str]) -> None:
         ((), "not tested here", "without findings *all of them hold* is true, and worthless: a test that cannot fail"),
     )
     for outcomes, expected, why in cases:
-        found = answered(answer(list(outcomes)))
-        expect(found == expected, f"{list(outcomes)}: {why}. Expected {expected!r}, got {found!r}")
+        result = answered(answer(list(outcomes)))
+        expect(result == expected, f"{list(outcomes)}: {why}. Expected {expected!r}, got {result!r}")
     passed("13.2")
 
 
@@ -83,28 +79,28 @@ def flip(answer: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
     """Exercise 13.3: records changed so that claim C1 (images) is only partly reproduced."""
     records = made_up_records()
     before = records.copy()
-    found = answer(records)
+    result = answer(records)
     expect(records.equals(before), "you changed the caller's records: start with records.copy()")
-    expect(isinstance(found, pd.DataFrame), f"return the changed records, a DataFrame, got {type(found).__name__}")
+    expect(isinstance(result, pd.DataFrame), f"return the changed records, a DataFrame, got {type(result).__name__}")
     expect(
-        len(found) == len(records) and list(found.columns) == list(records.columns),
+        len(result) == len(records) and list(result.columns) == list(records.columns),
         "rows or columns are gone or new: a row that is missing is another case (not recorded)",
     )
     numbers = ["mean", "low", "high"]
     expect(
-        found.drop(columns=numbers).equals(records.drop(columns=numbers)),
+        result.drop(columns=numbers).equals(records.drop(columns=numbers)),
         "change mean, low and high only: the other columns say what was measured, not what came out",
     )
     expect(
-        bool(((found.low <= found["mean"]) & (found["mean"] <= found.high)).all()),
+        bool(((result.low <= result["mean"]) & (result["mean"] <= result.high)).all()),
         "an interval must hold its mean: low <= mean <= high in every row",
     )
-    now = verdict_on_c1(found)
+    outcome = verdict_on_c1(result)
     explained = {
         "reproduced": "still reproduced: at every T_d the whole interval lies above 0. What must `low` be?",
         "not reproduced": "now nothing holds: leave one of the two design temperatures as it was",
     }
-    expect(now == "partly", explained.get(now, f"expected 'partly', got {now!r}"))
+    expect(outcome == "partly", explained.get(outcome, f"expected 'partly', got {outcome!r}"))
     passed("13.3")
 
 

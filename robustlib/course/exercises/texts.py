@@ -14,15 +14,15 @@ from robustlib.course.exercises.base import answered, expect, passed
 
 def importance_order(answer: Callable[[Sequence[float], float], Sequence[int]]) -> None:
     """Exercise 5.1: word positions, most important first, ties in reading order."""
-    found = [int(position) for position in answered(answer([0.10, 0.40, 0.05, 0.30], 0.10))]
-    expect(sorted(found) == [0, 1, 2, 3], f"return every word position once, got {found}")
-    expect(found != [2, 0, 3, 1], "most important first: the score rises most without that word")
+    result = [int(position) for position in answered(answer([0.10, 0.40, 0.05, 0.30], 0.10))]
+    expect(sorted(result) == [0, 1, 2, 3], f"return every word position once, got {result}")
+    expect(result != [2, 0, 3, 1], "most important first: the score rises most without that word")
     expect(
-        found != [1, 3, 2, 0],
+        result != [1, 3, 2, 0],
         "word 2 *lowers* the score when it goes (0.05 against 0.10): it is the least important, so do not take the "
         "absolute value",
     )
-    expect(found == [1, 3, 0, 2], f"the scores rise by 0, 0.3, -0.05 and 0.2: expected [1, 3, 0, 2], got {found}")
+    expect(result == [1, 3, 0, 2], f"the scores rise by 0, 0.3, -0.05 and 0.2: expected [1, 3, 0, 2], got {result}")
     tied = [int(position) for position in answered(answer([0.0, 0.0, 0.5, 0.0], 0.0))]
     expect(tied == [2, 0, 1, 3], f"equally important words stay in reading order: expected [2, 0, 1, 3], got {tied}")
     passed("5.1")
@@ -31,11 +31,13 @@ def importance_order(answer: Callable[[Sequence[float], float], Sequence[int]]) 
 def log_odds(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Exercise 5.2: log-odds of the true class from two logits."""
     logits, labels = torch.tensor([[2.0, -1.0], [0.5, 1.5], [3.0, 1.0]]), torch.tensor([0, 0, 1])
-    found = answered(answer(logits, labels))
-    expect(isinstance(found, Tensor) and found.shape == (3,), "one number per example: expected shape (3,)")
+    result = answered(answer(logits, labels))
+    expect(isinstance(result, Tensor) and result.shape == (3,), "one number per example: expected shape (3,)")
     expected = torch.tensor([3.0, -1.0, -2.0])
-    expect(not torch.allclose(found, -expected), "the sign is turned: the log-odds are large where the model is right")
-    expect(torch.allclose(found, expected), f"expected {expected.tolist()}, got {found.tolist()}")
+    expect(
+        not torch.allclose(result, -expected), "the sign is flipped: the log-odds are large where the model is right"
+    )
+    expect(torch.allclose(result, expected), f"expected {expected.tolist()}, got {result.tolist()}")
     extreme = answered(answer(logits / 1e-4, labels))
     expect(
         bool(torch.isfinite(extreme).all()),
@@ -48,15 +50,15 @@ def log_odds(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
 def verdict(answer: Callable[[float, float, float], str]) -> None:
     """Exercise 6.1: what a 95 % interval of a difference allows one to say."""
     cases = (
-        ((-9.0, -1.0, 5.0), "lower", "the whole interval lies below 0: surely lower, by however little"),
+        ((-9.0, -1.0, 5.0), "lower", "the whole interval lies below 0: lower, however slightly"),
         ((-3.0, 4.0, 5.0), "equal", "the interval holds 0 and stays within 5 points on both sides"),
         ((-8.0, 2.0, 5.0), "open", "the interval holds 0 and reaches beyond 5 points: nothing is decided"),
         ((-2.0, 30.0, 5.0), "open", "it reaches beyond 5 points on the upper side: nothing is decided"),
-        ((1.0, 9.0, 5.0), "higher", "the whole interval lies above 0: surely higher"),
+        ((1.0, 9.0, 5.0), "higher", "the whole interval lies above 0: higher"),
     )
     for arguments, expected, why in cases:
-        found = answered(answer(*arguments))
-        expect(found == expected, f"verdict{arguments}: {why}: expected {expected!r}, got {found!r}")
+        result = answered(answer(*arguments))
+        expect(result == expected, f"verdict{arguments}: {why}: expected {expected!r}, got {result!r}")
     passed("6.1")
 
 
@@ -64,20 +66,20 @@ def bfloat16_step(answer: Callable[[float], float]) -> None:
     """Exercise 6.2: distance from a number to the next larger one in bfloat16."""
     for value in (1.0, 1.5, 2.0, 5.0, 100.0, 0.3):
         exponent = math.floor(math.log2(value))
-        found = answered(answer(value))
+        result = answered(answer(value))
         expect(
-            not math.isclose(found, 2.0**-7) or exponent == 0,
+            not math.isclose(result, 2.0**-7) or exponent == 0,
             f"2**-7 is the step between 1 and 2 only: between {2.0**exponent:g} and {2.0 ** (exponent + 1):g} it is "
             f"{2.0**exponent:g} times that",
         )
         expect(
-            not math.isclose(found, 2.0 ** (exponent - 8)),
+            not math.isclose(result, 2.0 ** (exponent - 8)),
             "bfloat16 stores 7 bits after the leading one, so 2**7 steps between two powers of two",
         )
         expect(
-            math.isclose(found, 2.0 ** (exponent - 7)),
+            math.isclose(result, 2.0 ** (exponent - 7)),
             f"{value:g} lies between {2.0**exponent:g} and {2.0 ** (exponent + 1):g}, which 2**7 steps share: expected "
-            f"{2.0 ** (exponent - 7):g}, got {found}",
+            f"{2.0 ** (exponent - 7):g}, got {result}",
         )
     passed("6.2")
 
@@ -85,14 +87,14 @@ def bfloat16_step(answer: Callable[[float], float]) -> None:
 def constant_accuracy(answer: Callable[[Tensor], float]) -> None:
     """Exercise 7.1: accuracy of the best classifier that always gives the same answer."""
     for labels, expected in (([0, 0, 0, 1], 0.75), ([2, 1, 2, 0, 2], 0.6)):
-        found = answered(answer(torch.tensor(labels)))
+        result = answered(answer(torch.tensor(labels)))
         classes = len(set(labels))
         expect(
-            not math.isclose(float(found), 1 / classes),
+            not math.isclose(float(result), 1 / classes),
             f"labels {labels}: 1/{classes} is what guessing each class equally often gives; always answering with the "
-            "commonest class does better",
+            "most common class does better",
         )
-        expect(math.isclose(float(found), expected, rel_tol=1e-6), f"{labels}: expected {expected}, got {found}")
+        expect(math.isclose(float(result), expected, rel_tol=1e-6), f"{labels}: expected {expected}, got {result}")
     passed("7.1")
 
 
@@ -101,13 +103,13 @@ def hidden_share(answer: Callable[[np.ndarray, np.ndarray, np.ndarray], float]) 
     clean = np.array([True, True, True, True, True, False])
     strong = np.array([True, False, False, False, False, False])
     naive = np.array([False, True, True, True, False, False])
-    found = answered(answer(clean, naive, strong))
+    result = answered(answer(clean, naive, strong))
     expect(
-        not math.isclose(found, 3 / 5),
+        not math.isclose(result, 3 / 5),
         "3/5 counts the sentence that was wrong before any attack below the line: nothing was there to break",
     )
-    expect(not math.isclose(found, 2 / 4), "what the strong adversary left standing does not count at all")
-    expect(math.isclose(found, 3 / 4), f"the strong adversary broke four, three of them stand: 0.75, got {found}")
+    expect(not math.isclose(result, 2 / 4), "what the strong adversary left standing does not count at all")
+    expect(math.isclose(result, 3 / 4), f"the strong adversary broke four, three of them stand: 0.75, got {result}")
     nothing = answered(answer(clean, naive, clean))
     expect(math.isnan(nothing), f"where the strong adversary broke nothing the share is undefined: NaN, got {nothing}")
     passed("7.2")

@@ -20,9 +20,9 @@ def gradient_rules(answer: Callable[[Sequence[Tensor], str], Sequence[Tensor]]) 
         ("a short gradient", short, "normalise", 1.0),
         ("a short gradient", short, "clip", 0.05),
     ):
-        found = answered(answer([gradient.clone() for gradient in gradients], rule))
-        expect(isinstance(found, (list, tuple)) and len(found) == 2, "return a list with one tensor per parameter")
-        length = math.sqrt(sum(float((part**2).sum()) for part in found))
+        result = answered(answer([gradient.clone() for gradient in gradients], rule))
+        expect(isinstance(result, (list, tuple)) and len(result) == 2, "return a list with one tensor per parameter")
+        length = math.sqrt(sum(float((part**2).sum()) for part in result))
         expect(
             not math.isclose(length, math.sqrt(2), rel_tol=1e-3),
             "each tensor has length 1 now: there is one norm, over all of them together",
@@ -32,7 +32,7 @@ def gradient_rules(answer: Callable[[Sequence[Tensor], str], Sequence[Tensor]]) 
             f"{name} after {rule!r} should be {norm:g} long, got {length:.3g}"
             + (". Clipping never makes a gradient longer" if rule == "clip" and length > norm else ""),
         )
-        same = torch.cat([part.flatten() for part in found]) * torch.cat([part.flatten() for part in gradients]).norm()
+        same = torch.cat([part.flatten() for part in result]) * torch.cat([part.flatten() for part in gradients]).norm()
         expect(
             torch.allclose(same / length, torch.cat([part.flatten() for part in gradients]), rtol=1e-3),
             "a rule changes the length of a gradient and never its direction",
@@ -48,10 +48,10 @@ def shortest_of_two(answer: Callable[[Tensor, Tensor], float]) -> None:
         ([1.0, 0.0], [3.0, 0.0], 1.0, "the lowest point of the parabola lies beyond the first: it is itself shortest"),
         ([3.0, 1.0], [1.0, 0.0], 0.0, "the lowest point of the parabola lies beyond the second: it is itself shortest"),
     ):
-        found = answered(answer(torch.tensor(first), torch.tensor(second)))
+        result = answered(answer(torch.tensor(first), torch.tensor(second)))
         expect(
-            math.isclose(float(found), expected, abs_tol=1e-5),
-            f"for {first} and {second} the weight of the first is {expected}, got {found}: {why}",
+            math.isclose(float(result), expected, abs_tol=1e-5),
+            f"for {first} and {second} the weight of the first is {expected}, got {result}: {why}",
         )
     passed("8.2")
 
@@ -62,15 +62,15 @@ def tempered_gradient(answer: Callable[[Tensor, int, float], Tensor]) -> None:
     for temperature in (1.0, 100.0):
         at = logits.clone().requires_grad_(True)
         torch.nn.functional.cross_entropy(at[None] / temperature, torch.tensor([1])).backward()
-        found = answered(answer(logits, 1, temperature))
-        expect(isinstance(found, Tensor) and found.shape == (3,), f"return a tensor of shape (3,), got {found}")
+        result = answered(answer(logits, 1, temperature))
+        expect(isinstance(result, Tensor) and result.shape == (3,), f"return a tensor of shape (3,), got {result}")
         expect(
-            temperature == 1 or not torch.allclose(found, at.grad * temperature, rtol=1e-6),
+            temperature == 1 or not torch.allclose(result, at.grad * temperature, rtol=1e-6),
             "the chain rule gives one more factor: the logits are divided by T before the softmax",
         )
         expect(
-            torch.allclose(found, at.grad, rtol=1e-6),
-            f"at T = {temperature:g} expected {at.grad.tolist()}, got {found.tolist()}. The softmax is of logits / T; "
+            torch.allclose(result, at.grad, rtol=1e-6),
+            f"at T = {temperature:g} expected {at.grad.tolist()}, got {result.tolist()}. The softmax is of logits / T; "
             "from the entry of the true class 1 is subtracted",
         )
     passed("9.1")
@@ -80,18 +80,18 @@ def linear_distance(answer: Callable[[Tensor, Tensor, float], float]) -> None:
     """Exercise 9.2: Linf distance to the boundary of a linear model with weights w and margin w @ x + b."""
     weights, image = torch.tensor([2.0, -1.0, 0.5]), torch.tensor([0.5, 0.2, 0.4])
     for scale in (1.0, 100.0):
-        found = answered(answer(scale * weights, image, scale * 0.3))
+        result = answered(answer(scale * weights, image, scale * 0.3))
         margin = float(weights @ image) + 0.3
         expect(
-            not math.isclose(float(found), scale * margin, rel_tol=1e-4),
+            not math.isclose(float(result), scale * margin, rel_tol=1e-4),
             "stretching all logits moves no boundary: the distance must stay the same. Divide by the slope too",
         )
         expect(
-            not math.isclose(float(found), margin / float(weights.norm()), rel_tol=1e-4),
+            not math.isclose(float(result), margin / float(weights.norm()), rel_tol=1e-4),
             "that is the L2 distance. Against Linf the slope counts in its dual norm, the sum of absolute weights",
         )
         expect(
-            math.isclose(float(found), margin / 3.5, rel_tol=1e-4),
-            f"expected margin / sum of absolute weights = {margin / 3.5:.4f}, got {float(found):.4f}",
+            math.isclose(float(result), margin / 3.5, rel_tol=1e-4),
+            f"expected margin / sum of absolute weights = {margin / 3.5:.4f}, got {float(result):.4f}",
         )
     passed("9.2")
