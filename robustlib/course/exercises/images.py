@@ -31,8 +31,8 @@ def undo_temperature(answer: Callable[[Tensor, float], Tensor]) -> None:
         result = answered(answer(logits / design_temperature, design_temperature))
         expect(
             isinstance(result, Tensor) and torch.allclose(result, logits, rtol=1e-5),
-            f"served at T_d = {design_temperature:g}, your copy should have the logits {logits.tolist()}, got {result}. "
-            "The adversary's temperature divides too: which T_a makes T_d * T_a = 1?",
+            f"served at T_d = {design_temperature:g}, your copy should have the logits {logits.tolist()}, got "
+            f"{result}. The adversary's temperature divides too: which T_a makes T_d * T_a = 1?",
         )
     passed("0.2")
 
@@ -100,7 +100,7 @@ def scale_free_score(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     fooled = logits.argmax(dim=1) != labels
     standing = result[~fooled].unique()
     expect(len(standing) == int((~fooled).sum()), "at T = 1 examples that still stand tie: there is nothing to climb")
-    # Only pairs that the score tells apart at T = 1 can lose something: DLR ties, rightly, where two classes are fooled.
+    # DLR rightly ties some fooled examples at every T: only pairs that it tells apart at T = 1 can lose something.
     apart = result[:, None] < result
     for temperature in (1e-6, 1e6):
         scaled = answered(answer(logits / temperature, labels))
