@@ -1,13 +1,12 @@
 """Claims on training: made-up records make each verdict come and go."""
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from robustlib.study.claims import served as claims
 from robustlib.study.claims import trained as claims_training
 from robustlib.study.claims.findings import evidence, verdict
-from robustlib.study.records import COLUMNS
+from robustlib.study.records import COLUMNS, HONEST, Reference
 
 STAR = "baseline_gradnorm"
 MODELS = {  # (method, T) -> points above the scale-free answer as served
@@ -49,7 +48,7 @@ def world(models=(), gains=(), ranges=(), confidence=(), transfer=30.0, attacks=
     """The claims these records give, by name; a value of None is a number that was not recorded."""
     rows = []
 
-    def add(method, t, adversary, metric, mean, attack="dg", reference=np.nan, half=2.0, experiment="09_x_text"):
+    def add(method, t, adversary, metric, mean, attack="dg", reference=None, half=2.0, experiment="09_x_text"):
         if mean is not None:
             rows.append(
                 {
@@ -68,22 +67,22 @@ def world(models=(), gains=(), ranges=(), confidence=(), transfer=30.0, attacks=
                     "modality": "text",
                     "experiment": experiment,
                     "design_temperature": 1.0,
-                    "reference": reference,
                     "profile": "smoke",
+                    **(reference.columns if reference else {}),
                 }
             )
 
     for (method, t), illusion in (MODELS | dict(models)).items():
         for attack in attacks:
             add(method, t, "margin", "accuracy", 20.0, attack=attack)
-        add(method, t, "none", "accuracy_difference", illusion, reference=f"{method}|margin|1")
+        add(method, t, "none", "accuracy_difference", illusion, reference=Reference(method, "margin", 1, t))
     for (method, t, adversary, attack, other, at), mean in (GAINS | dict(gains)).items():
-        add(method, t, adversary, "accuracy_difference", mean, attack, f"{other}|{adversary}|1|T={at:g}")
+        add(method, t, adversary, "accuracy_difference", mean, attack, Reference(other, adversary, 1, at))
     for t, mean in (RANGES | dict(ranges)).items():
         add(STAR, t, "none", "logit_range", mean, "clean")
     for method, mean in (CONFIDENCE | dict(confidence)).items():
-        add(method, 1, "none", "confidence_difference", mean, "clean", "baseline|none|1|T=1", half=0.5)
-    add(STAR, 100, f"transfer:{STAR}", "accuracy_difference", transfer, reference=f"{STAR}|margin|1")
+        add(method, 1, "none", "confidence_difference", mean, "clean", HONEST, half=0.5)
+    add(STAR, 100, f"transfer:{STAR}", "accuracy_difference", transfer, reference=Reference(STAR, "margin", 1, 100))
     (data,) = evidence(pd.DataFrame(rows, columns=COLUMNS), "text").values()
     return {name: verdict(test(data)) for name, (test, _) in claims_training.TESTS.items()}
 

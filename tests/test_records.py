@@ -5,12 +5,17 @@ import pandas as pd
 import pytest
 
 from robustlib.attacks.adversaries import Evaluation
-from robustlib.attacks.statistics import mean_interval
+from robustlib.attacks.statistics import mean_interval, paired_difference
+from robustlib.study.environment import environment
 from robustlib.study.records import (
     COLUMNS,
     PAPER_COLUMNS,
+    REFERENCE,
     RecordBook,
+    Reference,
     beside_paper,
+    difference,
+    differences,
     load_records,
     over_seeds,
     paper_tables,
@@ -62,6 +67,47 @@ def test_accuracies_are_recorded_in_percent_with_wilsons_interval(book):
         book.add_accuracy(0.9, 200, **about)
     with pytest.raises(ValueError, match="successes must lie in"):
         book.add_accuracy(201, 200, **about)
+
+
+def test_device_and_float32_mode_are_those_of_the_machine_the_numbers_come_from(book, monkeypatch):
+    book.add(**ROW, mean=12.5, n=200)
+    here = environment()
+    assert book.frame.loc[0, ["device", "float32"]].tolist() == [here["device"], here["float32"]]
+    elsewhere = here | {"device": "cuda", "float32": "tf32"}
+    monkeypatch.setattr("robustlib.study.records.environment", lambda: elsewhere)
+    other = RecordBook("02_test", profile="smoke", seed=3, modality="image")
+    other.add(**ROW, mean=12.5, n=200)
+    assert other.frame.loc[0, ["device", "float32"]].tolist() == ["cuda", "tf32"]
+
+
+def compared_with(book, *references):
+    correct = np.array([True, False] * 50)
+    for reference in references:
+        measured = {**ROW, "training_temperature": 20.0, "design_temperature": 1e3}
+        del measured["metric"]
+        book.add_difference(paired_difference(correct, ~correct), reference=reference, **measured)
+
+
+def test_a_difference_is_found_by_what_it_was_taken_from(book):
+    honest, own = Reference("baseline"), Reference("baseline", "margin", 10**3.5, 20.0)
+    compared_with(book, honest, own)
+    assert len(differences(book.frame)) == len(differences(book.frame, design_temperature=1e3)) == 2
+    assert differences(book.frame, design_temperature=2e3).empty
+    found = difference(book.frame, reference=Reference("baseline", "margin", 3162.28, 20.0), attack="pgd")
+    assert found[REFERENCE].tolist() == list(vars(own).values())
+    assert difference(book.frame, reference=own, method="trades") is None
+    assert difference(book.frame.iloc[:0], reference=own) is None
+
+
+def test_results_from_before_the_reference_had_columns_still_load(book, tmp_path):
+    book.add(**ROW, mean=12.5, n=200)
+    own = Reference("conf_up(T_d<<1)", "transfer:a", 1e-3, 20.0)
+    compared_with(book, own, Reference("baseline", "none", 1.0, 20.0), Reference("baseline", training_temperature=1.0))
+    path = book.save()
+    now, old = load_records(tmp_path / "smoke"), pd.read_csv(path).drop(columns=[*REFERENCE, "float32"])
+    names = [np.nan, "conf_up(T_d<<1)|transfer:a|0.001", "baseline|none|1", "baseline|none|1|T=1"]
+    old.assign(reference=names).to_csv(path, index=False)
+    pd.testing.assert_frame_equal(load_records(tmp_path / "smoke"), now.assign(float32=np.nan))
 
 
 def of_seeds(means, half, **columns):

@@ -24,7 +24,7 @@ from robustlib.study.claims.scorecard import (
     update_readme,
     write_scorecard,
 )
-from robustlib.study.records import COLUMNS, PAPER_COLUMNS, load_records, paper_tables
+from robustlib.study.records import COLUMNS, HONEST, PAPER_COLUMNS, Reference, difference, load_records, paper_tables
 
 BASELINE, OVER, UNDER = "baseline", "conf_up(T_d<<1)", "conf_down(T_d>>1)"
 SERVED = {1.0: BASELINE, 1e-3: OVER, 1e-2: OVER, 1e6: UNDER, 1e2: UNDER}
@@ -74,7 +74,7 @@ def made_up(
     known = {(t, a): level(t, a) for t in SERVED for a in adversaries} | dict(levels)
     rows = []
 
-    def add(experiment, temperature, adversary, metric, mean, reference=np.nan, attack=attack):
+    def add(experiment, temperature, adversary, metric, mean, reference=None, attack=attack):
         rows.append(
             {
                 "dataset": "d",
@@ -96,13 +96,13 @@ def made_up(
                 "mean": mean,
                 "low": mean - half,
                 "high": mean + half,
-                "reference": reference,
+                **(reference.columns if reference else {}),
                 **common,
             }
         )
 
     def name(temperature, adversary="none"):
-        return f"{method_of(temperature)}|{adversary}|{temperature:g}"
+        return Reference(method_of(temperature), adversary, temperature)
 
     curve = SWEEP | dict(sweep)
     lowest, first, last = min(curve, key=curve.get), min(curve), max(curve)
@@ -150,7 +150,7 @@ def low_precision(changed=(), *, half=2.0):
             "low": mean - half,
             "high": mean + half,
             "seed": 0,
-            "reference": "baseline|transfer:float32|1",
+            **Reference(BASELINE, "transfer:float32").columns,
             "modality": "text",
             "experiment": "06_text_piercing",
             "profile": "smoke",
@@ -456,10 +456,10 @@ def test_several_data_sets_are_judged_together_and_named():
     assert row["reason"] == "does not hold: e, m: cal at T_d = 0.001, e, m: cal at T_d = 0.01"
 
 
-@pytest.mark.parametrize("difference", [{"training_temperature": 20.0}, {"attack": "cw"}])
-def test_rows_of_other_attacks_and_training_temperatures_change_nothing(difference):
+@pytest.mark.parametrize("other", [{"training_temperature": 20.0}, {"attack": "cw"}])
+def test_rows_of_other_attacks_and_training_temperatures_change_nothing(other):
     world = {(1e-3, "cal"): 80, (1e-3, "transfer:other"): 12}
-    both = pd.concat([made_up(), made_up(world, **difference)], ignore_index=True)
+    both = pd.concat([made_up(), made_up(world, **other)], ignore_index=True)
     pd.testing.assert_frame_equal(scorecard.scorecard(both), reproduced())
 
 
@@ -469,7 +469,7 @@ def test_the_papers_numbers_are_those_of_its_tables():
     assert frame.paper["C1", "image"] == "31.39/17.82/20.42/20.11 -> 37.71/54.35/59.29/65.60; clean 88.96"
     assert "31.21/20.98/25.17/32.18 -> 31.52/21.89/27.58/31.52" in frame.paper["C10", "text"]
     assert frame.paper["C14", "image"].startswith("ddi-at: transfer 48.91/52.47/50.00/48.53;")
-    with open(Path(claims.__file__).parent / "paper" / "tables.csv", newline="") as file:
+    with open(Path(claims.__file__).parents[1] / "paper" / "tables.csv", newline="") as file:
         printed = {row["mean"] for row in csv.DictReader(file)}
     numbers = {number for cell in frame.paper for number in re.findall(r"\d+\.\d+", cell)}
     assert len(numbers) > 100
@@ -623,10 +623,7 @@ def test_the_ranking_is_scrambled_where_the_whole_interval_is_below_one_half(cor
 @pytest.mark.parametrize(("gain", "expected"), [(20.0, "reproduced"), (1.0, "partly")])
 def test_other_data_sets_count_for_their_own_claim_only(gain, expected):
     text = made_up(modality="text")
-    difference = text[(text.metric == "accuracy_difference") & (text.design_temperature == 1e-3)]
-    template = (
-        difference[(difference.adversary == "none") & (difference.reference == "baseline|none|1")].iloc[0].to_dict()
-    )
+    template = difference(text, reference=HONEST, design_temperature=1e-3, adversary="none").to_dict()
     wide = [
         template | {"experiment": "07_text_breadth", "dataset": name, "mean": mean, "low": mean - 2, "high": mean + 2}
         for name, mean in (("e", 30.0), ("f", gain))

@@ -90,7 +90,7 @@ def made_up_records() -> None:
         book.add_accuracy(right, 100, method=method, design_temperature=temperature, adversary=adversary, **setting)
         book.add(
             metric="accuracy_difference",
-            reference=HONEST,
+            **HONEST.columns,
             method=method,
             design_temperature=temperature,
             adversary=adversary,

@@ -12,10 +12,11 @@ from robustlib.data import FetchError, load_images
 from robustlib.models.images import build_image_model
 from robustlib.study import images as study
 from robustlib.study import variants
+from robustlib.study.claims import gain, illusion
 from robustlib.study.claims import trained as claims_training
 from robustlib.study.claims.findings import evidence
 from robustlib.study.profiles import get_profile
-from robustlib.study.records import RecordBook
+from robustlib.study.records import REFERENCE, RecordBook, Reference, difference, differences
 from robustlib.study.variants import Variant, judge, lesson_settings, trained_variant
 
 COLD, HOT = Variant(rule="normalise"), Variant(rule="normalise", temperature=100.0)
@@ -159,7 +160,7 @@ def test_an_unknown_method_is_named():
 def test_which_rows_are_recorded(image_book):
     book, _ = image_book
     rows = book.frame
-    assert set(rows.columns[rows.notna().any()]) >= {"norm", "epsilon", "reference", "training_temperature"}
+    assert set(rows.columns[rows.notna().any()]) >= {"norm", "epsilon", "reference_method", "training_temperature"}
     for variant in TRAINED:
         label = {"none": "", "clip": "_gradclip", "normalise": "_gradnorm"}[variant.rule]
         label = variant.method.replace("standard", "baseline") + label
@@ -179,18 +180,21 @@ def test_which_rows_are_recorded(image_book):
             ("logit_range", "clean", "none"),
             ("margin", "clean", "none"),
         ]
-        differences = own[own.metric == "accuracy_difference"]
-        illusions = differences[differences.reference == f"{label}|margin|1"]
+        every = differences(own)
+        itself = Reference(label, "margin", training_temperature=variant.temperature)
+        illusions = differences(own, reference=itself)
+        illusions = illusions[illusions.adversary != "margin"]
         assert sorted(illusions.adversary) == ["cal", "cal-exact", "none", "opt"]
-        paired = differences[differences.reference != f"{label}|margin|1"]
+        paired = every.drop(illusions.index)
         if variant == Variant():
             assert paired.empty and not (own.metric == "confidence_difference").any()
             continue
         name = "baseline_gradnorm" if variant == HOT else "baseline"
-        assert sorted(paired.reference) == sorted(
-            f"{name}|{adversary}|1|T=1" for adversary in ("none", "none", "cal", "cal-exact", "opt", "margin")
-        )
-        assert pick(own, metric="confidence_difference").reference == f"{name}|none|1|T=1"
+        assert sorted(paired.reference_adversary) == ["cal", "cal-exact", "margin", "none", "none", "opt"]
+        assert (paired.reference_adversary == paired.adversary).all()
+        compared = [*paired.to_dict("records"), pick(own, metric="confidence_difference")]
+        for row in compared:
+            assert Reference(*(row[column] for column in REFERENCE)) == Reference(name, row["adversary"])
     assert (rows.design_temperature == 1).all() and (rows.dataset == "digits").all()
     assert (rows[rows.attack == "pgd"].epsilon == lesson_settings("smoke", "image").epsilon).all()
 
@@ -222,11 +226,12 @@ def test_the_numbers_are_those_of_the_evaluations(image_book):
         row = pick(rows, metric="accuracy", attack="pgd", adversary=adversary)
         assert (row["mean"], row["n"]) == (pytest.approx(100 * flags.mean()), 60)
         before = there.found["pgd", adversary].correct
-        row = pick(rows, metric="accuracy_difference", attack="pgd", reference=f"baseline_gradnorm|{adversary}|1|T=1")
+        row = gain(rows, "baseline_gradnorm", attack="pgd", adversary=adversary, training_temperature=HOT.temperature)
         assert row["mean"] == pytest.approx(100 * (flags.mean() - before.mean()))
-        assert row["adversary"] == adversary and row["low"] <= row["mean"] <= row["high"]
+        assert row["low"] <= row["mean"] <= row["high"]
         if adversary != "margin":
-            row = pick(rows, metric="accuracy_difference", adversary=adversary, reference="baseline_gradnorm|margin|1")
+            hot = {"training_temperature": HOT.temperature, "attack": "pgd"}
+            row = illusion(rows, "baseline_gradnorm", adversary=adversary, **hot)
             assert row["mean"] == pytest.approx(100 * (flags.mean() - stands["margin"].mean()))
     clean = pick(rows, metric="accuracy_difference", attack="clean")
     assert clean["mean"] == pytest.approx(100 * (correct.mean() - there.correct.mean()))
@@ -257,9 +262,8 @@ def test_only_what_both_have_is_compared(image_book):
     book = RecordBook("08_illusion_by_training", profile="smoke", seed=0, modality="image")
     reference = replace(judged[COLD], found={("pgd", "none"): judged[COLD].found["pgd", "none"]})
     judge(judged[HOT].study, HOT, book, attacks=("pgd",), adversaries=("none", "cal-exact"), reference=reference)
-    differences = book.frame[book.frame.metric == "accuracy_difference"]
-    assert sorted(differences.reference) == ["baseline_gradnorm|none|1|T=1"] * 2  # on pgd and on clean examples
-    assert not differences.reference.str.contains("margin").any()
+    assert sorted(differences(book.frame).attack) == ["clean", "pgd"]
+    assert len(differences(book.frame, reference=Reference("baseline_gradnorm"))) == 2
 
 
 def test_mean_of_written_out():
@@ -284,8 +288,8 @@ def test_texts_are_trained_and_judged_alike():
     assert found.study.inputs == plain.study.inputs and len(found.study.inputs) == sizes.n_test
     rows = book.frame[book.frame.method == "pgd_gradnorm"]
     assert len(rows) == 11  # 2 attacked, clean, confidence, range, margin; 1 to its own log-odds; 4 to the reference
-    difference = pick(rows, metric="accuracy_difference", attack="dg", reference="baseline|margin|1|T=1")
-    assert difference["mean"] == pytest.approx(
+    added = difference(rows, reference=Reference("baseline", "margin"), attack="dg", adversary="margin")
+    assert added["mean"] == pytest.approx(
         100 * (found.found["dg", "margin"].correct.mean() - plain.found["dg", "margin"].correct.mean())
     )
     assert pick(rows, metric="accuracy", attack="clean")["mean"] == pytest.approx(100 * found.accuracy)
@@ -293,7 +297,6 @@ def test_texts_are_trained_and_judged_alike():
 
 def test_records_come_in_the_same_order_every_time(image_book):
     rows = image_book[0].frame
-    compared = rows[
-        (rows.metric == "accuracy_difference") & rows.reference.str.endswith("|T=1") & (rows.attack == "pgd")
-    ]
+    compared = differences(rows, attack="pgd", reference_training_temperature=1.0)
+    compared = compared[compared.reference_adversary == compared.adversary]
     assert list(dict.fromkeys(compared.adversary)) == list(variants.ADVERSARIES)

@@ -13,7 +13,7 @@ from robustlib.attacks.adversaries import Adversary, Attack, Evaluation, evaluat
 from robustlib.attacks.statistics import PairedDifference
 from robustlib.data import DATASETS
 from robustlib.data.cache import cached, content_digest
-from robustlib.study.records import RecordBook
+from robustlib.study.records import RecordBook, Reference
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,10 @@ class Study(ABC):
     @abstractmethod
     def model_name(self) -> str:
         """Name of the model, as in records."""
+
+    @abstractmethod
+    def size(self, attack: str) -> int:
+        """How many of the test examples an attack gets: fewer where it is slow."""
 
     def options(self, attack: str) -> dict[str, Any]:
         """Everything that determines an attack besides its code: part of the key of a cached evaluation."""
@@ -145,12 +149,11 @@ class Study(ABC):
         """
         difference = found.minus(reference)
         other = reference_study or self
-        name = f"{other.method_name(reference_at)}|{reference.adversary}|{reference_at:g}"
-        if reference_study is not None:
-            name += f"|T={other.training.training_temperature:g}"
         book.add_difference(
             difference,
-            reference=name,
+            reference=Reference(
+                other.method_name(reference_at), reference.adversary, reference_at, other.training.training_temperature
+            ),
             adversary=found.adversary,
             attack=found.attack,
             **self.columns(at),

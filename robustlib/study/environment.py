@@ -33,8 +33,9 @@ def environment() -> dict[str, str | int | None]:
 
     Returns:
         `robustlib`, `python`, `torch`, `torchvision`, `numpy`, `transformers` (versions; None: not installed),
-        `platform` (system and processor type), `device` ("cpu" or "cuda"), `device_name`, `cpu_count` (those
-        this process may use) and `commit` (None outside a git checkout; "-dirty": with changes).
+        `platform` (system and processor type), `device` ("cpu" or "cuda"), `device_name`, `float32` ("ieee", or
+        "tf32" where products of float32 keep 10 bits of mantissa), `cpu_count` (those this process may use) and
+        `commit` (None outside a git checkout; "-dirty": with changes).
     """
     import torch
 
@@ -48,9 +49,18 @@ def environment() -> dict[str, str | int | None]:
         "platform": f"{platform.system()} {platform.machine()}",
         "device": device.type,
         "device_name": torch.cuda.get_device_name(device) if on_cuda else f"{platform.machine()} CPU",
+        "float32": float32_mode(),
         "cpu_count": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "commit": git_commit(),
     }
+
+
+def float32_mode() -> str:
+    """How float32 is multiplied: "tf32" on a GPU that keeps 10 bits of mantissa, else "ieee"."""
+    import torch
+
+    reduced = torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
+    return "tf32" if torch.cuda.is_available() and reduced else "ieee"
 
 
 def describe_environment(profile: str, seed: int) -> str:
@@ -59,7 +69,7 @@ def describe_environment(profile: str, seed: int) -> str:
     versions = ", ".join(f"{name} {about[name]}" for name in ("robustlib", "python", "torch", "numpy"))
     device = f"{about['device_name']} ({about['cpu_count']} CPU cores)"
     commit = f", commit {about['commit']}" if about["commit"] else ""
-    return f"profile {profile}, seed {seed}; {versions}{commit}; {device}"
+    return f"profile {profile}, seed {seed}; {versions}{commit}; {device}, float32 mode {about['float32']}"
 
 
 def installed_version(distribution: str) -> str | None:

@@ -70,6 +70,11 @@ class ImageStudy(Study):
         ]
         return {attack.name: attack for attack in found}
 
+    def size(self, attack: str) -> int:
+        """How many of the test images an attack gets: fewer where it asks many queries or takes many steps."""
+        slow = ("cw", "square", "hopskipjump", "apgd-ce", "autoattack")
+        return min(len(self.inputs), self.settings.n_slow) if attack in slow else len(self.inputs)
+
     def budget(self, attack: str) -> dict[str, object]:
         """Norm and radius of an attack."""
         keywords = self.attacks[attack].run.keywords

@@ -5,39 +5,42 @@ from __future__ import annotations
 import datetime
 import math
 import os
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from robustlib.attacks.statistics import mean_interval, proportion_interval
+from robustlib.attacks.adversaries import Evaluation
+from robustlib.attacks.statistics import PairedDifference, mean_interval, proportion_interval
 from robustlib.data.folders import results_dir
 from robustlib.study.environment import environment
 
-PAPER_COLUMNS = [
-    "table",
-    "dataset",
-    "model",
-    "method",
-    "training_temperature",
-    "adversary",
-    "attack",
-    "metric",
-    "mean",
-    "std",
-]
-PROVENANCE = ["n", "low", "high", "seed", "profile", "device", "versions", "commit", "date"]
-SETTING = [
-    "experiment",
-    "modality",
-    "design_temperature",
-    "adversary_temperature",
-    "norm",
-    "epsilon",
-    "reference",
-    "note",
-]
+
+@dataclass(frozen=True)
+class Reference:
+    """What a paired difference is taken from: a model as trained and served, and the adversary that attacked it."""
+
+    method: str
+    adversary: str = "none"
+    design_temperature: float = 1.0
+    training_temperature: float = 1.0
+
+    @property
+    def columns(self) -> dict[str, object]:
+        """The four columns of a record (REFERENCE)."""
+        return dict(zip(REFERENCE, vars(self).values(), strict=True))
+
+
+HONEST = Reference("baseline")
+
+PAPER_COLUMNS = ["table", "dataset", "model", "method", "training_temperature", "adversary", "attack", "metric"]
+PAPER_COLUMNS += ["mean", "std"]
+PROVENANCE = ["n", "low", "high", "seed", "profile", "device", "float32", "versions", "commit", "date"]
+REFERENCE = [f"reference_{field.name}" for field in fields(Reference)]
+SETTING = ["experiment", "modality", "design_temperature", "adversary_temperature", "norm", "epsilon"]
+SETTING += [*REFERENCE, "note"]
 COLUMNS = [*PAPER_COLUMNS, *PROVENANCE, *SETTING]
 _REQUIRED = ["dataset", "model", "method", "adversary", "attack", "metric", "mean", "n"]
 
@@ -50,10 +53,9 @@ class RecordBook:
         profile: name of the profile that ran.
         seed: of the run.
         modality: "image" or "text".
-        device: device type the numbers were measured on.
     """
 
-    def __init__(self, experiment: str, *, profile: str, seed: int, modality: str, device: str = "cpu") -> None:
+    def __init__(self, experiment: str, *, profile: str, seed: int, modality: str) -> None:
         self.experiment, self.profile = experiment, profile
         facts = environment()
         self._common = {
@@ -61,7 +63,8 @@ class RecordBook:
             "profile": profile,
             "seed": seed,
             "modality": modality,
-            "device": device,
+            "device": facts["device"],
+            "float32": facts["float32"],
             "versions": "; ".join(f"{name} {facts[name]}" for name in ("python", "torch", "numpy", "robustlib")),
             "commit": facts.get("commit"),
             "date": datetime.date.today().isoformat(),
@@ -87,8 +90,8 @@ class RecordBook:
             )
         self._rows.append({"training_temperature": 1.0, **self._common, **row})
 
-    def add_evaluation(self, evaluation: Any, **row: Any) -> None:
-        """Add the adversarial accuracy of an `attacks.adversaries.Evaluation` with its interval and temperature."""
+    def add_evaluation(self, evaluation: Evaluation, **row: Any) -> None:
+        """Add an adversarial accuracy with its interval and the adversary's temperature."""
         low, high = evaluation.interval
         self.add(
             adversary=evaluation.adversary,
@@ -115,16 +118,16 @@ class RecordBook:
         low, high = proportion_interval(correct, n)
         self.add(metric="accuracy", mean=100 * correct / n, n=n, low=100 * low, high=100 * high, **row)
 
-    def add_difference(self, difference: Any, *, reference: str, **row: Any) -> None:
-        """Add a paired difference of accuracies (`attacks.statistics.PairedDifference`), here minus `reference`."""
+    def add_difference(self, difference: PairedDifference, *, reference: Reference, **row: Any) -> None:
+        """Add a paired difference of accuracies: the row's model and adversary minus `reference`."""
         self.add(
             metric="accuracy_difference",
-            reference=reference,
             n=difference.n,
             mean=100 * difference.difference,
             low=100 * difference.low,
             high=100 * difference.high,
             note=f"p = {difference.p_value:.2g}",
+            **reference.columns,
             **row,
         )
 
@@ -145,9 +148,48 @@ class RecordBook:
 
 
 def load_records(folder: Path) -> pd.DataFrame:
-    """All records of a results folder, empty with the right columns where there are none."""
-    frames = [pd.read_csv(path) for path in sorted((folder / "records").glob("*.csv"))]
+    """All records of a results folder in COLUMNS, empty where there are none; older files are converted."""
+    frames = [_converted(pd.read_csv(path)) for path in sorted((folder / "records").glob("*.csv"))]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
+
+
+def _converted(frame: pd.DataFrame) -> pd.DataFrame:
+    """A file of records in COLUMNS; until 0.1.0 the reference was one string, "method|adversary|T_d[|T=training T]"."""
+    if "reference" in frame:
+        parts = frame.reference.astype("string").str.extract(r"^([^|]+)\|([^|]+)\|([^|]+?)(?:\|T=(.+))?$")
+        frame[REFERENCE] = parts.to_numpy(object, na_value=np.nan)
+        frame[REFERENCE[2:]] = frame[REFERENCE[2:]].astype(float)
+        own = frame.training_temperature.where(frame.reference_method.notna())
+        frame["reference_training_temperature"] = frame.reference_training_temperature.fillna(own)
+    return frame.reindex(columns=COLUMNS)
+
+
+def matching(frame: pd.DataFrame, **columns: object) -> pd.DataFrame:
+    """The records that hold these values; temperatures match within a rounding to five digits."""
+    keep = np.ones(len(frame), dtype=bool)
+    for name, value in columns.items():
+        if name.endswith("temperature"):
+            keep &= np.isclose(frame[name].to_numpy(float), value, rtol=1e-5, atol=0)
+        else:
+            keep &= (frame[name] == value).to_numpy(bool)
+    return frame[keep]
+
+
+def differences(frame: pd.DataFrame, *, reference: Reference | None = None, **columns: object) -> pd.DataFrame:
+    """The paired differences of accuracy among the records, from `reference` if one is given.
+
+    Args:
+        columns: what else a record must hold, for example `method="baseline", adversary="cal"`. `metric` may name
+            another difference, as "confidence_difference".
+    """
+    wanted = {"metric": "accuracy_difference", **columns, **(reference.columns if reference else {})}
+    return matching(frame, **wanted)
+
+
+def difference(frame: pd.DataFrame, *, reference: Reference, **columns: object) -> pd.Series | None:
+    """The record of one paired difference, the last of several; None where there is none. Arguments: `differences`."""
+    rows = differences(frame, reference=reference, **columns)
+    return rows.iloc[-1] if len(rows) else None
 
 
 def paper_tables() -> pd.DataFrame:

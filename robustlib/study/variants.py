@@ -17,7 +17,7 @@ from robustlib.study.base import Study
 from robustlib.study.geometry import logit_ranges
 from robustlib.study.images import image_study
 from robustlib.study.profiles import TrainingSettings, get_profile
-from robustlib.study.records import RecordBook
+from robustlib.study.records import RecordBook, Reference
 from robustlib.training.methods import Method, image_method
 
 ADVERSARIES = ("none", "cal", "cal-exact", "opt", "margin")
@@ -168,7 +168,7 @@ def judge(
     adversary, on clean examples, and in confidence.
     """
     found = {
-        (attack, adversary): study.measure(book, attack, adversary, n=_size(study, attack))
+        (attack, adversary): study.measure(book, attack, adversary, n=study.size(attack))
         for attack in attacks
         for adversary in adversaries
     }
@@ -189,14 +189,10 @@ def judge(
     return judged
 
 
-def _size(study: Study, attack: str) -> int:
-    return study.size(attack) if hasattr(study, "size") else len(study.labels)
-
-
 def _compare(judged: Judged, reference: Judged, book: RecordBook, about: dict[str, object]) -> None:
     for key in (key for key in judged.found if key in reference.found):
         judged.study.compare(book, judged.found[key], reference.found[key], reference_study=reference.study)
-    name = f"{reference.study.method_name(1.0)}|none|1|T={reference.variant.temperature:g}"
-    book.add_difference(judged.correct_minus(reference), reference=name, **about)
+    to = Reference(reference.study.method_name(1.0), training_temperature=reference.variant.temperature)
+    book.add_difference(judged.correct_minus(reference), reference=to, **about)
     change = 100 * (judged.confidences - reference.confidences)
-    book.add(**about, metric="confidence_difference", reference=name, **mean_of(change))
+    book.add(**about, metric="confidence_difference", **to.columns, **mean_of(change))

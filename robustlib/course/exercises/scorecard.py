@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from robustlib.course.exercises.base import answered, expect, passed
-from robustlib.study.claims.findings import BASELINE, HONEST, OVER, evidence, verdict
+from robustlib.study.claims.findings import BASELINE, OVER, evidence, verdict
 from robustlib.study.claims.served import TESTS
-from robustlib.study.records import COLUMNS
+from robustlib.study.records import COLUMNS, HONEST
 
 Interval = tuple[float, float]
 
@@ -124,7 +124,7 @@ def made_up_records() -> pd.DataFrame:
         for attack, mean in (("clean", 92.0), ("pgd", standing)):
             rows.append({**served, "attack": attack, "metric": "accuracy", "mean": mean})
         if temperature != 1:
-            compared = {"attack": "pgd", "metric": "accuracy_difference", "reference": HONEST}
+            compared = {"attack": "pgd", "metric": "accuracy_difference", **HONEST.columns}
             rows.append({**served, **compared, "mean": standing - 10})
     reach = 3.0
     return pd.DataFrame(

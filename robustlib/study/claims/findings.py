@@ -9,14 +9,13 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from robustlib.study.records import over_seeds
+from robustlib.study.records import HONEST, REFERENCE, Reference, difference, differences, matching, over_seeds
 
 # Percentage points of adversarial accuracy. What differs by less, over the whole 95 % interval, counts as equal.
 EQUIVALENCE_MARGIN = 5.0
 VERDICTS = ("reproduced", "partly", "not reproduced", "not tested here")
 MAIN_ATTACK = {"image": "pgd", "text": "dg"}
 BASELINE, OVER, UNDER = "baseline", "conf_up(T_d<<1)", "conf_down(T_d>>1)"
-HONEST = "baseline|none|1"
 TRAINING = ("08_", "09_")  # the notebooks on training, whose models are others than those of the rest
 BREADTH = "07_"  # the notebook on other data sets and encoders
 LOWEST, OTHER_END = "lowest of the sweep", "other end of the sweep"
@@ -61,11 +60,12 @@ class Evidence:
     @cached_property
     def differences(self) -> pd.DataFrame:
         """Paired differences for the main attack, of models trained at temperature 1."""
-        return paired_differences(self.rows, self.attack)
+        return differences(self.rows, attack=self.attack, training_temperature=1)
 
-    def difference(self, method: str, temperature: float, adversary: str, reference: str) -> pd.Series | None:
+    def difference(self, method: str, temperature: float, adversary: str, reference: Reference) -> pd.Series | None:
         """The adversarial accuracy of a served model under an adversary, minus that of `reference`."""
-        return _pick(self.differences, method, temperature, adversary, reference=reference)
+        served = {"method": method, "design_temperature": temperature}
+        return difference(self.differences, reference=reference, adversary=adversary, **served)
 
     def accuracy(self, method: str, temperature: float, adversary: str = "none", attack: str | None = None):
         """The row of an accuracy, adversarial for the main attack or else for `attack`; None if not recorded."""
@@ -77,7 +77,7 @@ class Evidence:
 
     def temperatures(self, method: str) -> list[float]:
         """Design temperatures at which `method` was compared with the honest baseline, the most extreme first."""
-        rows = self.differences[(self.differences.method == method) & (self.differences.reference == HONEST)]
+        rows = differences(self.differences, reference=HONEST, method=method)
         return sorted(rows.design_temperature.unique(), key=lambda value: -abs(np.log(value)))
 
 
@@ -105,31 +105,58 @@ def _name_sweep_references(records: pd.DataFrame) -> pd.DataFrame:
 
     A sweep is an experiment that compares its most overconfident end with its most underconfident one.
     """
-    named = records.astype({"reference": object})
+    named = records.astype({"reference_method": object, "reference_adversary": object})
     for _, group in named.groupby(["experiment", "dataset", "model"]):
-        rows = group[(group.metric == "accuracy_difference") & (group.adversary == "none")]
+        rows = matching(group, metric="accuracy_difference", adversary="none")
         smallest, largest = group.design_temperature.min(), group.design_temperature.max()
-        reference = pd.to_numeric(rows.reference.str.rsplit("|", n=1).str[-1], errors="coerce")
-        ends_meet = (rows.design_temperature == smallest) & np.isclose(reference, largest, rtol=1e-5)
-        across = ends_meet & rows.reference.str.startswith(f"{UNDER}|none|")
-        if across.any():
+        across = differences(rows, reference=Reference(UNDER, "none", largest), design_temperature=smallest).index
+        if len(across):
             ends = rows.index[rows.design_temperature.isin([smallest, largest])]
-            named.loc[ends, "reference"] = np.where(across[ends], OTHER_END, LOWEST)
+            named.loc[ends, REFERENCE] = [LOWEST, "none", np.nan, np.nan]
+            named.loc[across, "reference_method"] = OTHER_END
     return named
-
-
-def paired_differences(rows: pd.DataFrame, attack: str) -> pd.DataFrame:
-    """Rows of paired differences for an attack, of models trained at temperature 1."""
-    return rows[(rows.metric == "accuracy_difference") & (rows.attack == attack) & (rows.training_temperature == 1)]
 
 
 def _pick(rows: pd.DataFrame, method: str, temperature: float, adversary: str, **more: str) -> pd.Series | None:
     """The row of a setting; of the later notebook where two have measured it."""
-    wanted = {"method": method, "adversary": adversary, "training_temperature": 1, **more}
-    found = np.isclose(rows.design_temperature.to_numpy(float), temperature, rtol=1e-5)
-    for column, value in wanted.items():
-        found &= (rows[column] == value).to_numpy()
-    return rows.iloc[found.nonzero()[0][-1]] if found.any() else None
+    served = {"method": method, "design_temperature": temperature, "training_temperature": 1}
+    rows = matching(rows, **served, adversary=adversary, **more)
+    return rows.iloc[-1] if len(rows) else None
+
+
+def illusion(
+    records: pd.DataFrame, method: str, *, attack: str, adversary: str = "none", training_temperature: float = 1.0
+) -> pd.Series | None:
+    """How far a model stands above its own scale-free answer under an adversary; None where it was not recorded."""
+    reference = Reference(method, "margin", training_temperature=training_temperature)
+    return _served_undivided(records, method, training_temperature, reference, attack=attack, adversary=adversary)
+
+
+def gain(
+    records: pd.DataFrame,
+    method: str,
+    *,
+    attack: str,
+    adversary: str,
+    training_temperature: float = 1.0,
+    reference_method: str | None = None,
+    reference_temperature: float = 1.0,
+) -> pd.Series | None:
+    """What one training adds to another under the same adversary, paired on the test examples; None: not recorded.
+
+    Args:
+        attack: "clean" with adversary "none" for clean accuracy.
+        reference_method: what it is compared with; default: the same method, at `reference_temperature`.
+    """
+    reference = Reference(reference_method or method, adversary, training_temperature=reference_temperature)
+    return _served_undivided(records, method, training_temperature, reference, attack=attack, adversary=adversary)
+
+
+def _served_undivided(
+    records: pd.DataFrame, method: str, training_temperature: float, reference: Reference, **columns: str
+) -> pd.Series | None:
+    model = {"method": method, "training_temperature": training_temperature, "design_temperature": 1}
+    return difference(records, reference=reference, **model, **columns)
 
 
 def judge_row(where: str, row: pd.Series | None, holds: Callable[[pd.Series], bool]) -> Finding:

@@ -14,13 +14,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pandas as pd
 
 from robustlib.study.claims import trained as claims_training
 from robustlib.study.claims.findings import (
     BASELINE,
     EQUIVALENCE_MARGIN,
-    HONEST,
     LOWEST,
     OTHER_END,
     OVER,
@@ -29,12 +29,12 @@ from robustlib.study.claims.findings import (
     Finding,
     interval_text,
     judge_row,
-    paired_differences,
     sample_text,
 )
+from robustlib.study.records import HONEST, Reference, differences
 
 _WORDS = {BASELINE: "T_d = 1", OVER: "T_d < 1", UNDER: "T_d > 1"}
-_REPLAY = "baseline|transfer:float32|1"
+_REPLAY = "transfer:float32"
 _CALIBRATED_OR_SCALE_FREE = ("margin", "cal", "cal-exact", "opt-paper", "opt")
 
 
@@ -79,7 +79,7 @@ def _underconfident_less(data: Evidence) -> list[Finding]:
 
 
 def _end(data: Evidence, method: str, reference: str = OTHER_END) -> pd.Series | None:
-    rows = data.differences[(data.differences.method == method) & (data.differences.reference == reference)]
+    rows = differences(data.differences, method=method, reference_method=reference)
     return rows.iloc[-1] if len(rows) else None
 
 
@@ -117,7 +117,7 @@ def _removal(data: Evidence, adversary: str, method: str, temperature: float) ->
     where = f"{adversary} at T_d = {temperature:g}"
     illusion = data.difference(method, temperature, "none", HONEST)
     left = data.difference(method, temperature, adversary, HONEST)
-    drop = data.difference(method, temperature, adversary, f"{method}|none|{temperature:g}")
+    drop = data.difference(method, temperature, adversary, Reference(method, "none", temperature))
     if illusion is None or left is None or drop is None:
         return Finding(where, "missing"), False
     if illusion["low"] <= 0:
@@ -156,7 +156,7 @@ def _beside_scale_free(
     data: Evidence, adversaries: tuple[str, ...], methods: tuple[str, ...], holds: Callable[[pd.Series], bool]
 ) -> list[Finding]:
     def judge(adversary: str, method: str, temperature: float) -> Finding:
-        row = data.difference(method, temperature, adversary, f"{method}|margin|{temperature:g}")
+        row = data.difference(method, temperature, adversary, Reference(method, "margin", temperature))
         return judge_row(f"{adversary} at T_d = {temperature:g}", row, holds)
 
     return [finding for adversary in adversaries for finding in _at_each(data, methods, partial(judge, adversary))]
@@ -164,11 +164,12 @@ def _beside_scale_free(
 
 def _transfer_is_weaker(data: Evidence) -> list[Finding]:
     """For every source there is; at the served models it was recorded for, since T_d does not touch transfer."""
-    rows = data.differences[data.differences.adversary.str.startswith("transfer:")]
-    own = rows.method + "|margin|" + rows.design_temperature.map("{:g}".format)
+    rows = differences(data.differences, reference_adversary="margin")
+    at, reference_at = (rows[name].to_numpy(float) for name in ("design_temperature", "reference_design_temperature"))
+    own = (rows.reference_method == rows.method) & np.isclose(at, reference_at, rtol=1e-5, atol=0)
     return [
         judge_row(f"{row['adversary']} at T_d = {row['design_temperature']:g}", row, _above_margin)
-        for _, row in rows[rows.reference == own].iterrows()
+        for _, row in rows[own & rows.adversary.str.startswith("transfer:")].iterrows()
     ]
 
 
@@ -205,8 +206,8 @@ def _scrambled(data: Evidence) -> list[Finding]:
 
 def _elsewhere(data: Evidence) -> list[Finding]:
     """Overconfidence raises adversarial accuracy on data sets other than the main one."""
-    rows = paired_differences(data.breadth, data.attack)
-    rows = rows[(rows.method == OVER) & (rows.adversary == "none") & (rows.reference == HONEST)]
+    served = {"attack": data.attack, "training_temperature": 1, "method": OVER, "adversary": "none"}
+    rows = differences(data.breadth, reference=HONEST, **served)
     rows = rows[~rows.dataset.isin(data.rows.dataset)]
     return [
         judge_row(f"{row['dataset']} at T_d = {row['design_temperature']:g}", row, _above_zero)
@@ -220,9 +221,9 @@ def _third_cause(data: Evidence) -> list[Finding]:
     Each adversary that sees only the low-precision victim is compared with the replay of texts found on its float32
     copy. A precision at which a search does as well speaks neither for nor against the claim, unless all are so.
     """
-    rows = data.low_precision
-    rows = rows[(rows.metric == "accuracy_difference") & (rows.attack == data.attack) & (rows.reference == _REPLAY)]
-    rows = rows[(rows.method == BASELINE) & rows.adversary.isin(_CALIBRATED_OR_SCALE_FREE)]
+    replay = {"reference_method": BASELINE, "reference_adversary": _REPLAY, "reference_design_temperature": 1}
+    rows = differences(data.low_precision, attack=data.attack, method=BASELINE, **replay)
+    rows = rows[rows.adversary.isin(_CALIBRATED_OR_SCALE_FREE)]
     found = []
     for (name, trained_at), group in rows.groupby(["precision", "training_temperature"], sort=False):
         where = name if trained_at == 1 else f"{name} (trained at T = {trained_at:g})"

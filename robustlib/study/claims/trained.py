@@ -13,7 +13,16 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from robustlib.study.claims.findings import EQUIVALENCE_MARGIN, Evidence, Finding, judge_row, sample_text
+from robustlib.study.claims.findings import (
+    EQUIVALENCE_MARGIN,
+    Evidence,
+    Finding,
+    gain,
+    illusion,
+    judge_row,
+    sample_text,
+)
+from robustlib.study.records import HONEST, difference, matching
 from robustlib.training.schedules import SCHEDULES
 
 STAR = "_gradnorm"
@@ -22,30 +31,18 @@ CONFIDENCE_MARGIN = 2.0  # points of mean confidence that count as no change
 CLEAN_MARGIN = 2.0  # points of clean accuracy that a schedule may lose and count as equally accurate
 
 
-def _rows(data: Evidence, **wanted: object) -> pd.DataFrame:
-    """Recorded rows whose columns are as wanted, of models served undivided."""
-    found = data.training[data.training.design_temperature == 1]
-    for column, value in wanted.items():
-        found = found[found[column] == value]
-    return found
-
-
-def _difference(data: Evidence, **wanted: object) -> pd.Series | None:
-    rows = _rows(data, **({"metric": "accuracy_difference", "attack": data.attack} | wanted))
-    return rows.iloc[-1] if len(rows) else None
+def _rows(data: Evidence, **columns: object) -> pd.DataFrame:
+    """Recorded rows with these columns, of models served undivided."""
+    return matching(data.training, design_temperature=1, **columns)
 
 
 def _illusion(data: Evidence, method: str, temperature: float = 1.0) -> pd.Series | None:
-    return _difference(
-        data, method=method, training_temperature=temperature, adversary="none", reference=f"{method}|margin|1"
-    )
+    return illusion(data.training, method, attack=data.attack, training_temperature=temperature)
 
 
-def _gain(data: Evidence, method: str, temperature: float, adversary: str, reference: str, reference_t: float, **more):
-    name = f"{reference}|{adversary}|1|T={reference_t:g}"
-    return _difference(
-        data, method=method, training_temperature=temperature, adversary=adversary, reference=name, **more
-    )
+def _gain(data: Evidence, method: str, temperature: float, adversary: str, **options: object) -> pd.Series | None:
+    options = {"attack": data.attack} | options
+    return gain(data.training, method, adversary=adversary, training_temperature=temperature, **options)
 
 
 def _methods(data: Evidence, temperature: float = 1.0) -> list[str]:
@@ -73,9 +70,8 @@ def overconfident(data: Evidence) -> list[Finding]:
         ("normalisation", f"baseline{STAR}", _above_zero),
         ("clipping", "baseline_gradclip", _within(CONFIDENCE_MARGIN)),
     ):
-        row = _difference(
-            data, metric="confidence_difference", attack="clean", method=method, reference="baseline|none|1|T=1"
-        )
+        model = {"method": method, "design_temperature": 1}
+        row = difference(data.training, reference=HONEST, metric="confidence_difference", attack="clean", **model)
         found.append(replace(judge_row(words, row, holds), part=words))
     return found
 
@@ -99,8 +95,10 @@ def more_steps(data: Evidence) -> list[Finding]:
         return []
     few, many = f"ddi-at(M=3,K=3){STAR}", max(trained, key=lambda method: int(method.split("K=")[1].split(")")[0]))
     return [
-        judge_row(f"{many}, as served", _gain(data, many, 1.0, "none", few, 1.0), lambda row: row["high"] < 0),
-        judge_row(f"{many}, log-odds", _gain(data, many, 1.0, "margin", few, 1.0), _above_zero),
+        judge_row(
+            f"{many}, as served", _gain(data, many, 1.0, "none", reference_method=few), lambda row: row["high"] < 0
+        ),
+        judge_row(f"{many}, log-odds", _gain(data, many, 1.0, "margin", reference_method=few), _above_zero),
     ]
 
 
@@ -109,10 +107,7 @@ def hot_gain(data: Evidence) -> list[Finding]:
     method, hot = f"baseline{STAR}", _hot(data)
     if hot is None:
         return []
-    return [
-        judge_row(f"{a} at T = {hot:g}", _gain(data, method, hot, a, method, 1.0), _above_zero)
-        for a in ("cal", "margin")
-    ]
+    return [judge_row(f"{a} at T = {hot:g}", _gain(data, method, hot, a), _above_zero) for a in ("cal", "margin")]
 
 
 def adds_to_adversarial_training(data: Evidence) -> list[Finding]:
@@ -122,7 +117,7 @@ def adds_to_adversarial_training(data: Evidence) -> list[Finding]:
         hot = None if method.startswith(("baseline", "dg-aug")) else _hot(data, method)
         if hot is not None:
             found += [
-                judge_row(f"{method}, {a} at T = {hot:g}", _gain(data, method, hot, a, method, 1.0), _above_zero)
+                judge_row(f"{method}, {a} at T = {hot:g}", _gain(data, method, hot, a), _above_zero)
                 for a in ("cal", "margin")
             ]
     return found
@@ -134,7 +129,7 @@ def seen_attack(data: Evidence) -> list[Finding]:
     hot = _hot(data, method)
     if hot is None:
         return []
-    row = _gain(data, method, hot, "margin", method, 1.0, attack="dg")
+    row = _gain(data, method, hot, "margin", attack="dg")
     return [judge_row(f"dg at T = {hot:g}", row, lambda row: row["high"] < EQUIVALENCE_MARGIN)]
 
 
@@ -145,13 +140,13 @@ def one_for_all(data: Evidence) -> list[Finding]:
         return []
     rows = _rows(data, method=method, training_temperature=hot, metric="accuracy", adversary="margin")
     found = [
-        judge_row(f"{a} at T = {hot:g}", _gain(data, method, hot, "margin", method, 1.0, attack=a), _above_zero)
+        judge_row(f"{a} at T = {hot:g}", _gain(data, method, hot, "margin", attack=a), _above_zero)
         for a in dict.fromkeys(rows.attack)
     ]
     if len(found) < 2:  # one attack cannot show that one temperature serves all
         found.append(Finding("a second attack", "missing"))
     largest = _rows(data, method=method).training_temperature.max()
-    clean = _gain(data, method, largest, "none", method, 1.0, attack="clean")
+    clean = _gain(data, method, largest, "none", attack="clean")
     return [*found, judge_row(f"clean accuracy at T = {largest:g}", clean, lambda row: row["high"] < 0)]
 
 
@@ -160,7 +155,8 @@ def star_protects(data: Evidence) -> list[Finding]:
     hot = _hot(data)
     if hot is None:
         return []
-    row = _gain(data, f"baseline{STAR}", hot, "none", "baseline", hot, attack="clean")
+    plain = {"reference_method": "baseline", "reference_temperature": hot}
+    row = _gain(data, f"baseline{STAR}", hot, "none", attack="clean", **plain)
     return [judge_row(f"clean accuracy at T = {hot:g}", row, _above_zero)]
 
 
@@ -175,9 +171,8 @@ def transfer_is_weaker(data: Evidence) -> list[Finding]:
     method, hot = f"baseline{STAR}", _hot(data)
     if hot is None:
         return []
-    row = _difference(
-        data, method=method, training_temperature=hot, adversary=f"transfer:{method}", reference=f"{method}|margin|1"
-    )
+    own = {"adversary": f"transfer:{method}", "training_temperature": hot}
+    row = illusion(data.training, method, attack=data.attack, **own)
     return [judge_row(f"T = {hot:g}", row, lambda row: row["low"] > EQUIVALENCE_MARGIN)]
 
 
@@ -187,7 +182,7 @@ def not_length(data: Evidence) -> list[Finding]:
     for method in _methods(data):
         if method.startswith(f"baseline{STAR}(epochs="):
             hot = _hot(data, method)
-            row = None if hot is None else _gain(data, method, hot, "margin", method, 1.0)
+            row = None if hot is None else _gain(data, method, hot, "margin")
             found.append(judge_row(f"{method}, T = {hot or 0:g}", row, _above_zero))
     return found
 
@@ -219,8 +214,9 @@ def schedules_beat_constant(data: Evidence) -> list[Finding]:
     for method in dict.fromkeys(data.training.method):
         if hot is None or method not in {f"{constant}({name})" for name in SCHEDULES}:
             continue
-        robust = _gain(data, method, hot, "margin", constant, hot)
-        clean = _gain(data, method, hot, "none", constant, hot, attack="clean")
+        over = {"reference_method": constant, "reference_temperature": hot}
+        robust = _gain(data, method, hot, "margin", **over)
+        clean = _gain(data, method, hot, "none", attack="clean", **over)
         if robust is None or clean is None:
             found.append(Finding(method, "missing"))
             continue
