@@ -5,7 +5,7 @@ import pytest
 import torch
 from models_for_tests import predictions, random_images, small_net
 
-from robustlib.attacks.landscape import _filter_normalised, input_landscape, weight_landscape
+from robustlib.attacks.landscape import _filter_normalised, exactly_flat, input_landscape, weight_landscape
 from robustlib.attacks.scores import CrossEntropy, Margin
 
 
@@ -56,3 +56,12 @@ def test_weight_landscape_is_filter_normalised_and_leaves_the_model_alone():
 def test_the_centre_must_be_on_the_grid():
     with pytest.raises(ValueError, match="side must be odd"):
         input_landscape(small_net(), random_images(1, (1, 6, 6)), torch.tensor([0]), epsilon=0.1, side=8)
+
+
+def test_exactly_flat_is_decided_by_the_last_bit():
+    surface = np.zeros((5, 5), dtype=np.float32)
+    assert exactly_flat(surface).all()
+    surface[4, 4] = 1e-45
+    assert not exactly_flat(surface)[4, 4]
+    assert not exactly_flat(surface)[3, 4]
+    assert exactly_flat(surface)[:3].all()

@@ -48,7 +48,7 @@ from robustlib.course.widgets import (
     training_temperature_widget,
 )
 from robustlib.course.widgets.image_replay import image_replay_scene
-from robustlib.course.widgets.loss_landscape import loss_landscape_scene, still
+from robustlib.course.widgets.loss_landscape import loss_landscape_scene
 from robustlib.course.widgets.paths import pgd_paths
 from robustlib.course.widgets.pierce import pierce_scene
 from robustlib.course.widgets.temperature_lab import temperature_lab_scene
@@ -396,15 +396,6 @@ def test_paths_start_in_the_middle_and_stay_where_the_loss_is_flat(landscape):
     assert not landscape.views["weights, two random directions"].paths
     assert landscape.margins["margin"].shape == (1, 5)
     assert (landscape.margins["cross-entropy"][0] == landscape.margins["cross-entropy"][0, 0]).all()
-
-
-def test_exactly_flat_is_decided_by_the_last_bit():
-    surface = np.zeros((5, 5), dtype=np.float32)
-    assert still(surface).all()
-    surface[4, 4] = 1e-45
-    assert not still(surface)[4, 4]
-    assert not still(surface)[3, 4]
-    assert still(surface)[:3].all()
 
 
 def test_a_landscape_of_two_classes_offers_no_dlr(images):

@@ -6,6 +6,7 @@ Taught in: notebooks/03.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from robustlib.attacks.scores import Margin, Score
-from robustlib.models.forward import evaluating
+from robustlib.models.forward import evaluating, logits_of
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Landscape:
         labels: (n,).
         coordinates: (side,) in units of the directions' length (input space: of epsilon).
         first, second: what the two axes mean, for axis labels.
+        directions: (2, n_pixels) of -1 and 1 (or 0), what one unit adds, divided by epsilon; None around weights.
     """
 
     logits: Tensor
@@ -32,6 +34,7 @@ class Landscape:
     coordinates: np.ndarray
     first: str
     second: str
+    directions: Tensor | None = None
 
     def surface(self, score: Score) -> np.ndarray:
         """Mean of a score over the n examples at each grid point, (side, side), in float32 as served."""
@@ -39,6 +42,17 @@ class Landscape:
         flat = self.logits.reshape(-1, n_classes)
         values = score(flat, self.labels.repeat(side * side))
         return values.reshape(side, side, n).mean(dim=2).numpy()
+
+
+def exactly_flat(surface: np.ndarray) -> np.ndarray:
+    """Where a grid point equals all its neighbours to the last bit: there is no direction to climb. (side, side)."""
+    flat = np.ones(surface.shape, dtype=bool)
+    for axis in (0, 1):
+        equal = np.diff(surface, axis=axis) == 0
+        first, last = [(slice(None),) * axis + (part,) for part in (slice(None, -1), slice(1, None))]
+        flat[first] &= equal
+        flat[last] &= equal
+    return flat
 
 
 def input_landscape(
@@ -58,20 +72,39 @@ def input_landscape(
     Raises:
         ValueError: an even `side`.
     """
-    coordinates = _coordinates(side, reach)
-    generator = torch.Generator().manual_seed(seed)
     with evaluating(model):
         point = image.detach().requires_grad_(True)
         towards = torch.autograd.grad(Margin()(model(point), label).sum(), point)[0].sign()
-        random = (torch.rand(image.shape, generator=generator) < 0.5).to(image) * 2 - 1
-        steps = torch.tensor(coordinates, dtype=image.dtype, device=image.device) * epsilon
-        grid = image + steps.reshape(-1, 1, 1, 1, 1) * towards + steps.reshape(1, -1, 1, 1, 1) * random
-        with torch.no_grad():
-            flat = grid.clamp(0, 1).reshape(-1, *image.shape[1:])
-            logits = torch.cat([model(batch) for batch in flat.split(512)]).cpu()
-    return Landscape(
-        logits.reshape(side, side, 1, -1), label.cpu(), coordinates, "towards the attack", "random direction"
-    )
+    directions, names = (towards, _random_signs(image, seed)), ("towards the attack", "random direction")
+    return _plane(model, image, label, directions, names, epsilon, _coordinates(side, reach))
+
+
+def random_landscape(
+    model: nn.Module, image: Tensor, label: Tensor, *, epsilon: float, side: int, reach: float = 2.0, seed: int = 0
+) -> Landscape:
+    """As `input_landscape`, along two random sign patterns."""
+    directions, names = [_random_signs(image, seed + k) for k in (0, 1)], ("random direction", "another one")
+    return _plane(model, image, label, directions, names, epsilon, _coordinates(side, reach))
+
+
+def _random_signs(image: Tensor, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.rand(image.shape, generator=generator) < 0.5).to(image) * 2 - 1
+
+
+def _plane(
+    model: nn.Module,
+    image: Tensor,
+    label: Tensor,
+    directions: Sequence[Tensor],
+    names: Sequence[str],
+    epsilon: float,
+    coordinates: np.ndarray,
+) -> Landscape:
+    steps, side = torch.tensor(coordinates, dtype=image.dtype, device=image.device) * epsilon, len(coordinates)
+    grid = image + steps.reshape(-1, 1, 1, 1, 1) * directions[0] + steps.reshape(1, -1, 1, 1, 1) * directions[1]
+    logits = logits_of(model, grid.clamp(0, 1).reshape(-1, *image.shape[1:])).reshape(side, side, 1, -1)
+    return Landscape(logits, label.cpu(), coordinates, *names, torch.cat(list(directions)).flatten(1).cpu())
 
 
 def weight_landscape(

@@ -16,6 +16,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from robustlib.attacks.landscape import exactly_flat
 from robustlib.data.folders import results_dir
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -256,19 +257,13 @@ def plot_landscape(
     """
     ax = _axes(ax, (4.6, 3.9))
     flat = float(np.ptp(surface)) == 0
-    levels = 1 if flat else 14
-    drawn = ax.contourf(coordinates, coordinates, surface.T, levels=levels, cmap="viridis")
+    drawn = ax.contourf(coordinates, coordinates, surface.T, levels=1 if flat else 14, cmap="viridis")
     ax.figure.colorbar(drawn, ax=ax, label=unit)
     if flat:
         ax.text(0.5, 0.92, "exactly flat", transform=ax.transAxes, ha="center", color="white", weight="bold")
-    still = np.ones(surface.shape, dtype=bool)  # equal to every neighbour: there is no direction to climb
-    for axis in (0, 1):
-        equal = np.diff(surface, axis=axis) == 0
-        first, last = [(slice(None),) * axis + (part,) for part in (slice(None, -1), slice(1, None))]
-        still[first] &= equal
-        still[last] &= equal
-    if still.any() and not flat:
-        ax.contourf(coordinates, coordinates, still.T, levels=[0.5, 1.5], colors="none", hatches=["//"])
+    level = exactly_flat(surface)
+    if level.any() and not flat:
+        ax.contourf(coordinates, coordinates, level.T, levels=[0.5, 1.5], colors="none", hatches=["//"])
         ax.text(0.03, 0.95, "hatched: exactly flat", transform=ax.transAxes, color="white", va="top", fontsize=9)
     ax.plot(0, 0, "o", color="white", mec="black", ms=7)
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title)

@@ -19,13 +19,13 @@ from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from torch import Tensor, nn
 
-from robustlib.attacks.landscape import Landscape, input_landscape
+from robustlib.attacks.landscape import Landscape, exactly_flat, input_landscape, random_landscape
 from robustlib.attacks.scores import DLR, CrossEntropy, Margin, Score
 from robustlib.course.plots import COLOURS
 from robustlib.course.widgets.paths import pgd_path, pgd_paths
 from robustlib.course.widgets.scene import Scene, Update, moving_line, nearest, plot_scene
 from robustlib.course.widgets.shell import LiveScene, dropdown, slider
-from robustlib.models.forward import evaluating, logits_of
+from robustlib.models.forward import logits_of
 
 TEMPERATURES = tuple(float(f"{t:.4g}") for t in np.logspace(-3, 4, 57))
 LOSSES = {"cross-entropy": "nats", "margin": "logits", "DLR": "no unit"}
@@ -102,47 +102,19 @@ def loss_landscape_data(
         iterates[name] = (path - image).flatten(2).cpu() / epsilon
         flat = logits_of(model, path.flatten(0, 1))
         margins[name] = Margin()(flat, label.cpu().expand(len(flat))).reshape(path.shape[:2]).numpy()
-    towards = input_landscape(model, image, label, epsilon=epsilon, side=side, seed=seed)
-    away = _random_plane(model, image, label, epsilon, towards.coordinates, seed + 1)
-    signs = _margin_direction(model, image, label), _signs(image, seed), *(_signs(image, seed + k) for k in (1, 2))
+    around = {"epsilon": epsilon, "side": side}
     views = {
-        "towards the attack": _view(towards, losses, temperatures, iterates, signs[:2]),
-        "two random directions": _view(away, losses, temperatures, iterates, signs[2:]),
+        "towards the attack": input_landscape(model, image, label, seed=seed, **around),
+        "two random directions": random_landscape(model, image, label, seed=seed + 1, **around),
     }
     if weights is not None:
-        views["weights, two random directions"] = _view(weights, losses, temperatures, {}, ())
+        views["weights, two random directions"] = weights
+    views = {name: _view(landscape, losses, temperatures, iterates) for name, landscape in views.items()}
     return LossLandscape(title, np.asarray(temperatures), views, margins)
 
 
-def _margin_direction(model: nn.Module, image: Tensor, label: Tensor) -> Tensor:
-    with evaluating(model):
-        point = image.detach().requires_grad_(True)
-        return torch.autograd.grad(Margin()(model(point), label).sum(), point)[0].sign().flatten().cpu()
-
-
-def _signs(image: Tensor, seed: int) -> Tensor:
-    """The random direction of `input_landscape` with this seed."""
-    generator = torch.Generator().manual_seed(seed)
-    return ((torch.rand(image.shape, generator=generator) < 0.5).float() * 2 - 1).flatten()
-
-
-def _random_plane(
-    model: nn.Module, image: Tensor, label: Tensor, epsilon: float, coordinates: np.ndarray, seed: int
-) -> Landscape:
-    first, second = (_signs(image, seed + k).reshape(image.shape).to(image) for k in (0, 1))
-    steps = torch.tensor(coordinates, dtype=image.dtype, device=image.device) * epsilon
-    grid = image + steps.reshape(-1, 1, 1, 1, 1) * first + steps.reshape(1, -1, 1, 1, 1) * second
-    logits = logits_of(model, grid.clamp(0, 1).reshape(-1, *image.shape[1:]))
-    side = len(coordinates)
-    return Landscape(logits.reshape(side, side, 1, -1), label.cpu(), coordinates, "random direction", "another one")
-
-
 def _view(
-    landscape: Landscape,
-    losses: dict[str, Score],
-    temperatures: Sequence[float],
-    iterates: dict[str, Tensor],
-    directions: Sequence[Tensor],
+    landscape: Landscape, losses: dict[str, Score], temperatures: Sequence[float], iterates: dict[str, Tensor]
 ) -> View:
     surfaces = {
         name: np.stack([landscape.surface(CrossEntropy(t)) for t in temperatures])
@@ -151,11 +123,11 @@ def _view(
         for name, score in losses.items()
     }
     paths = {}
-    for name, steps in iterates.items():
-        plane = torch.stack([direction.to(steps) for direction in directions], dim=1)
-        # least squares: two random sign patterns are only nearly orthogonal
-        along = torch.linalg.lstsq(plane, steps.flatten(0, 1).T).solution
-        paths[name] = along.T.reshape(*steps.shape[:2], 2).numpy()
+    if landscape.directions is not None:
+        for name, steps in iterates.items():
+            # least squares: two random sign patterns are only nearly orthogonal
+            along = torch.linalg.lstsq(landscape.directions.T.to(steps), steps.flatten(0, 1).T).solution
+            paths[name] = along.T.reshape(*steps.shape[:2], 2).numpy()
     return View(landscape, surfaces, paths)
 
 
@@ -193,21 +165,10 @@ def _describe(data: LossLandscape, temperature: float, loss: str, view: str) -> 
     fooled = np.flatnonzero(margin > 0)
     return (
         f"{loss} at T = {temperature:.3g}, {view}: from {surface.min():.3g} to {surface.max():.3g} {LOSSES[loss]}, "
-        f"{100 * still(surface).mean():.0f} % of the grid exactly flat. PGD on it takes the margin from "
+        f"{100 * exactly_flat(surface).mean():.0f} % of the grid exactly flat. PGD on it takes the margin from "
         f"{margin[0]:.3g} to {margin[-1]:.3g} logits"
         + (f" and fools the model at step {fooled[0]}." if len(fooled) else ": not fooled.")
     )
-
-
-def still(surface: np.ndarray) -> np.ndarray:
-    """Where a grid point equals all its neighbours to the last bit: there is no direction to climb. (side, side)."""
-    found = np.ones(surface.shape, dtype=bool)
-    for axis in (0, 1):
-        equal = np.diff(surface, axis=axis) == 0
-        first, last = [(slice(None),) * axis + (part,) for part in (slice(None, -1), slice(1, None))]
-        found[first] &= equal
-        found[last] &= equal
-    return found
 
 
 def _draw(data: LossLandscape, figure: Figure) -> Update:
@@ -256,7 +217,7 @@ def _draw_contours(data: LossLandscape, ax: Axes) -> Update:
         low, high = surface.min(), surface.max()
         scaled = (surface - low) / (high - low or 1.0)
         picture.set_data(scaled)
-        flat.set_data(np.where(still(surface)[:, :, None], (0.5, 0.5, 0.5, 0.85), 0.0))
+        flat.set_data(np.where(exactly_flat(surface)[:, :, None], (0.5, 0.5, 0.5, 0.85), 0.0))
         along = np.linspace(-1, 1, len(surface))
         drawn = contour_generator(along, along, scaled)
         lines.set_segments([part for level in np.linspace(0.1, 0.9, 9) for part in drawn.lines(level)])
@@ -334,3 +295,6 @@ def _draw_margin(data: LossLandscape, ax: Axes) -> Update:
         return [path, line]
 
     return update
+
+
+still = exactly_flat
