@@ -235,7 +235,7 @@ def test_auto_attack_runs_with_few_classes(n_classes):
         ({"labels": torch.tensor([0, 1])}, "one for each example"),
         ({"norm": "l1"}, "norm must be one of"),
         ({"epsilon": -0.1}, "epsilon must be a finite radius"),
-        ({"steps": 0}, "steps and restarts must be at least 1"),
+        ({"steps": 0}, "steps must be at least 1"),
     ],
 )
 def test_bad_input_is_named(change, message):

@@ -81,7 +81,8 @@ def test_adversarial_accuracy_never_exceeds_clean_accuracy(problem, name):
 
 def test_calibration_without_an_optimum_stays_as_served_and_says_so(problem):
     model, images, *_ = problem
-    adversary = plan_adversary("cal-exact", model, PGD, images, predictions(model, images))
+    with pytest.warns(UserWarning, match="the model makes no error"):
+        adversary = plan_adversary("cal-exact", model, PGD, images, predictions(model, images))
     assert adversary.temperature == 1.0
     assert adversary.status == "separable"
 

@@ -7,29 +7,22 @@ decides which score. Taught in: notebooks/04.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustlib.attacks.result import AttackResult
 from robustlib.attacks.scores import DLR, CrossEntropy, Margin, Score
 from robustlib.attacks.statistics import PairedDifference, paired_difference, proportion_interval
-from robustlib.calibration.fit import TemperatureFit, fit_temperature, fit_temperature_descent, typical_gap
-from robustlib.calibration.search import search_log, search_paper
-from robustlib.models.forward import logits_of
-
-ADVERSARIES = ("none", "cal", "cal-mean", "cal-exact", "opt-paper", "opt", "margin", "dlr")
-
-
-_CALIBRATIONS: dict[str, Callable[..., TemperatureFit]] = {
-    "cal": fit_temperature_descent,
-    "cal-mean": partial(fit_temperature_descent, reduction="mean"),
-    "cal-exact": fit_temperature,
-}
+from robustlib.calibration.checks import check_labels
+from robustlib.calibration.fit import TemperatureFit, fit_platt, fit_temperature, fit_temperature_descent, typical_gap
+from robustlib.calibration.search import TemperatureSearch, search_log, search_paper
+from robustlib.models.forward import checked_logits, logits_of
 
 
 @dataclass(frozen=True)
@@ -43,6 +36,7 @@ class Attack:
         scale_free: the score that no temperature touches; None where the attack has a loss of its own.
         on_surrogate: what is run where another model is searched than the one that judges; default `run`. An
             attack that stops as soon as the searched model is fooled stops at the wrong model's boundary.
+        norm, epsilon: the ball it stays in, "linf" or "l2" in pixel units; "" and None for attacks on texts.
     """
 
     name: str
@@ -50,6 +44,8 @@ class Attack:
     at_temperature: Callable[[float], Score] = CrossEntropy
     scale_free: Score | None = Margin()
     on_surrogate: Callable[..., AttackResult] | None = None
+    norm: str = ""
+    epsilon: float | None = None
 
 
 @dataclass(frozen=True)
@@ -107,55 +103,40 @@ class Evaluation:
 
 
 def plan_adversary(
-    name: str,
-    served: Any,
-    attack: Attack,
-    inputs: Any,
-    labels: Tensor,
-    *,
-    n_search: int = 100,
-    search: Attack | None = None,
+    name: str, served: Any, attack: Attack, inputs: Any, labels: Tensor, *, n_search: int = 100
 ) -> Adversary:
     """Let an adversary prepare on validation data: fit or search its temperature, or choose a scale-free score.
 
     Args:
-        name: "none" (paper: out of the box), "cal" (gradient descent on T, equation 8 as printed), "cal-mean" (the
-            same on the mean instead of the sum), "cal-exact" (the same objective solved), "opt-paper" (appendix
-            G.1), "opt" (equation 10 in log T) "margin" or "dlr" (scale-free).
+        name: one of `ADVERSARIES`.
         served: the model as served; the adversary sees its logits.
         attack: the attack that will be run.
-        inputs, labels: validation examples, n of them; `cal` uses all, `opt` the first `n_search`.
-        search: the attack `opt` runs at each temperature it tries; default `attack` (the paper uses dg for all).
+        inputs, labels: validation examples; those that search a temperature use the first `n_search`.
 
     Raises:
         ValueError: unknown adversary, or a scale-free one for an attack with a loss of its own.
     """
-    if name == "none":
-        return Adversary(name, attack.at_temperature(1.0), 1.0)
-    if name in ("margin", "dlr"):
-        if attack.scale_free is None:
-            raise ValueError(f"attack {attack.name!r} searches with a loss of its own: it has no scale-free score")
-        return Adversary(name, attack.scale_free if name == "margin" else DLR())
-    if name in _CALIBRATIONS:
-        fit = _CALIBRATIONS[name](logits_of(served, inputs), labels.cpu())
-        usable = math.isfinite(fit.temperature) and fit.temperature > 0
-        temperature = fit.temperature if usable else 1.0  # no optimum: the status says so and we stay as served
-        return Adversary(name, attack.at_temperature(temperature), temperature, fit.status)
-    if name in ("opt", "opt-paper"):
-        found = _search_temperature(name, served, search or attack, inputs[:n_search], labels[:n_search])
-        return Adversary(name, attack.at_temperature(found.temperature), found.temperature, found.status)
-    raise ValueError(f"unknown adversary {name!r}: choose one of {', '.join(ADVERSARIES)}")
+    if name not in ADVERSARIES:
+        raise ValueError(f"unknown adversary {name!r}: choose one of {', '.join(ADVERSARIES)}")
+    labels = check_labels(labels, len(inputs))
+    return ADVERSARIES[name](name, served, attack, inputs, labels, n_search)
 
 
-def _search_temperature(name: str, served: Any, attack: Attack, inputs: Any, labels: Tensor):
-    def adversarial_accuracy(temperature: float) -> float:
-        result = attack.run(served, inputs, labels, score=attack.at_temperature(temperature))
-        return result.adversarial_accuracy
+def calibrated(
+    name: str, served: Any, attack: Attack, inputs: Any, labels: Tensor, *, fit: Callable[[Tensor, Tensor], Any]
+) -> Adversary:
+    """An adversary that searches on the served model behind a calibrator, fitted on validation data (claim C13).
 
-    if name == "opt-paper":
-        return search_paper(adversarial_accuracy)
-    # Centred on the typical logit gap, so that the same few decades are searched whatever scale is served.
-    return search_log(adversarial_accuracy, centre=typical_gap(logits_of(served, inputs)) or 1.0)
+    Args:
+        fit: (logits, labels) to a calibrator with differentiable `.logits(logits)`, such as `fit_platt`.
+    """
+    labels = check_labels(labels, len(inputs)).cpu()
+    return transfer(name, _Calibrated(served, fit(logits_of(served, inputs), labels)), attack)
+
+
+def transfer(name: str, model: Callable, attack: Attack) -> Adversary:
+    """An adversary that searches on another model and has the served one judge."""
+    return Adversary(name, attack.at_temperature(1.0), surrogate=model)
 
 
 def evaluate(served: Any, attack: Attack, adversary: Adversary, inputs: Any, labels: Tensor) -> Evaluation:
@@ -165,13 +146,14 @@ def evaluate(served: Any, attack: Attack, adversary: Adversary, inputs: Any, lab
         served: model giving logits (n, n_classes) of inputs, its design temperature included.
         inputs: (n, ...) images or n texts. labels: (n,).
     """
+    labels = check_labels(labels, len(inputs))
     if adversary.surrogate is None:
         result = attack.run(served, inputs, labels, score=adversary.score)
     else:
         result = (attack.on_surrogate or attack.run)(adversary.surrogate, inputs, labels, score=adversary.score)
-    truth = labels.cpu().numpy()
-    clean = logits_of(served, inputs).argmax(dim=1).numpy() == truth
-    after = logits_of(served, result.adversarial).argmax(dim=1).numpy() == truth
+    truth = labels.cpu()
+    clean = (logits_of(served, inputs).argmax(dim=1) == truth).numpy()
+    after = (logits_of(served, result.adversarial).argmax(dim=1) == truth).numpy()
     return Evaluation(
         attack.name,
         adversary.name,
@@ -183,3 +165,88 @@ def evaluate(served: Any, attack: Attack, adversary: Adversary, inputs: Any, lab
         result.n_backward,
         result.queries,
     )
+
+
+def _as_served(name: str, served: Any, attack: Attack, inputs: Any, labels: Tensor, n_search: int) -> Adversary:
+    return Adversary(name, attack.at_temperature(1.0), 1.0)
+
+
+def _scale_free(
+    name: str, served: Any, attack: Attack, inputs: Any, labels: Tensor, n_search: int, *, score: Score | None = None
+) -> Adversary:
+    if attack.scale_free is None:
+        raise ValueError(f"attack {attack.name!r} searches with a loss of its own: it has no scale-free score")
+    return Adversary(name, score or attack.scale_free)
+
+
+def _calibrating(
+    name: str,
+    served: Any,
+    attack: Attack,
+    inputs: Any,
+    labels: Tensor,
+    n_search: int,
+    *,
+    fit: Callable[[Tensor, Tensor], TemperatureFit],
+) -> Adversary:
+    fitted = fit(logits_of(served, inputs), labels.cpu())
+    if 0 < fitted.temperature < math.inf:
+        return Adversary(name, attack.at_temperature(fitted.temperature), fitted.temperature, fitted.status)
+    reason = "the model makes no error" if fitted.status == "separable" else "no temperature beats guessing"
+    warnings.warn(
+        f"{name!r} finds no temperature on these {len(labels)} validation examples ({fitted.status}: {reason}) and "
+        "attacks the model as served: give it more examples, which the model was not trained on, or use 'margin'",
+        stacklevel=3,
+    )
+    return Adversary(name, attack.at_temperature(1.0), 1.0, fitted.status)
+
+
+def _searching(
+    name: str,
+    served: Any,
+    attack: Attack,
+    inputs: Any,
+    labels: Tensor,
+    n_search: int,
+    *,
+    search: Callable[[Callable[[float], float], Tensor], TemperatureSearch],
+) -> Adversary:
+    inputs, labels = inputs[:n_search], labels[:n_search]
+
+    def adversarial_accuracy(temperature: float) -> float:
+        return attack.run(served, inputs, labels, score=attack.at_temperature(temperature)).adversarial_accuracy
+
+    best = search(adversarial_accuracy, logits_of(served, inputs))
+    return Adversary(name, attack.at_temperature(best.temperature), best.temperature, best.status)
+
+
+def _behind(
+    name: str, served: Any, attack: Attack, inputs: Any, labels: Tensor, n_search: int, *, fit: Callable
+) -> Adversary:
+    return calibrated(name, served, attack, inputs, labels, fit=fit)
+
+
+class _Calibrated(nn.Module):
+    """The served model behind a calibrator, as an attack searches it."""
+
+    def __init__(self, served: Callable, calibrator: Any) -> None:
+        super().__init__()
+        self.served, self.calibrator = served, calibrator
+
+    def forward(self, inputs: Any) -> Tensor:
+        return self.calibrator.logits(checked_logits(self.served(inputs), len(inputs)))
+
+
+ADVERSARIES: dict[str, Callable[..., Adversary]] = {
+    "none": _as_served,  # the paper's "out of the box"
+    "cal": partial(_calibrating, fit=fit_temperature_descent),  # equation 8 as printed
+    "cal-mean": partial(_calibrating, fit=partial(fit_temperature_descent, reduction="mean")),
+    "cal-exact": partial(_calibrating, fit=fit_temperature),  # the same objective, solved
+    "opt-paper": partial(_searching, search=lambda objective, logits: search_paper(objective)),  # appendix G.1
+    # Equation 10 in log T, centred on the typical logit gap: the same few decades whatever scale is served.
+    "opt": partial(_searching, search=lambda objective, logits: search_log(objective, typical_gap(logits) or 1.0)),
+    "margin": _scale_free,
+    "dlr": partial(_scale_free, score=DLR()),
+    "platt": partial(_behind, fit=partial(fit_platt, solver="descent")),
+    "platt-exact": partial(_behind, fit=fit_platt),
+}

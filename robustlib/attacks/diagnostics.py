@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robustlib.calibration.checks import check_labels, check_logits, check_pixels, check_temperature
+from robustlib.attacks.inputs import prepare
+from robustlib.calibration.checks import check_predictions, check_temperature
 from robustlib.calibration.temperature import scale_logits
-from robustlib.models.forward import evaluating
+from robustlib.models.forward import evaluating, gradients_on
 
 PROBABILITY_WALL = 24 * math.log(2)  # 16.64: exp(-gap) < 2^-24 is lost when added to 1, so p rounds to 1 in float32
 GRADIENT_WALL = 150 * math.log(2)  # 103.97: exp(-gap) < 2^-150, half the smallest float32, rounds to 0
@@ -56,12 +57,12 @@ def input_jacobian(model: nn.Module, images: Tensor, *, batch_size: int = 256) -
     Raises:
         ValueError: pixels outside [0, 1].
     """
-    check_pixels(images)
     logits, jacobians = [], []
-    with evaluating(model):
+    with gradients_on(), evaluating(model):
+        forward, images, _ = prepare(model, images, torch.zeros(len(images), dtype=torch.long))
         for batch in images.split(batch_size):
-            point = batch.detach().requires_grad_(True)
-            output = model(point)
+            point = batch.requires_grad_(True)
+            output = forward(point)
             rows = [
                 torch.autograd.grad(output[:, label].sum(), point, retain_graph=True)[0].flatten(1)
                 for label in range(output.shape[1])
@@ -92,8 +93,7 @@ def masking(logits: Tensor, labels: Tensor, *, temperature: float = 1.0, jacobia
     Raises:
         ValueError, TypeError: probabilities or NaN instead of logits, labels out of range, temperature <= 0.
     """
-    check_logits(logits)
-    check_labels(labels, len(logits), logits.shape[1])
+    logits, labels = check_predictions(logits, labels)
     check_temperature(temperature)
     scaled = scale_logits(logits, temperature)
     top = scaled.topk(2, dim=1).values

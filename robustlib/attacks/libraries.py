@@ -6,24 +6,25 @@ library is handed the model with its logits divided. What they return is judged 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from robustlib.attacks.ball import round_inward
+from robustlib.attacks.inputs import clean_predictions, prepare
 from robustlib.attacks.result import AttackResult, outcomes
 from robustlib.attacks.scores import CrossEntropy, Score
-from robustlib.calibration.checks import check_labels, check_pixels, check_radius
-from robustlib.calibration.temperature import TemperatureScaled
-from robustlib.models.forward import evaluating
+from robustlib.calibration.checks import check_counts, check_positive, check_radius
+from robustlib.calibration.temperature import scale_logits
+from robustlib.models.forward import Forward, evaluating, gradients_on, mixed_seed, seeded
 
 
 def carlini_wagner(
-    model: nn.Module,
+    model: Callable,
     images: Tensor,
     labels: Tensor,
     *,
@@ -43,7 +44,8 @@ def carlini_wagner(
     Args and errors as in `robustlib.attacks.pgd`. `details["l2"]` holds the L2 norm of each perturbation found,
     float32 (n,), also where it is above epsilon; NaN where none was found and where the example was skipped.
     """
-    _check_counts(steps=steps, binary_search_steps=binary_search_steps)
+    check_counts(steps=steps, binary_search_steps=binary_search_steps)
+    check_positive(step_size=step_size, initial_constant=initial_constant)
     foolbox = _foolbox()
     attack = foolbox.attacks.L2CarliniWagnerAttack(
         binary_search_steps=binary_search_steps, steps=steps, stepsize=step_size, initial_const=initial_constant
@@ -58,7 +60,7 @@ def carlini_wagner(
 
 
 def hop_skip_jump(
-    model: nn.Module,
+    model: Callable,
     images: Tensor,
     labels: Tensor,
     *,
@@ -76,7 +78,7 @@ def hop_skip_jump(
     example without any start fails. Each step estimates a direction from 50 * sqrt(step) decisions, at most
     `max_gradient_evaluations`. Args, errors and `details["l2"]` as in `carlini_wagner`.
     """
-    _check_counts(steps=steps, max_gradient_evaluations=max_gradient_evaluations)
+    check_counts(steps=steps, max_gradient_evaluations=max_gradient_evaluations)
     foolbox = _foolbox()
     initial = foolbox.attacks.LinearSearchBlendedUniformNoiseAttack(directions=50, steps=50)
     attack = _hop_skip_jump_attack(foolbox)(
@@ -100,12 +102,12 @@ def hop_skip_jump(
             )[0]
         return raw, fooled
 
-    with _seeded(seed):
+    with seeded(seed):
         return _minimal_norm(search, model, images, labels, epsilon, score, batch_size)
 
 
 def square(
-    model: nn.Module,
+    model: Callable,
     images: Tensor,
     labels: Tensor,
     *,
@@ -124,7 +126,7 @@ def square(
 
 
 def auto_attack(
-    model: nn.Module,
+    model: Callable,
     images: Tensor,
     labels: Tensor,
     *,
@@ -150,38 +152,18 @@ def auto_attack(
     return _autoattack(model, images, labels, attacks, epsilon, norm, score, n_queries, seed, batch_size)
 
 
-class _Counted(nn.Module):
-    """A model that counts the examples it sees forwards, and backwards through its input, and refuses NaN.
+class _Counted(Forward):
+    """The model as a library gets it: logits divided by a temperature, backward passes through the input counted."""
 
-    `rows` are the positions of the examples that are attacked at the moment.
-    """
-
-    def __init__(self, model: nn.Module, temperature: float) -> None:
-        super().__init__()
-        self.model = model if temperature == 1.0 else TemperatureScaled(model, temperature)
-        self.n_forward = self.n_backward = 0
-        self.rows = torch.empty(0, dtype=torch.long)
+    def __init__(self, forward: Forward, temperature: float) -> None:
+        super().__init__(forward.model, forward.dtype)
+        self.temperature = temperature
 
     def forward(self, images: Tensor) -> Tensor:
-        self.n_forward += len(images)
         if images.requires_grad and torch.is_grad_enabled():
             images.register_hook(self._count_backward)
-        logits = self.model(images)
-        if not torch.isfinite(logits).all():
-            bad = (~torch.isfinite(logits)).any(dim=1)
-            # A library may have narrowed the batch down, to examples we cannot tell.
-            exact = len(images) == len(self.rows)
-            name = int(self.rows[bad][0]) if exact else f"{int(self.rows[0])} or one up to {int(self.rows[-1])}"
-            raise FloatingPointError(f"the model returned NaN or infinite logits for example {name}")
-        return logits
-
-    def right(self, images: Tensor, labels: Tensor, rows: Tensor) -> Tensor:
-        """(n_rows,) whether the model predicts the label, for these rows of all images."""
-        self.rows = rows
-        with torch.no_grad():
-            logits = self(images[rows])
-        check_labels(labels, len(images), logits.shape[1])
-        return logits.argmax(dim=1) == labels[rows]
+        logits = super().forward(images)
+        return logits if self.temperature == 1.0 else scale_logits(logits, self.temperature)
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.n_backward += len(gradient)
@@ -198,14 +180,8 @@ def _temperature(score: Score | None) -> float:
     )
 
 
-def _check_counts(**counts: int) -> None:
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")
-
-
 def _run(
-    model: nn.Module,
+    model: Callable,
     images: Tensor,
     labels: Tensor,
     score: Score | None,
@@ -213,23 +189,25 @@ def _run(
     find: Callable[[_Counted, Tensor, Tensor], Tensor],
 ) -> AttackResult:
     """Attack what is right when clean, batch by batch, and judge the result with the model itself."""
-    check_pixels(images)
-    check_labels(labels, len(images))
-    counted = _Counted(model, _temperature(score))
-    adversarial = images.detach().clone()
-    clean = torch.zeros(len(images), dtype=torch.bool, device=images.device)
-    standing = clean.clone()
-    with evaluating(counted):
-        for rows in torch.arange(len(images), device=images.device).split(batch_size):
-            if not len(rows):  # no images at all: split still gives one part
-                break
-            clean[rows] = counted.right(images, labels, rows)
+    temperature = _temperature(score)
+    check_counts(batch_size=batch_size)
+    with gradients_on(), evaluating(model):
+        forward, images, labels = prepare(model, images, labels)
+        counted = _Counted(forward, temperature).eval()
+        adversarial = images.clone()
+        clean, standing = torch.zeros(2, len(images), dtype=torch.bool, device=images.device)
+        for start in range(0, len(images), batch_size):
+            counted.rows = rows = torch.arange(start, min(start + batch_size, len(images)), device=images.device)
+            clean[rows] = clean_predictions(counted, images[rows], labels[rows])
             attacked = counted.rows = rows[clean[rows]]
             if len(attacked):
-                adversarial[attacked] = find(counted, images[attacked].detach(), labels[attacked]).to(adversarial)
-            standing[rows] = counted.right(adversarial, labels, rows)
+                points = find(counted, images[attacked], labels[attacked]).detach().to(images)
+                adversarial[attacked] = round_inward(points, images[attacked], forward.dtype)
+            counted.rows = rows
+            with torch.no_grad():
+                standing[rows] = counted(adversarial[rows]).argmax(dim=1) == labels[rows]
     outcome = outcomes(clean.cpu().numpy(), standing.cpu().numpy())
-    return AttackResult(adversarial, outcome, counted.n_forward, counted.n_backward)
+    return AttackResult(adversarial.to(forward.dtype), outcome, counted.n_forward, counted.n_backward)
 
 
 def _minimal_norm(search, model, images, labels, epsilon, score, batch_size) -> AttackResult:
@@ -269,7 +247,7 @@ def _autoattack(model, images, labels, attacks, epsilon, norm, score, n_queries,
     from pyautoattack import AutoAttack
 
     check_radius(epsilon, norm)
-    _check_counts(n_queries=n_queries)
+    check_counts(n_queries=n_queries)
 
     def find(counted: _Counted, batch: Tensor, batch_labels: Tensor) -> Tensor:
         with torch.no_grad():
@@ -282,14 +260,14 @@ def _autoattack(model, images, labels, attacks, epsilon, norm, score, n_queries,
             version="custom",
             attacks=stages,
             device=batch.device,
-            seed=seed,
+            seed=mixed_seed(seed) % 2**32,  # as NumPy takes it
         )
         suite.apgd.n_restarts = suite.fab.n_restarts = 1  # as the library's "standard", which it forbids to cut
         suite.apgd_targeted.n_target_classes = suite.fab.n_target_classes = min(9, n_classes - 1)
         suite.square.n_queries = n_queries
         return suite.run_standard_evaluation(batch, batch_labels, batch_size=len(batch))[0].detach()
 
-    with _seeded(seed):
+    with seeded(seed):
         return _run(model, images, labels, score, batch_size, find)
 
 
@@ -299,14 +277,6 @@ def _stages(n_classes: int) -> tuple[str, ...]:
     if n_classes == 3:
         return ("apgd-ce", "apgd-dlr", "fab", "square")
     return ("apgd-ce", "apgd-t", "fab-t", "square")
-
-
-@contextlib.contextmanager
-def _seeded(seed: int):
-    """The libraries draw from torch's global generator: seed it for them and give it back as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
 
 
 def _foolbox():

@@ -19,8 +19,7 @@ import torch
 from scipy import optimize, special
 from torch import Tensor
 
-from robustlib.calibration.checks import check_logits, check_temperature
-from robustlib.calibration.metrics import check_predictions
+from robustlib.calibration.checks import check_logits, check_predictions, check_temperature
 from robustlib.calibration.temperature import scale_logits
 
 
@@ -255,7 +254,7 @@ def fit_platt(
     Raises:
         ValueError: as `fit_temperature`, or the solver is unknown.
     """
-    check_predictions(logits, labels)
+    logits, labels = check_predictions(logits, labels)
     z = logits.detach().double().cpu().numpy()
     target = np.eye(z.shape[1])[labels.cpu().numpy()]
 
@@ -305,7 +304,7 @@ class OneVsRest:
 
     def probs(self, logits: Tensor) -> Tensor:
         """Calibrated probabilities, (n, n_classes) float64; uniform where every class got 0."""
-        check_logits(logits)
+        logits = check_logits(logits)
         if logits.shape[1] != len(self.maps):
             raise ValueError(f"logits have {logits.shape[1]} classes, the calibrator was fitted on {len(self.maps)}")
         columns = zip(self.maps, _log_odds(logits).T, strict=True)
@@ -322,7 +321,7 @@ def fit_isotonic(logits: Tensor, labels: Tensor) -> OneVsRest:
     """
     from sklearn.isotonic import IsotonicRegression
 
-    check_predictions(logits, labels)
+    logits, labels = check_predictions(logits, labels)
     hits = np.eye(logits.shape[1])[labels.cpu().numpy()]
     fits = [
         IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(odds, hit)
@@ -338,7 +337,7 @@ def fit_histogram(logits: Tensor, labels: Tensor, n_bins: int = 15) -> OneVsRest
     model has all its probabilities in one bin of equal width. Predictions may change.
     Zadrozny and Elkan, ICML 2001. Arguments and errors as `fit_temperature`; n_bins at most, fewer on ties.
     """
-    check_predictions(logits, labels)
+    logits, labels = check_predictions(logits, labels)
     if n_bins < 1:
         raise ValueError(f"n_bins must be at least 1, got {n_bins}")
     hits = np.eye(logits.shape[1])[labels.cpu().numpy()]
@@ -353,7 +352,7 @@ def typical_gap(logits: Tensor) -> float:
     Divided by T it is the typical log-odds of the two leading classes: a temperature of this size makes
     confidence middling, which is where to centre a search. 0.0 where most rows are tied.
     """
-    check_logits(logits)
+    logits = check_logits(logits)
     top = logits.detach().double().topk(2, dim=1).values.cpu().numpy()
     return float(np.median(top[:, 0] - top[:, 1]))
 
@@ -368,7 +367,7 @@ _PARAMETERS: dict[str, tuple[Callable, Callable, Callable]] = {
 
 def _label_differences(logits: Tensor, labels: Tensor) -> np.ndarray:
     """Logit of each other class minus that of the label, (n_classes - 1, n) float64."""
-    check_predictions(logits, labels)
+    logits, labels = check_predictions(logits, labels)
     z = logits.detach().double().cpu()
     index = labels.cpu().long().unsqueeze(1)
     differences = z - z.gather(1, index)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustlib.calibration.checks import check_labels, check_logits, looks_like_probabilities
+from robustlib.calibration.checks import check_correct, check_counts, check_labels, check_predictions, check_probs
 from robustlib.calibration.temperature import scale_logits
 
 
@@ -50,7 +50,7 @@ def calibration_report(
     Raises:
         ValueError: logits are not finite or look like probabilities, labels do not fit, or n is 0.
     """
-    check_predictions(logits, labels)
+    logits, labels = check_predictions(logits, labels)
     log_probs = scale_logits(logits.detach().double(), temperature).log_softmax(dim=1)
     correct = logits.argmax(dim=1) == labels
     return _report(log_probs.exp(), log_probs, labels, correct, n_bins, float(temperature))
@@ -58,8 +58,7 @@ def calibration_report(
 
 def calibration_report_from_probs(probs: Tensor, labels: Tensor, *, n_bins: int = 15) -> CalibrationReport:
     """The same for calibrators that give no logits (isotonic, histogram binning): probs (n, n_classes)."""
-    _check_probs(probs)
-    check_labels(labels, *probs.shape)
+    probs, labels = _checked(probs, labels)
     probs = probs.detach().double()
     return _report(probs, probs.log(), labels, probs.argmax(dim=1) == labels, n_bins, 1.0)
 
@@ -81,10 +80,10 @@ def reliability_bins(confidence: Tensor, correct: Tensor, n_bins: int = 15) -> d
 
     Raises:
         ValueError: a confidence is NaN or outside [0, 1], shapes differ, or n is 0.
+        TypeError: `correct` is not bool, such as predicted labels.
     """
     confidence, correct = _check_confidence(confidence, correct)
-    if n_bins < 1:
-        raise ValueError(f"n_bins must be at least 1, got {n_bins}")
+    check_counts(n_bins=n_bins)
     edges = np.linspace(0.0, 1.0, n_bins + 1)
     bin_index = np.searchsorted(edges[1:-1], confidence, side="left")
     count = np.bincount(bin_index, minlength=n_bins)
@@ -112,38 +111,28 @@ def maximum_calibration_error(confidence: Tensor, correct: Tensor, n_bins: int =
 
 def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
     """Mean of -log softmax(logits)[label] in nats, in float64; logits (n, n_classes), labels (n,)."""
-    check_predictions(logits, labels)
-    return float(torch.nn.functional.cross_entropy(logits.detach().double(), labels.long()))
+    logits, labels = check_predictions(logits, labels)
+    return float(torch.nn.functional.cross_entropy(logits.detach().double(), labels))
 
 
 def brier_score(probs: Tensor, labels: Tensor) -> float:
     """Mean squared distance of probs (n, n_classes) to the one-hot label, summed over classes: 0 to 2."""
-    _check_probs(probs)
-    check_labels(labels, *probs.shape)
-    target = torch.nn.functional.one_hot(labels.long(), probs.shape[1])
+    probs, labels = _checked(probs, labels)
+    target = torch.nn.functional.one_hot(labels, probs.shape[1])
     return float((probs.detach().double() - target).square().sum(dim=1).mean())
 
 
 def mean_confidence(probs: Tensor) -> float:
     """Mean probability of the predicted class, 1 / n_classes to 1; probs (n, n_classes)."""
-    _check_probs(probs)
+    probs = check_probs(probs)
     return float(probs.detach().double().amax(dim=1).mean())
 
 
 def top_label(probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """(confidence, correct) of the predicted class, each (n,): what the binned metrics take."""
-    _check_probs(probs)
-    check_labels(labels, *probs.shape)
+    probs, labels = _checked(probs, labels)
     confidence, predicted = probs.detach().max(dim=1)
     return confidence, predicted == labels
-
-
-def check_predictions(logits: Tensor, labels: Tensor) -> None:
-    """Raise unless logits (n, n_classes) and labels (n,) are sound and n is at least 1."""
-    check_logits(logits)
-    check_labels(labels, *logits.shape)
-    if not len(labels):
-        raise ValueError("there are no predictions to measure: logits have 0 rows")
 
 
 def _report(
@@ -158,30 +147,24 @@ def _report(
         mean_confidence=float(confidence.mean()),
         expected_calibration_error=expected_calibration_error(confidence, correct, n_bins),
         maximum_calibration_error=maximum_calibration_error(confidence, correct, n_bins),
-        negative_log_likelihood=float(torch.nn.functional.nll_loss(log_probs, labels.long())),
+        negative_log_likelihood=float(torch.nn.functional.nll_loss(log_probs, labels)),
         brier_score=brier_score(probs, labels),
     )
 
 
-def _check_probs(probs: Tensor) -> None:
-    if not isinstance(probs, Tensor) or not probs.is_floating_point():
-        raise TypeError(f"probs must be a floating-point tensor, got {getattr(probs, 'dtype', type(probs).__name__)}")
-    if probs.ndim != 2 or not probs.numel():
-        raise ValueError(f"probs must have shape (n, n_classes) with n >= 1, got {tuple(probs.shape)}")
-    if not looks_like_probabilities(probs):
-        raise ValueError("probs must lie in [0, 1] with rows that sum to 1: apply softmax to logits first")
+def _checked(probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    probs = check_probs(probs)
+    return probs, check_labels(labels, *probs.shape).to(probs.device)
 
 
 def _check_confidence(confidence: Tensor, correct: Tensor) -> tuple[np.ndarray, np.ndarray]:
     confidence = torch.as_tensor(confidence).detach().double().cpu().numpy()
-    correct = torch.as_tensor(correct).detach().cpu().numpy()
-    if confidence.ndim != 1 or confidence.shape != correct.shape:
+    correct = check_correct(correct)
+    if confidence.shape != correct.shape:
         raise ValueError(
             f"confidence and correct must both have shape (n,), got {confidence.shape} and {correct.shape}: "
             "top_label(probs, labels) gives both"
         )
-    if not confidence.size:
-        raise ValueError("there are no predictions to bin: confidence is empty")
     # Softmax can exceed 1 by rounding; NaN fails both comparisons.
     if not ((confidence >= 0) & (confidence <= 1 + 1e-6)).all():
         raise ValueError(f"confidence must lie in [0, 1], found {confidence.min():.3g} to {confidence.max():.3g}")

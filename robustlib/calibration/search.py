@@ -84,8 +84,8 @@ def search_paper(
 
 def search_log(
     objective: Objective,
-    *,
     centre: float = 1.0,
+    *,
     decades: float = 4.0,
     points_per_decade: int = 1,
     refine: int = 8,

@@ -6,6 +6,8 @@ logits / T_a. Taught in: notebooks/01.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -14,92 +16,61 @@ from robustlib.calibration.checks import check_temperature
 _INTEGER_OF_WIDTH = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def scale_logits(logits: Tensor, temperature: float | Tensor) -> Tensor:
-    """Divide logits by a temperature; the argmax of every row stays what it was.
+def scale_logits(logits: Tensor, temperature: float) -> Tensor:
+    """Divide logits (..., n_classes) by a temperature (equation 7); the argmax of every row stays what it was.
 
-    A plain division loses the argmax in two ways, both repaired here. By overflow: in float32, logits
-    (5, 3) at T = 1e-39 would be (inf, inf) and their softmax NaN. By ties: rounding and underflow can map
-    two neighbours onto one number. So:
+    A plain division loses the argmax by overflow (float32 (5, 3) at T = 1e-39 is (inf, inf)) and by ties (rounding
+    and underflow map neighbours onto one number). So results beyond the dtype's range become its largest finite
+    value, and a top logit that would no longer lie strictly above the rest is put one representable number above
+    them. Top logits that were tied stay tied. The prediction is safe, the probabilities need not be: softmax over
+    logits one ulp apart can tie.
 
-    - T = 1e-30: results beyond the dtype's range become its largest finite value. Float32 logits up to
-      about 3e8 still fit; float16 (largest value 65504) is clamped from about T = 1e-4 down.
-    - T = 1e30: float32 and bfloat16 results stay exact to rounding; float16 underflows to 0.
-    - Wherever the top logit would no longer lie strictly above the rest, it is put one representable
-      number (one ulp) above them. Logits that were tied for the top before stay tied.
-
-    The prediction is safe, the probabilities need not be: softmax over logits one ulp apart can tie.
-    T = 1 returns the same bits. The quotient is taken in float64, so that a T outside the range of the
-    logits' dtype is no special case. Rows with NaN keep it, and infinite logits stay infinite.
-
-    The gradient is that of the plain division, grad / T, also where the result was clamped or lifted (there
-    limited to the dtype's range); none flows into the temperature.
-
-    Paper: equation 7. Taught in: notebooks/01.
-
-    Args:
-        logits: (n, n_classes), or any (..., n_classes), of a floating dtype.
-        temperature: one T for all, or an (n,) tensor with one T for each row, so that one batch can be
-            attacked at many temperatures at once. Not checked on an accelerator, where looking would make
-            the host wait: there a T that is not finite and above 0 turns its row into NaN.
-
-    Returns:
-        Tensor of the shape, dtype and device of `logits`. On the host no value is read back.
+    The quotient is taken in float64; T = 1 returns the same bits; NaN and infinite logits stay what they are. The
+    gradient is that of the plain division, limited to the dtype's range. On the host no value is read back.
 
     Raises:
         TypeError: the logits are not floating point.
-        ValueError: a temperature is not finite and above 0, or their number does not fit the logits.
+        ValueError: the temperature is not finite and above 0.
     """
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
-        found = getattr(logits, "dtype", type(logits).__name__)
-        raise TypeError(f"logits must be a floating-point tensor, got {found}: does the model return a tensor?")
-    if isinstance(temperature, Tensor) and temperature.ndim > 0:
-        if temperature.shape != logits.shape[:-1]:
-            raise ValueError(
-                f"temperature must be one number or one for each row, shape {tuple(logits.shape[:-1])}, "
-                f"got {tuple(temperature.shape)}"
-            )
-        if temperature.device.type == "cpu":
-            check_temperature(temperature)
-        divisor = temperature.detach().to(logits.device, torch.float64).unsqueeze(-1)
-        divisor = torch.where((divisor > 0) & torch.isfinite(divisor), divisor, torch.nan)
-    else:
-        check_temperature(temperature)
-        # A tensor, not a Python number: CUDA multiplies by the reciprocal of a number, and 1 / T can overflow.
-        divisor = torch.full((), float(temperature), dtype=torch.float64, device=logits.device)
+        kind = getattr(logits, "dtype", type(logits).__name__)
+        raise TypeError(f"logits must be a floating-point tensor, got {kind}: does the model return a tensor?")
+    check_temperature(temperature)
+    # A tensor, not a Python number: CUDA multiplies by the reciprocal of a number, and 1 / T can overflow.
+    divisor = torch.full((), float(temperature), dtype=torch.float64, device=logits.device)
     return _DivideKeepingArgmax.apply(logits, divisor)
 
 
 class TemperatureScaled(nn.Module):
-    """A model whose logits are divided by one temperature; its predictions are those of the model inside.
+    """A model, of images or of texts, whose logits are divided by one temperature; its predictions stay the same.
 
     Below 1 it is more confident than the model inside (at T = 1e-30: certain), above 1 less (at T = 1e30:
-    uniform); see `scale_logits` for what float arithmetic does there. Differentiable in inputs and
-    parameters. All positional and keyword arguments reach the wrapped model.
-
-    The three roles of T: `design_temperature` (defender), `adversary_temperature` and
-    `training_temperature`, all the same operation. Paper: section 3.1 and appendix G.2. Taught in: notebooks/01.
+    uniform). The three roles of T, `design_temperature` (defender), `adversary_temperature` and
+    `training_temperature`, are all this operation. Paper: section 3.1, appendix G.2. Taught in: notebooks/01.
 
     Args:
-        model: maps its input to a floating (n, n_classes) tensor of logits.
+        model: callable that returns logits (n, n_classes), as a tensor or as "logits" of a mapping (ModelOutput).
         temperature: finite, above 0.
     """
 
-    def __init__(self, model: nn.Module, temperature: float) -> None:
+    def __init__(self, model: Callable, temperature: float) -> None:
         super().__init__()
         check_temperature(temperature)
         self.model = model
         self.temperature = float(temperature)
 
     def forward(self, *args, **kwargs) -> Tensor:
-        """Logits of the wrapped model, (n, n_classes), with `temperature` applied."""
-        return scale_logits(self.model(*args, **kwargs), self.temperature)
+        """Logits of the wrapped model, (n, n_classes), with `temperature` applied; arguments are passed on."""
+        output = self.model(*args, **kwargs)
+        logits = output["logits"] if isinstance(output, Mapping) and "logits" in output else output
+        return scale_logits(logits, self.temperature)
 
     def extra_repr(self) -> str:
         return f"temperature={self.temperature:g}"
 
 
 class _DivideKeepingArgmax(torch.autograd.Function):
-    """`scale_logits` without the checks: `divisor` is float64 and broadcasts against the logits."""
+    """`scale_logits` without the checks: `divisor` is a float64 tensor."""
 
     generate_vmap_rule = True
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from robustlib.models.forward import seeded
+
 
 class Normalised(nn.Module):
     """A model behind the usual (x - mean) / std per channel, so that epsilon stays in pixel units."""
@@ -59,8 +61,7 @@ def build_image_model(architecture: str, channels: int, image_size: int, n_class
     Raises:
         ValueError: unknown architecture; the message lists those there are.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         if architecture == "small_cnn":
             model = small_cnn(channels, image_size, n_classes)
         elif architecture == "resnet18":

@@ -1,0 +1,40 @@
+"""What every attack on images starts with: one look at the model, the images and the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robustlib.calibration.checks import check_labels, check_logits, check_pixels
+from robustlib.models.forward import Forward, warn_if_random
+
+
+def prepare(model: Callable, images: Any, labels: Any) -> tuple[Forward, Tensor, Tensor]:
+    """The model as an attack runs it, images (n, channels, height, width) in float32 or float64, labels (n,) int64.
+
+    A model in half precision is searched in float32, on inputs that it gets in the dtype of `images`. Warns where the
+    model draws random numbers.
+
+    Raises:
+        TypeError, ValueError, FloatingPointError: the model's output, the images or the labels are not sound.
+    """
+    images = check_pixels(images).detach().clone()
+    labels = check_labels(labels, len(images)).to(images.device, copy=True)
+    if len(images):
+        warn_if_random(model, images)
+    return Forward(model, images.dtype), images.to(torch.promote_types(images.dtype, torch.float32)), labels
+
+
+def clean_predictions(model: Forward, images: Tensor, labels: Tensor) -> Tensor:
+    """(n,) whether the model is right on clean images.
+
+    Raises:
+        ValueError: the model returns probabilities, or a label has no logit.
+    """
+    with torch.no_grad():
+        logits = check_logits(model(images), "the model's outputs")
+    check_labels(labels, *logits.shape)
+    return logits.argmax(dim=1) == labels
