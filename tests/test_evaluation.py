@@ -4,15 +4,13 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from models_for_tests import predictions, random_images, small_net
 
 from robustlib.attacks import pgd, square
 from robustlib.attacks.adversaries import ADVERSARIES, Adversary, Attack, evaluate, plan_adversary
 from robustlib.attacks.result import AttackResult
-from robustlib.attacks.scores import CrossEntropy, Margin
+from robustlib.attacks.scores import CrossEntropy
 from robustlib.calibration.temperature import TemperatureScaled
-from robustlib.models.forward import logits_of
 
 EPSILON = 0.25
 PGD = Attack(
@@ -94,12 +92,3 @@ def test_unknown_adversaries_and_missing_scores_are_named(problem):
     black_box = Attack("square", square, scale_free=None)
     with pytest.raises(ValueError, match="'square' searches with a loss of its own"):
         plan_adversary("margin", model, black_box, images, labels)
-
-
-def test_logits_of_takes_images_in_batches_and_texts_whole():
-    model, images = small_net(), random_images(10, (1, 6, 6))
-    with torch.no_grad():
-        expected = model(images)
-    torch.testing.assert_close(logits_of(model, images, batch_size=3), expected)
-    assert torch.equal(logits_of(lambda texts: torch.ones(len(texts), 2), ["a", "b"]), torch.ones(2, 2))
-    assert Margin().scale_free

@@ -217,7 +217,8 @@ def _minimal_norm(search, model, images, labels, epsilon, score, batch_size) -> 
     """
     foolbox = _foolbox()
     check_radius(epsilon, "l2")
-    norms = torch.full((len(images),), torch.nan)
+    with gradients_on():  # a tensor made in inference mode could not be written to
+        norms = torch.full((len(images),), torch.nan)
 
     def find(counted: _Counted, batch: Tensor, batch_labels: Tensor) -> Tensor:
         rows = counted.rows

@@ -1,0 +1,270 @@
+"""The one look at a model: what it may return, how it is run, and what is given back."""
+
+import subprocess
+import sys
+import warnings
+from contextlib import suppress
+
+import numpy as np
+import pytest
+import torch
+from models_for_tests import LinearClassifier, predictions, random_images, small_net
+
+from robustlib.attacks import auto_attack, carlini_wagner, fgsm, hop_skip_jump, pgd, square
+from robustlib.attacks.diagnostics import input_jacobian, masking
+from robustlib.attacks.scores import Margin
+from robustlib.calibration.fit import fit_temperature
+from robustlib.calibration.temperature import TemperatureScaled
+from robustlib.models.forward import float32_mode, logits_of, seeded, warn_if_random
+
+CONVOLUTIONS = torch.backends.cudnn.conv
+QUICK = {
+    pgd: {"epsilon": 0.1, "steps": 2},
+    fgsm: {"epsilon": 0.1},
+    square: {"epsilon": 0.1, "n_queries": 3},
+    auto_attack: {"epsilon": 0.1, "attacks": ("apgd-ce",)},
+    carlini_wagner: {"epsilon": 0.5, "steps": 3, "binary_search_steps": 1},
+    hop_skip_jump: {"epsilon": 0.5, "steps": 1, "max_gradient_evaluations": 5},
+}
+every_attack = pytest.mark.parametrize("attack", QUICK, ids=lambda attack: attack.__name__)
+
+
+class Wrapped(torch.nn.Module):
+    """A small network and something done to its inputs or outputs."""
+
+    def __init__(self, before=lambda images: images, after=lambda logits: logits):
+        super().__init__()
+        self.net, self.before, self.after = small_net(), before, after
+
+    def forward(self, images):
+        return self.after(self.net(self.before(images)))
+
+
+@pytest.fixture
+def problem():
+    images = random_images(12, (1, 6, 6), low=0.0, high=1.0)
+    return small_net(), images, predictions(small_net(), images)
+
+
+def run(attack, model, images, labels):
+    return attack(model, images, labels, **QUICK[attack])
+
+
+@every_attack
+def test_a_callable_and_a_model_that_returns_a_mapping_are_attacked_like_the_module(attack, problem):
+    model, images, labels = problem
+    expected = run(attack, model, images, labels)
+    for same in (lambda x: model(x), Wrapped(after=lambda logits: {"loss": None, "logits": logits})):
+        assert torch.equal(run(attack, same, images, labels).adversarial, expected.adversarial)
+    served = TemperatureScaled(Wrapped(after=lambda logits: {"logits": logits}), 10.0)
+    torch.testing.assert_close(logits_of(served, images), logits_of(model, images) / 10)
+
+
+@every_attack
+@pytest.mark.parametrize(
+    ("after", "message"),
+    [
+        (lambda logits: (logits, logits), "returned a tuple of 2 .* logits"),
+        (lambda logits: {"scores": logits}, "returned a dict without 'logits' .scores."),
+        (lambda logits: logits[:, :1], "two classes or more"),
+        (lambda logits: logits[:, 0], "two classes or more"),
+        (lambda logits: logits.argmax(dim=1), "a tensor of torch.int64"),
+        (lambda logits: logits.softmax(dim=1), "look like probabilities"),
+        (lambda logits: logits.softmax(dim=1).mul(1000).round() / 1000, "look like probabilities"),
+    ],
+)
+def test_what_is_no_logits_is_refused_by_every_attack_alike(attack, after, message, problem):
+    _, images, labels = problem
+    with pytest.raises((TypeError, ValueError), match=message):
+        run(attack, Wrapped(after=after), images, torch.zeros_like(labels))
+
+
+def test_log_probabilities_are_logits(problem):
+    _, images, labels = problem
+    model = Wrapped(after=lambda logits: logits.log_softmax(dim=1))
+    assert (run(pgd, model, images, labels).outcome != "skipped").all()
+
+
+@every_attack
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_attacks_switch_gradients_on_for_themselves(attack, context, problem):
+    model, images, labels = problem
+    expected = run(attack, model, images, labels)
+    with context():
+        made_inside = images + 0
+        result = run(attack, model, made_inside, labels + 0)
+        assert not torch.is_grad_enabled()
+    assert torch.equal(result.adversarial, expected.adversarial)
+
+
+@every_attack
+def test_labels_of_every_integer_type_and_arrays_are_taken(attack, problem):
+    model, images, labels = problem
+    expected = run(attack, model, images, labels).adversarial
+    for other in (labels.int(), labels.to(torch.uint8), labels.short(), labels.numpy().astype(np.uint16)):
+        assert torch.equal(run(attack, model, images.numpy(), other).adversarial, expected)
+
+
+def test_arrays_and_small_integers_serve_calibration_and_diagnostics(problem):
+    model, images, labels = problem
+    logits, labels = logits_of(model, images.numpy()), (labels + 1) % 4
+    labels[::2] = logits.argmax(dim=1)[::2]
+    assert fit_temperature(logits.numpy(), labels.numpy().astype(np.int8)) == fit_temperature(logits, labels)
+    assert masking(logits, labels.to(torch.uint8)).zero_gradient == masking(logits, labels).zero_gradient
+
+
+@every_attack
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_models_in_half_precision_are_attacked_within_the_ball(attack, dtype, problem):
+    model, images, _ = problem
+    model, images = model.to(dtype), images.to(dtype)
+    labels = predictions(model, images)
+    result = run(attack, model, images, labels)
+    change = (result.adversarial.double() - images.double()).flatten(1)
+    l2 = attack in (carlini_wagner, hop_skip_jump)
+    assert result.adversarial.dtype == dtype
+    assert (change.norm(dim=1) if l2 else change.abs().amax(dim=1)).max() <= 1.001 * QUICK[attack]["epsilon"]
+    assert ((predictions(model, result.adversarial) != labels).numpy() == (result.outcome == "succeeded")).all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_rounding_never_leaves_a_small_ball(norm, dtype):
+    images = random_images(64, (1, 8, 8), low=0.0, high=1.0).to(dtype)
+    model = LinearClassifier(shape=(1, 8, 8)).to(dtype)
+    result = pgd(model, images, predictions(model, images), epsilon=8 / 255, norm=norm, steps=5, leave_early=False)
+    change = (result.adversarial.double() - images.double()).flatten(1)
+    size = change.abs().amax(dim=1) if norm == "linf" else change.norm(dim=1)
+    assert 0 < size.max() <= 1.001 * 8 / 255
+
+
+@pytest.mark.parametrize("form", ["exported", "frozen", "scripted"])
+def test_exported_and_scripted_modules_are_run_as_they_are(form, problem):
+    model, images, labels = problem
+    model.eval()
+    if form == "exported":
+        batch = torch.export.Dim("n")
+        fixed = torch.export.export(model, (images,), dynamic_shapes=({0: batch},)).module()
+    else:
+        fixed = torch.jit.trace(model, images)
+        fixed = torch.jit.freeze(fixed) if form == "frozen" else fixed
+    torch.testing.assert_close(logits_of(TemperatureScaled(fixed, 2.0), images), logits_of(model, images) / 2)
+    assert (run(pgd, fixed, images, labels).outcome == run(pgd, model, images, labels).outcome).all()
+
+
+@every_attack
+def test_a_model_that_works_in_place_leaves_the_callers_images_alone(attack, problem):
+    _, images, _ = problem
+    model, before = Wrapped(before=lambda x: x.sub_(0.5).div_(0.25)), images.clone()
+    labels = logits_of(model, images).argmax(dim=1)
+    result = run(attack, model, images, labels)
+    assert torch.equal(images, before)
+    right = (logits_of(model, result.adversarial).argmax(dim=1) == labels).numpy()
+    assert (right == (result.outcome == "failed")).all()
+
+
+@every_attack
+def test_a_model_that_draws_random_numbers_is_noticed(attack, problem):
+    _, images, labels = problem
+    lost = suppress(ValueError)  # HopSkipJump's starting point may not be adversarial when it is looked at again
+    with pytest.warns(UserWarning, match="two passes of the model over the same inputs differ"), lost:
+        run(attack, Wrapped(before=lambda x: x + 0.01 * torch.randn_like(x)), images, labels)
+
+
+def test_a_model_that_draws_none_is_not_suspected(problem):
+    model, images, _ = problem
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_if_random(model, images)
+        warn_if_random(lambda texts: torch.tensor([[float(len(text)), 2.0] for text in texts]), ["a", "bcd"])
+        input_jacobian(model.half(), images.half())
+
+
+def test_pixels_that_rounding_left_outside_are_clamped_and_others_named(problem):
+    model, images, labels = problem
+    images[0, 0, 0, :2] = torch.tensor([1.0000001, -1e-7])
+    result = run(pgd, model, images, labels)
+    assert result.adversarial.min() >= 0 and result.adversarial.max() <= 1
+    images[0, 0, 0, 0] = 1.00001
+    with pytest.raises(ValueError, match=r"found -1\.0\d*e-07 to 1\.00001"):
+        run(pgd, model, images, labels)
+
+
+@pytest.mark.parametrize("step_size", [0.0, -0.01, float("nan"), float("inf")])
+@pytest.mark.parametrize("attack", [pgd, carlini_wagner])
+def test_a_step_that_goes_nowhere_is_refused(attack, step_size, problem):
+    with pytest.raises(ValueError, match="step_size must be a finite number above 0"):
+        attack(*problem, epsilon=0.1, step_size=step_size)
+
+
+@pytest.mark.parametrize("seed", [20261122, 2**32 - 1, 2**70, np.int64(5)])
+def test_every_seed_of_0_and_above_serves(seed, problem):
+    for attack in (pgd, square, hop_skip_jump, auto_attack):
+        attack(*problem, **QUICK[attack], seed=seed)
+
+
+def test_other_seeds_are_named():
+    with pytest.raises(TypeError, match="seed must be an integer, got '0'"), seeded("0"):
+        pass
+    with pytest.raises(ValueError, match="seed must be 0 or above, got -1"), seeded(-1):
+        pass
+
+
+def test_logits_of_takes_images_in_batches_and_texts_whole(problem):
+    model, images, _ = problem
+    with torch.no_grad():
+        expected = model(images)
+    torch.testing.assert_close(logits_of(model, images, batch_size=5), expected)
+    assert torch.equal(logits_of(lambda texts: torch.ones(len(texts), 2), ["a", "b"]), torch.ones(2, 2))
+    images[7] = torch.nan
+    with pytest.raises(FloatingPointError, match="example 7"):
+        logits_of(model, images, batch_size=5)
+
+
+class SeesPrecision(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net, self.seen = small_net(), set()
+
+    def forward(self, images):
+        switches = (torch.backends.cuda.matmul.fp32_precision, CONVOLUTIONS.fp32_precision)
+        older = (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+        self.seen |= {switches, older}
+        return self.net(images)
+
+
+@pytest.fixture(params=["default", "newer switch", "older switch"])
+def callers_mode(request):
+    if request.param == "newer switch":
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+    if request.param == "older switch":
+        torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.backends.cuda.matmul.fp32_precision = "none"
+    torch.backends.cudnn.allow_tf32 = True
+
+
+def test_what_is_measured_runs_without_tf32_and_the_callers_mode_comes_back(callers_mode, problem):
+    _, images, labels = problem
+    before = torch.backends.cuda.matmul.fp32_precision, CONVOLUTIONS.fp32_precision
+    model = SeesPrecision()
+    for attack in QUICK:
+        run(attack, model, images, labels)
+    logits_of(model, images)
+    input_jacobian(model, images)
+    assert model.seen == {("ieee", "ieee"), (False, False)}
+    assert (torch.backends.cuda.matmul.fp32_precision, CONVOLUTIONS.fp32_precision) == before
+    with float32_mode("tf32"):
+        assert CONVOLUTIONS.fp32_precision == torch.backends.cuda.matmul.fp32_precision == "tf32"
+    assert CONVOLUTIONS.fp32_precision == before[1]
+    with pytest.raises(ValueError, match="'ieee' or 'tf32'"), float32_mode("bfloat16"):
+        pass
+
+
+def test_the_core_imports_no_optional_package():
+    """Only what an attack or a calibrator that is run needs is loaded."""
+    optional = {"transformers", "torchvision", "foolbox", "pyautoattack", "sklearn", "torchmetrics", "matplotlib"}
+    rooms = "robustlib.calibration, robustlib.attacks, robustlib.models, robustlib.data"
+    code = f"import sys, {rooms}; print(sorted({optional} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+    assert Margin().scale_free
