@@ -195,9 +195,9 @@ def site(tmp_path, monkeypatch):
     generator = np.random.default_rng(0)
     about = {"profile": "smoke", "class_names": ["cat", "dog", "hen"], "title": "made up", "notebook": "01"}
     logits, labels = generator.normal(0, 3, (60, 3)), generator.integers(0, 3, 60)
-    interactive.save_interactive(
-        "temperature",
+    interactive.save_temperature(
         "image",
+        examples=range(8),
         logits=logits,
         labels=labels,
         pictures=generator.random((8, 1, 8, 8)),
@@ -207,11 +207,10 @@ def site(tmp_path, monkeypatch):
     x = np.linspace(-1, 1, 15)
     across, along = np.meshgrid(x, x)
     surface = np.stack([2 + along + across, along - across, np.ones_like(along)], axis=-1)
-    interactive.save_interactive(
-        "landscape",
+    interactive.save_landscape(
         "input",
-        logits=surface,
-        labels=0,
+        logits=surface[:, :, None],
+        labels=[0],
         coordinates=x,
         axes=("towards the attack", "random"),
         paths=[(1.0, [(0, 0), (0.5, 0.2)])],

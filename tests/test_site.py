@@ -23,7 +23,7 @@ from robustlib.calibration.metrics import calibration_report
 from robustlib.course.run.console import Console
 from robustlib.course.run.runner import _build_site
 from robustlib.course.site import build_site, main
-from robustlib.course.site.interactive import load_interactive, save_interactive
+from robustlib.course.site.interactive import load_interactive, save_landscape, save_temperature
 from robustlib.course.site.markdown import formula, to_html
 from robustlib.study.claims.findings import HONEST
 from robustlib.study.claims.scorecard import write_scorecard
@@ -131,8 +131,7 @@ def results(tmp_path_factory, logits, labels, grid):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROBUSTLIB_RESULTS", str(parent))
         about = {"profile": "smoke", "class_names": CLASSES, "title": "made up"}
-        save_interactive(
-            "temperature",
+        save_temperature(
             "image",
             notebook="00",
             logits=logits,
@@ -142,8 +141,7 @@ def results(tmp_path_factory, logits, labels, grid):
             adversarial_accuracy={"naive": [(1.0, 20.0), (0.001, 90.0)]},
             **about,
         )
-        save_interactive(
-            "landscape",
+        save_landscape(
             "input",
             notebook="03",
             logits=grid,
@@ -322,13 +320,12 @@ def test_a_page_that_would_be_too_large_is_refused_and_the_last_site_stays(resul
 def test_pages_stay_below_five_megabytes_with_the_largest_file_there_may_be(results, monkeypatch):
     monkeypatch.setenv("ROBUSTLIB_RESULTS", str(results.parent))
     logits = torch.zeros(31, 31, 512, 10)
-    path = save_interactive(
-        "landscape",
+    path = save_landscape(
         "weights",
         profile="largest",
         notebook="03",
         logits=logits,
-        labels=torch.zeros(512),
+        labels=torch.zeros(512, dtype=torch.long),
         coordinates=np.linspace(-1, 1, 31),
         axes=("first", "second"),
         class_names=list("abcdefghij"),
@@ -404,8 +401,7 @@ def test_stored_logits_keep_every_bit(results, logits, grid):
 def test_pictures_are_stored_as_bytes(results, monkeypatch, logits, labels):
     monkeypatch.setenv("ROBUSTLIB_RESULTS", str(results.parent))
     picture = np.linspace(0, 1, 12).reshape(1, 3, 2, 2)
-    path = save_interactive(
-        "temperature",
+    path = save_temperature(
         "picture",
         profile="pictures",
         notebook="01",
@@ -421,44 +417,39 @@ def test_pictures_are_stored_as_bytes(results, monkeypatch, logits, labels):
     assert list(base64.b64decode(stored["values"])) == np.round(picture * 255).astype(int).ravel().tolist()
 
 
-GOOD = {
-    "logits": np.zeros((4, 3)),
-    "labels": [0, 1, 2, 0],
-    "class_names": CLASSES,
-    "title": "made up",
-    "notebook": "01",
-}
-GRID = GOOD | {"logits": np.zeros((5, 5, 3)), "labels": 1, "coordinates": np.arange(5.0), "axes": ("first", "second")}
+PAGE = {"profile": "smoke", "notebook": "01", "title": "made up", "class_names": CLASSES}
+GOOD = PAGE | {"logits": np.zeros((4, 3)), "labels": np.array([0, 1, 2, 0]), "examples": [0]}
+GRID = PAGE | {"logits": np.zeros((5, 5, 1, 3)), "labels": [1], "coordinates": np.arange(5.0), "axes": ("one", "two")}
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "data", "message"),
+    ("save", "data", "message"),
     [
-        ("heat", "a", GOOD, "kind must be one of temperature, landscape, got 'heat'"),
-        ("temperature", "a/b", GOOD, "lower-case letters, digits and hyphens"),
-        ("temperature", "a", GOOD | {"notebook": "1"}, "number of a lesson"),
-        ("temperature", "a", GOOD | {"logits": np.full((4, 3), np.nan)}, "logits hold NaN or infinity"),
-        ("temperature", "a", GOOD | {"logits": np.zeros(4)}, "logits must have 2 dimensions"),
-        ("temperature", "a", GOOD | {"labels": [0, 1, 2, 3]}, r"labels must be 4 class indices in \[0, 2\]"),
-        ("temperature", "a", GOOD | {"class_names": ["cat"]}, "class_names must be 3 words, got 1"),
-        ("temperature", "a", GOOD | {"examples": [4]}, "examples must be rows of the 4 logits"),
-        ("temperature", "a", GOOD | {"sentences": ["one"]}, "sentences must be one for each of the 4 examples, got 1"),
-        ("temperature", "a", GOOD | {"pictures": np.full((4, 1, 2, 2), 2.0)}, "channels, height, width"),
-        ("temperature", "a", GOOD | {"adversarial_accuracy": {"pgd": [(0.0, 50)]}}, "'pgd' must be pairs"),
-        ("landscape", "a", GRID | {"coordinates": np.arange(4.0)}, "coordinates must be 5 increasing numbers"),
-        ("landscape", "a", GRID | {"axes": ["first"]}, "names of the two axes"),
-        ("landscape", "a", GRID | {"paths": [(1.0, [[0, 0, 0]])]}, r"path must be finite points \(n, 2\)"),
+        (save_temperature, {"name": "a/b"}, "lower-case letters, digits and hyphens"),
+        (save_temperature, {"notebook": "1"}, "number of a lesson"),
+        (save_temperature, {"logits": np.full((4, 3), np.nan)}, "logits hold NaN or infinity"),
+        (save_temperature, {"logits": np.zeros(4)}, "logits must have shape"),
+        (save_temperature, {"logits": np.eye(3)[[0, 1, 2, 0]]}, "look like probabilities"),
+        (save_temperature, {"labels": [0, 1, 2, 3]}, r"labels must lie in \[0, 2\]"),
+        (save_temperature, {"class_names": ["cat"]}, "class_names must be 3 words, got 1"),
+        (save_temperature, {"examples": [4]}, "examples must be rows of the 4 logits"),
+        (save_temperature, {"sentences": ["one", "two"]}, "sentences must be one for each of the 1 examples, got 2"),
+        (save_temperature, {"pictures": np.full((1, 1, 2, 2), 2.0)}, r"pictures must lie in \[0, 1\]"),
+        (save_temperature, {"adversarial_accuracy": {"pgd": [(0.0, 50)]}}, "'pgd' must be pairs"),
+        (save_landscape, {"coordinates": np.arange(4.0)}, "coordinates must be increasing"),
+        (save_landscape, {"labels": [1, 1]}, "labels must have shape"),
+        (save_landscape, {"paths": [(1.0, [[0, 0, 0]])]}, r"path must be finite points \(n, 2\)"),
     ],
 )
-def test_what_does_not_fit_is_refused(kind, name, data, message):
+def test_what_does_not_fit_is_refused(save, data, message):
     with pytest.raises(ValueError, match=message):
-        save_interactive(kind, name, profile="smoke", **data)
+        save(**{"name": "a"} | (GOOD if save is save_temperature else GRID) | data)
 
 
 def test_a_file_that_would_be_too_large_is_refused():
-    data = GOOD | {"logits": np.zeros((400_000, 2)), "labels": np.zeros(400_000), "class_names": ["a", "b"]}
+    data = GOOD | {"logits": np.zeros((400_000, 3)), "labels": np.zeros(400_000, dtype=int)}
     with pytest.raises(ValueError, match=r"temperature-a takes \d+ bytes, more than 2000000: pass fewer examples"):
-        save_interactive("temperature", "a", profile="smoke", **data)
+        save_temperature("a", **data)
 
 
 # --- numbers in the browser ------------------------------------------------------------------------------------

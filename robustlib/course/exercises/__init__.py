@@ -22,30 +22,3 @@ from robustlib.course.exercises.texts import (
     verdict,
 )
 from robustlib.course.exercises.training import gradient_rules, linear_distance, shortest_of_two, tempered_gradient
-
-__all__ = [
-    "adversarial_accuracy",
-    "bfloat16_step",
-    "claim_verdict",
-    "constant_accuracy",
-    "expected_calibration_error",
-    "flip",
-    "flips",
-    "gradient_rules",
-    "hidden_share",
-    "importance_order",
-    "linear_distance",
-    "log_odds",
-    "made_up_records",
-    "nll_slope",
-    "one_sided",
-    "pgd_step",
-    "removal",
-    "scale_free_score",
-    "shortest_of_two",
-    "temperature_for_scaled_logits",
-    "temperature_of_wall",
-    "tempered_gradient",
-    "undo_temperature",
-    "verdict",
-]

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from PIL import Image
 
 from robustlib.course.site.index import index_content, origin
 from robustlib.course.site.interactive import load_interactive
-from robustlib.course.site.lessons import Lesson, picture_size, read_lesson
+from robustlib.course.site.lessons import Lesson, read_lesson
 
 LARGEST_PAGE = 5_000_000  # bytes, figures not counted: they are files of their own
 _HERE = Path(__file__).parent
@@ -153,13 +154,14 @@ def _live(sliders: list[Slider]) -> str:
 
 
 def _gallery(source: Path, target: Path) -> list[dict[str, Any]]:
-    shown = []
+    figures = []
     for path in sorted(source.glob("*.png")):
-        width, height = picture_size(path.read_bytes())
+        with Image.open(path) as picture:
+            width, height = picture.size
         shutil.copy(path, target)
         title = path.stem.replace("_", " ")
-        shown.append({"path": f"{target.name}/{path.name}", "title": title, "width": width, "height": height})
-    return shown
+        figures.append({"path": f"{target.name}/{path.name}", "title": title, "width": width, "height": height})
+    return figures
 
 
 def main(argv: list[str] | None = None) -> int:

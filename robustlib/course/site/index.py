@@ -92,11 +92,11 @@ def _headline(records: pd.DataFrame) -> list[dict[str, Any]]:
                 ("the same, attacker calibrates", "pierced", data.accuracy(OVER, extreme, "cal-exact")),
                 ("the same, attacker climbs the margin", "pierced", data.accuracy(OVER, extreme, "margin")),
             ]
-            found = [(words, kind, row) for words, kind, row in rows if row is not None]
+            measured = [(words, kind, row) for words, kind, row in rows if row is not None]
             bars = [
                 {"words": words, "kind": kind, "mean": f"{row['mean']:.1f}", "text": interval_text(row)}
-                for words, kind, row in found
+                for words, kind, row in measured
             ]
-            attacked = f"{data.attack}, n = {found[0][2]['n']:.0f}"
+            attacked = f"{data.attack}, n = {measured[0][2]['n']:.0f}"
             cards.append({"title": f"{modality.capitalize()}: {name}", "detail": attacked, "rows": bars})
     return cards

@@ -9,207 +9,168 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from robustlib.data.folders import results_dir
+from robustlib.calibration.checks import check_labels, check_logits, check_pixels
+from robustlib.data.folders import replace_file, results_dir
 
 LARGEST_FILE = 2_000_000  # bytes: a page embeds one file and has to stay below 5 MB
 
 
-def save_interactive(kind: str, name: str, *, profile: str, **data: Any) -> Path:
-    """Write what one slider page draws from and return the path; arrays may be NumPy's or PyTorch's.
-
-    kind "temperature", a softmax, a reliability diagram, confidences and walls under one slider for T:
-
-    - `logits` (n, n_classes), as trained: no temperature applied; `labels` (n,).
-    - `class_names`: n_classes words. `title`: data set and model, as "Fashion-MNIST, small CNN".
-    - `notebook`: number of the lesson that the page belongs to, as "01".
-    - `examples` (k,): rows of `logits` the reader may choose from (default: the first eight).
-    - `pictures` (k, channels, height, width), pixels in [0, 1], or `sentences`, k texts: what those examples
-      look like (default: neither).
-    - `adversarial_accuracy`: by series, as "PGD, naive attacker", pairs (design temperature, percent), from the
-      records (default: none, and the panel is left out). Clean accuracy is computed from the logits.
-
-    kind "landscape", a loss on a grid under a slider for T:
-
-    - `logits` (side, side, n_classes), or (side, side, n, n_classes) to be averaged over n examples, as in
-      `attacks.landscape.Landscape.logits`; the first axis is drawn along x. `labels`: an integer or (n,). The first
-      examples are kept, as many as fit into a file; `n_examples` in it says of how many.
-    - `coordinates` (side,) of both axes; `axes`: their two names with unit, as ("towards the attack (epsilon)", ...).
-    - `class_names`, `title`, `notebook`: as above.
-    - `paths`: pairs (temperature, points), what PGD does at that temperature, or for None on the margin; points
-      (n_steps + 1, 2) in the units of `coordinates` (default: none).
+def save_temperature(
+    name: str,
+    *,
+    profile: str,
+    notebook: str,
+    title: str,
+    class_names: Sequence[str],
+    logits: Any,
+    labels: Any,
+    examples: Sequence[int],
+    pictures: Any = None,
+    sentences: Sequence[str] | None = None,
+    adversarial_accuracy: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+) -> Path:
+    """Write what a page with softmax, reliability diagram, confidences and walls under one slider for T draws from.
 
     Args:
-        kind: "temperature" or "landscape".
-        name: of the page, lower-case letters, digits and hyphens, as "image".
-        profile: whose results it belongs to.
-        data: as above.
+        name: of the page, lower-case letters, digits and hyphens.
+        notebook: number of the lesson that the page belongs to, as "01".
+        title: data set and model.
+        logits, labels: (n, n_classes), no temperature applied, and (n,).
+        examples: the k rows of `logits` to choose from.
+        pictures, sentences: what those look like, (k, channels, height, width) in [0, 1], or k texts.
+        adversarial_accuracy: by series, pairs (design temperature, percent).
 
     Raises:
-        TypeError: a field is missing or unknown.
-        ValueError: a field does not fit the others, logits are not finite, or the file would be too large.
+        TypeError, ValueError: a field does not fit the others, or the file would be too large.
     """
-    if kind not in _PREPARE:
-        raise ValueError(f"kind must be one of {', '.join(_PREPARE)}, got {kind!r}")
-    if not re.fullmatch(r"[a-z0-9-]+", name):
-        raise ValueError(f"name becomes a file's: lower-case letters, digits and hyphens, got {name!r}")
-    # The name of a keyword that does not fit is in Python's own message, the same as for any function.
-    content = {"kind": kind, "name": name, "profile": profile, **_PREPARE[kind](**data)}
-    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
-    if len(text) > LARGEST_FILE:
-        raise ValueError(f"{kind}-{name} takes {len(text)} bytes, more than {LARGEST_FILE}: pass fewer examples")
-    path = results_dir(profile) / "interactive" / f"{kind}-{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-    return path
+    values = torch.as_tensor(logits).float()
+    check_logits(values)
+    classes = _labels(labels, *values.shape, class_names)
+    chosen = [int(row) for row in examples]
+    if not chosen or not all(0 <= row < len(values) for row in chosen):
+        raise ValueError(f"examples must be rows of the {len(values)} logits, at least one, got {chosen}")
+    for field, entries in (("pictures", pictures), ("sentences", sentences)):
+        if entries is not None and len(entries) != len(chosen):
+            raise ValueError(f"{field} must be one for each of the {len(chosen)} examples, got {len(entries)}")
+    curves = {
+        series: sorted([float(t), round(float(percent), 3)] for t, percent in pairs)
+        for series, pairs in (adversarial_accuracy or {}).items()
+    }
+    for series, pairs in curves.items():
+        if not all(temperature > 0 and 0 <= percent <= 100 for temperature, percent in pairs):
+            raise ValueError(f"adversarial_accuracy of {series!r} must be pairs (temperature > 0, percent 0 to 100)")
+    if pictures is not None:
+        check_pixels(torch.as_tensor(pictures), "pictures")
+        pictures = _packed((torch.as_tensor(pictures) * 255).round(), np.uint8)
+    content = {"logits": _packed(values, "<f4"), "labels": classes.tolist(), "examples": chosen, "pictures": pictures}
+    content |= {"sentences": None if sentences is None else list(sentences), "adversarial_accuracy": curves}
+    return _write("temperature", name, profile, notebook, title, class_names, content)
+
+
+def save_landscape(
+    name: str,
+    *,
+    profile: str,
+    notebook: str,
+    title: str,
+    class_names: Sequence[str],
+    logits: Any,
+    labels: Any,
+    coordinates: Any,
+    axes: tuple[str, str],
+    paths: Sequence[tuple[float | None, Any]] = (),
+) -> Path:
+    """Write what a page with a loss on a grid under a slider for T draws from; the fields not named are as above.
+
+    Args:
+        logits: (side, side, n, n_classes) as in `attacks.landscape.Landscape`, to be averaged over n examples; the
+            first axis is drawn along x. As many of the first examples are kept as fit into a file.
+        coordinates: (side,), of both axes; `axes` their names with the unit, as "towards the attack (epsilon)".
+        paths: pairs (temperature, points), what PGD does at that temperature, or for None on the margin; points
+            (n_steps + 1, 2) in the units of `coordinates`.
+
+    Raises:
+        TypeError, ValueError: a field does not fit the others, or the file would be too large.
+    """
+    grid, places = torch.as_tensor(logits), np.asarray(coordinates, dtype=float)
+    side = len(places)
+    if grid.ndim != 4 or grid.shape[:2] != (side, side) or side < 2 or not (np.diff(places) > 0).all():
+        raise ValueError(
+            f"coordinates must be increasing, one for each point along logits (side, side, n, n_classes), got {side} "
+            f"for {tuple(grid.shape)}"
+        )
+    check_logits(grid.flatten(0, 2).float())
+    classes = _labels(labels, *grid.shape[2:], class_names)
+    kept = max(1, LARGEST_FILE * 7 // 10 // (grid[:, :, 0].numel() * 4))  # base64 takes 4 bytes for 3
+    drawn = []
+    for temperature, points in paths:
+        points = np.asarray(points, dtype=float)
+        if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
+            raise ValueError(f"a path must be finite points (n, 2), got {points.shape} at temperature {temperature}")
+        temperature = None if temperature is None else float(temperature)
+        drawn.append({"temperature": temperature, "points": points.round(4).tolist()})
+    content = {"logits": _packed(grid[:, :, :kept], "<f4"), "labels": classes[:kept].tolist()}
+    content |= {"n_examples": len(classes), "coordinates": places.round(6).tolist(), "axes": list(axes), "paths": drawn}
+    return _write("landscape", name, profile, notebook, title, class_names, content)
 
 
 def load_interactive(results: Path) -> list[dict[str, Any]]:
     """Everything saved below a results folder, in the order of the lessons.
 
     `logits` and `pictures` come as {"shape": ..., "values": base64} of little-endian float32 and of bytes 0 to 255;
-    otherwise the fields are those of `save_interactive`, with `kind` and `name`.
+    otherwise the fields are those of `save_temperature` and `save_landscape`, with `kind` and `name`.
 
     Raises:
         ValueError: a file is damaged; the message names it.
     """
-    found = []
+    contents = []
     for path in sorted((results / "interactive").glob("*.json")):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            found.append((content["notebook"], content["kind"], content["name"], content))
+            contents.append((content["notebook"], content["kind"], content["name"], content))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged ({error}): remove it and run its notebook again") from error
-    return [entry[-1] for entry in sorted(found, key=lambda entry: entry[:3])]
+    return [entry[-1] for entry in sorted(contents, key=lambda entry: entry[:3])]
 
 
-def _temperature(
-    *,
-    logits: Any,
-    labels: Any,
-    class_names: Sequence[str],
-    title: str,
-    notebook: str,
-    examples: Sequence[int] | None = None,
-    pictures: Any = None,
-    sentences: Sequence[str] | None = None,
-    adversarial_accuracy: Mapping[str, Sequence[tuple[float, float]]] | None = None,
-) -> dict[str, Any]:
-    logits, labels = _logits(logits, 2), _array(labels).astype(int)
-    chosen = [int(row) for row in (range(min(8, len(logits))) if examples is None else examples)]
-    _check_labels(labels, len(logits), logits.shape[-1], class_names)
-    if not chosen or not all(0 <= row < len(logits) for row in chosen):
-        raise ValueError(f"examples must be rows of the {len(logits)} logits, at least one, got {chosen}")
-    for field, shown in (("pictures", pictures), ("sentences", sentences)):
-        if shown is not None and len(shown) != len(chosen):
-            raise ValueError(f"{field} must be one for each of the {len(chosen)} examples, got {len(shown)}")
-    curves = {str(series): _pairs(pairs) for series, pairs in (adversarial_accuracy or {}).items()}
-    for series, pairs in curves.items():
-        if not all(temperature > 0 and 0 <= percent <= 100 for temperature, percent in pairs):
-            raise ValueError(f"adversarial_accuracy of {series!r} must be pairs (temperature > 0, percent 0 to 100)")
-    return {
-        "title": str(title),
-        "notebook": _lesson(notebook),
-        "class_names": list(map(str, class_names)),
-        "logits": _exact(logits),
-        "labels": labels.tolist(),
-        "examples": chosen,
-        "pictures": None if pictures is None else _bytes(_array(pictures)),
-        "sentences": None if sentences is None else list(map(str, sentences)),
-        "adversarial_accuracy": curves,
-    }
-
-
-def _landscape(
-    *,
-    logits: Any,
-    labels: Any,
-    coordinates: Any,
-    axes: Sequence[str],
-    class_names: Sequence[str],
-    title: str,
-    notebook: str,
-    paths: Sequence[tuple[float | None, Any]] = (),
-) -> dict[str, Any]:
-    grid = _array(logits)
-    grid = _logits(grid[:, :, None] if grid.ndim == 3 else grid, 4)
-    labels, coordinates = np.atleast_1d(_array(labels)).astype(int), _array(coordinates).astype(float)
-    side = len(coordinates)
-    _check_labels(labels, grid.shape[2], grid.shape[3], class_names)
-    kept = max(1, LARGEST_FILE * 7 // 10 // grid[:, :, 0].nbytes)  # base64 takes 4 bytes for 3
-    if grid.shape[:2] != (side, side) or side < 2 or not (np.diff(coordinates) > 0).all():
-        raise ValueError(f"coordinates must be {grid.shape[0]} increasing numbers for logits {grid.shape}, got {side}")
-    if len(axes) != 2:
-        raise ValueError(f"axes must be the names of the two axes, got {axes!r}")
-    drawn = []
-    for temperature, points in paths:
-        points = _array(points).astype(float)
-        if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
-            raise ValueError(f"a path must be finite points (n, 2), got {points.shape} at temperature {temperature}")
-        drawn.append(
-            {"temperature": None if temperature is None else float(temperature), "points": points.round(4).tolist()}
-        )
-    return {
-        "title": str(title),
-        "notebook": _lesson(notebook),
-        "class_names": list(map(str, class_names)),
-        "logits": _exact(grid[:, :, :kept]),
-        "labels": labels[:kept].tolist(),
-        "n_examples": grid.shape[2],
-        "coordinates": coordinates.round(6).tolist(),
-        "axes": list(map(str, axes)),
-        "paths": drawn,
-    }
-
-
-_PREPARE = {"temperature": _temperature, "landscape": _landscape}
-
-
-def _array(values: Any) -> np.ndarray:
-    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
-
-
-def _logits(values: Any, ndim: int) -> np.ndarray:
-    logits = _array(values).astype(np.float32)
-    if logits.ndim != ndim or logits.shape[-1] < 2 or not logits.size:
-        raise ValueError(f"logits must have {ndim} dimensions, the last one n_classes >= 2, got {logits.shape}")
-    if not np.isfinite(logits).all():
-        raise ValueError("logits hold NaN or infinity: check the model before showing it")
-    return logits
-
-
-def _check_labels(labels: np.ndarray, n: int, n_classes: int, class_names: Sequence[str]) -> None:
-    if labels.shape != (n,) or labels.min() < 0 or labels.max() >= n_classes:
-        raise ValueError(f"labels must be {n} class indices in [0, {n_classes - 1}], got shape {labels.shape}")
+def _labels(labels: Any, n: int, n_classes: int, class_names: Sequence[str]) -> Tensor:
+    classes = torch.as_tensor(labels)
+    check_labels(classes, n, n_classes)
     if len(class_names) != n_classes:
         raise ValueError(f"class_names must be {n_classes} words, got {len(class_names)}")
+    return classes
 
 
-def _lesson(notebook: str) -> str:
+def _packed(values: Tensor, dtype: Any) -> dict[str, Any]:
+    raw = values.detach().cpu().numpy().astype(dtype).tobytes()
+    return {"shape": list(values.shape), "values": base64.b64encode(raw).decode("ascii")}
+
+
+def _write(
+    kind: str, name: str, profile: str, notebook: str, title: str, class_names: Sequence[str], content: dict[str, Any]
+) -> Path:
+    if not re.fullmatch(r"[a-z0-9-]+", name):
+        raise ValueError(f"name becomes a file's: lower-case letters, digits and hyphens, got {name!r}")
     if not re.fullmatch(r"\d\d", notebook):
         raise ValueError(f'notebook must be the number of a lesson, as "01", got {notebook!r}')
-    return notebook
+    common = {"kind": kind, "name": name, "profile": profile, "notebook": notebook, "title": title}
+    common["class_names"] = list(class_names)
+    text = json.dumps(common | content, separators=(",", ":"), allow_nan=False)
+    if len(text) > LARGEST_FILE:
+        raise ValueError(f"{kind}-{name} takes {len(text)} bytes, more than {LARGEST_FILE}: pass fewer examples")
+    path = results_dir(profile) / "interactive" / f"{kind}-{name}.json"
+    replace_file(path, text)
+    return path
 
 
-def _pairs(values: Any) -> list[list[float]]:
-    return sorted([float(first), round(float(second), 3)] for first, second in values)
-
-
-def _exact(values: np.ndarray) -> dict[str, Any]:
-    return {"shape": list(values.shape), "values": base64.b64encode(values.astype("<f4").tobytes()).decode("ascii")}
-
-
-def _bytes(pictures: np.ndarray) -> dict[str, Any]:
-    if pictures.ndim != 4 or pictures.shape[1] not in (1, 3) or pictures.min() < 0 or pictures.max() > 1:
-        raise ValueError(f"pictures must be (k, 1 or 3 channels, height, width) in [0, 1], got {pictures.shape}")
-    pixels = np.round(pictures * 255).astype(np.uint8)
-    return {"shape": list(pixels.shape), "values": base64.b64encode(pixels.tobytes()).decode("ascii")}
+def save_interactive(kind: str, name: str, **data: Any) -> Path:
+    return {"temperature": save_temperature, "landscape": save_landscape}[kind](name, **data)

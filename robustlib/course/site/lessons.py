@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 import json
 import re
-import struct
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
 
 from robustlib.course.site.markdown import scrolling_tables, to_html
 
@@ -74,17 +78,6 @@ def read_lesson(notebook: Path, figures: Path, *, pages: dict[str, str], live: s
     )
 
 
-def picture_size(png: bytes) -> tuple[int, int]:
-    """Width and height in pixels, from the header of a PNG file.
-
-    Raises:
-        ValueError: these bytes are no PNG.
-    """
-    if png[:8] != b"\x89PNG\r\n\x1a\n":
-        raise ValueError("not a PNG file")
-    return struct.unpack(">II", png[16:24])
-
-
 class _Page:
     """HTML parts of one page, in order, and the figures written on the way."""
 
@@ -124,7 +117,7 @@ class _Page:
 
     def _figure(self, png: bytes, caption: str) -> str:
         self._count += 1
-        width, height = picture_size(png)
+        width, height = Image.open(io.BytesIO(png)).size
         path = self.figures / f"{self.stem}-{self._count}.png"
         path.write_bytes(png)
         wide, reached = (' class="wide"', ' tabindex="0"') if width > _WIDE * height else ("", "")
@@ -164,15 +157,5 @@ def _plain_headings(body: str) -> str:
 
 
 def _highlighted(source: str) -> str:
-    from pygments import highlight
-
-    lexer, formatter = _pygments()
-    return f'<pre class="code"><code>{highlight(source, lexer, formatter).rstrip()}</code></pre>'
-
-
-@cache
-def _pygments() -> tuple[Any, Any]:
-    from pygments.formatters import HtmlFormatter
-    from pygments.lexers import PythonLexer
-
-    return PythonLexer(), HtmlFormatter(nowrap=True)
+    code = highlight(source, PythonLexer(), HtmlFormatter(nowrap=True)).rstrip()
+    return f'<pre class="code"><code>{code}</code></pre>'
