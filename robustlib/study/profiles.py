@@ -86,6 +86,13 @@ class ImageSettings:
         more_data=10_000,
     )
 
+    @property
+    def sweep(self) -> tuple[float, ...]:
+        """Design temperatures of the fine sweep, to four digits."""
+        low, high = self.sweep_decades
+        steps = range((high - low) * self.sweep_points_per_decade + 1)
+        return tuple(float(f"{10 ** (low + step / self.sweep_points_per_decade):.4g}") for step in steps)
+
 
 @dataclass(frozen=True)
 class TextSettings:
