@@ -6,7 +6,7 @@ cd "$here"
 
 usage() {
     cat <<'USAGE'
-usage: ./run_all.sh [smoke|quick|full|paper] [--only 02,04] [--refresh]   install, fetch the data, run the notebooks
+usage: ./run_all.sh [smoke|quick|full|paper|quick-all-methods] [--only 02,04] [--refresh]   install, fetch the data, run the notebooks
        ./run_all.sh test [pytest arguments]                               install, then the tests
        ./run_all.sh lab [JupyterLab arguments]                            install, then JupyterLab on the notebooks
        ./run_all.sh install                                               install only
@@ -111,14 +111,14 @@ if [ "$command" = run ]; then
     profile=""
     while [ $# -gt 0 ]; do
         case $1 in
-            smoke | quick | full | paper)
+            smoke | quick | full | paper | quick-all-methods)
                 [ -z "$profile" ] || misused "two profiles: $profile and $1"
                 profile=$1
                 ;;
             --only) [ $# -gt 1 ] || misused "--only needs notebook numbers, as in --only 02,04" && shift ;;
             --only=* | --refresh) ;;
             -*) misused "unknown option $1" ;;
-            *) misused "unknown profile '$1'; there are smoke, quick, full and paper" ;;
+            *) misused "unknown profile '$1'; there are smoke, quick, full, paper and quick-all-methods" ;;
         esac
         shift
     done

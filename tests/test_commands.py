@@ -71,7 +71,7 @@ def test_help_names_every_profile_and_installs_nothing(checkout):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["huge"], "unknown profile 'huge'; there are smoke, quick, full and paper"),
+        (["huge"], "unknown profile 'huge'; there are smoke, quick, full, paper and quick-all-methods"),
         (["smoke", "quick"], "two profiles: smoke and quick"),
         (["--onyl", "02"], "unknown option --onyl"),
         (["--only"], "--only needs notebook numbers"),
