@@ -217,16 +217,16 @@ def decoded(png):
 @pytest.mark.parametrize(
     ("show", "message"),
     [
-        (lambda made: plot_image_replay(made.image, 1, (1.0, 0.5)), "right temperature 0.5 .*choose from 1e-06, 1.0"),
+        (lambda made: plot_image_replay(made.image, 1, (1.0, 0.5)), "right 0.5 .*choose from 1e-06, 1.0"),
         (lambda made: plot_image_replay(made.image, 9, (1.0, 1.0)), "step 9 .*choose from 0, 1, 2, 3, 4$"),
-        (lambda made: image_replay_widget(made.image, temperatures=(1.0, 0.5)), "right .*0.5: choose from 1e-06, 1.0"),
-        (lambda made: plot_text_replay(made.text, 1, (0.5, 1.0)), "left temperature 0.5 .*choose from 0.001, 1.0"),
-        (lambda made: text_replay_widget(made.text, temperatures=(0.5, 1.0)), "left .*0.5: choose from 0.001, 1.0"),
+        (lambda made: image_replay_widget(made.image, temperatures=(1.0, 0.5)), "right 0.5 .*choose from 1e-06, 1.0"),
+        (lambda made: plot_text_replay(made.text, 1, (0.5, 1.0)), "left 0.5 .*choose from 0.001, 1.0"),
+        (lambda made: text_replay_widget(made.text, temperatures=(0.5, 1.0)), "left 0.5 .*choose from 0.001, 1.0"),
         (lambda made: plot_loss_landscape(made.landscape, 1.0, "hinge"), "'hinge'.*'cross-entropy', 'margin', 'DLR'"),
         (lambda made: plot_temperature_lab(made.lab, 1.0, 3), "example 3 .*choose from 0, 1, 2"),
         (lambda made: plot_training_temperature(training_temperature_data(training_rows()), 5.0), "5.0 .*0.1, 1.0, 10"),
-        (lambda made: training_temperature_widget(training_rows(), start=5.0), "5.0: choose from 0.1, 1.0, 10.0"),
-        (lambda made: LiveFigure(image_replay_scene(made.image), 0, 0.5, 1.0), "left temperature 0.5"),
+        (lambda made: training_temperature_widget(training_rows(), start=5.0), "5.0 .*choose from 0.1, 1.0, 10.0"),
+        (lambda made: temperature_lab_widget(made.lab, start=3.0), "temperature T .*3.0 .*choose from 0.001, 0.01"),
     ],
 )
 def test_a_value_that_was_not_stored_is_named_with_those_that_were(

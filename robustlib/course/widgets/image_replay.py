@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from robustlib.attacks.diagnostics import input_gradient, input_jacobian
 from robustlib.course.plots import COLOURS, plot_picture, plot_probabilities
 from robustlib.course.widgets.paths import pgd_paths
-from robustlib.course.widgets.scene import Scene, Update, moving_line, plot_scene, two_halves
-from robustlib.course.widgets.shell import LiveScene, slider, temperature_lists
+from robustlib.course.widgets.scene import Choice, Scene, Update, moving_line, plot_scene, two_halves
+from robustlib.course.widgets.shell import LiveScene
 
 TEMPERATURES = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 1e2, 1e4)
 
@@ -92,15 +92,13 @@ def plot_image_replay(replay: ImageReplay, step: int, temperatures: tuple[float,
 
 def image_replay_widget(replay: ImageReplay, *, temperatures: tuple[float, float]) -> LiveScene:
     """The replay with a slider for the step and a list for each temperature."""
-    scene = image_replay_scene(replay)
-    step = slider(scene.choices["step"], description="PGD step", start=0, label=str)
-    return LiveScene(scene, [step, *temperature_lists(replay.temperatures, temperatures)])
+    return LiveScene(image_replay_scene(replay), 0, *temperatures)
 
 
 def image_replay_scene(replay: ImageReplay) -> Scene:
     """The replay as a scene of three values: step, temperature on the left, temperature on the right."""
-    steps, temperatures = range(replay.path.shape[1]), replay.temperatures
-    choices = {"step": steps, "left temperature": temperatures, "right temperature": temperatures}
+    left, right = (Choice(side, replay.temperatures, "T_d = {:g}".format, slider=False) for side in ("left", "right"))
+    choices = Choice("PGD step", range(replay.path.shape[1]), str), left, right
     return Scene((12, 5.6), partial(_draw, replay), partial(_describe, replay), choices)
 
 

@@ -23,8 +23,8 @@ from robustlib.attacks.landscape import Landscape, exactly_flat, input_landscape
 from robustlib.attacks.scores import DLR, CrossEntropy, Margin, Score
 from robustlib.course.plots import COLOURS
 from robustlib.course.widgets.paths import pgd_path, pgd_paths
-from robustlib.course.widgets.scene import Scene, Update, moving_line, nearest, plot_scene
-from robustlib.course.widgets.shell import LiveScene, dropdown, slider
+from robustlib.course.widgets.scene import Choice, Scene, Update, moving_line, nearest, plot_scene
+from robustlib.course.widgets.shell import LiveScene
 from robustlib.models.forward import logits_of
 
 TEMPERATURES = tuple(float(f"{t:.4g}") for t in np.logspace(-3, 4, 57))
@@ -138,19 +138,14 @@ def plot_loss_landscape(data: LossLandscape, temperature: float, loss: str = "cr
 
 def loss_landscape_widget(data: LossLandscape, *, start: float = 1.0) -> LiveScene:
     """The landscape with controls for temperature, loss and directions."""
-    temperatures = data.temperatures.tolist()
-    first = temperatures[nearest(data.temperatures, start)]
-    temperature = slider(temperatures, description="temperature T (no unit)", start=first)
-    lists = [
-        dropdown([(name, name) for name in names], description=description, start=next(iter(names)))
-        for names, description in ((data.margins, "loss"), (data.views, "directions"))
-    ]
-    return LiveScene(loss_landscape_scene(data), [temperature, *lists])
+    return LiveScene(loss_landscape_scene(data), start, "cross-entropy", next(iter(data.views)))
 
 
 def loss_landscape_scene(data: LossLandscape) -> Scene:
     """The landscape as a scene of three values: temperature, loss, directions."""
-    choices = {"temperature": (), "loss": tuple(data.margins), "directions": tuple(data.views)}
+    temperature = Choice("temperature T (no unit)", data.temperatures.tolist())
+    lists = {"loss": data.margins, "directions": data.views}
+    choices = temperature, *(Choice(name, tuple(names), str, slider=False) for name, names in lists.items())
     return Scene((12.5, 4.6), partial(_draw, data), partial(_describe, data), choices)
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from robustlib.calibration.metrics import calibration_report
 from robustlib.course.plots import COLOURS
-from robustlib.course.widgets.scene import Scene, Update, moving_line, nearest, plot_scene
-from robustlib.course.widgets.shell import LiveScene, slider
+from robustlib.course.widgets.scene import Choice, Scene, Update, moving_line, nearest, plot_scene
+from robustlib.course.widgets.shell import LiveScene
 
 LEAST_ILLUSION = 10.0  # points between the naive and the best attack: a model that hides less is no riddle
 
@@ -153,15 +153,12 @@ def plot_pierce(game: Game, temperature: float = 1.0) -> Figure:
 def pierce_widget(data: PierceData, *, seed: int = 0, budget: int = 5) -> LiveScene:
     """The game with a slider for T_a and two buttons. A new game draws from the next seed."""
     game = Game(data, seed, budget)
-    choice = slider(
-        data.adversary_temperatures.tolist(), description="your T_a (no unit)", start=1.0, label="{:.2g}".format
-    )
     attack = ipywidgets.Button(description="Attack (costs 1)", button_style="primary", tooltip="attack at this T_a")
     again = ipywidgets.Button(description="New game", tooltip="another hidden temperature")
-    live = LiveScene(pierce_scene(game), [choice], below=[ipywidgets.HBox([attack, again])])
+    live = LiveScene(pierce_scene(game), 1.0, below=[ipywidgets.HBox([attack, again])])
 
     def ask(_button: Any) -> None:
-        game.ask(choice.value)
+        game.ask(*live.values)
         attack.disabled = game.over
         live.refresh()
 
@@ -177,7 +174,8 @@ def pierce_widget(data: PierceData, *, seed: int = 0, budget: int = 5) -> LiveSc
 
 def pierce_scene(game: Game) -> Scene:
     """The game as a scene of one value: the adversary temperature chosen."""
-    return Scene((10, 4.6), partial(_draw, game), partial(_describe, game))
+    choice = Choice("your T_a (no unit)", game.data.adversary_temperatures.tolist(), "{:.2g}".format)
+    return Scene((10, 4.6), partial(_draw, game), partial(_describe, game), (choice,))
 
 
 def _describe(game: Game, temperature: float) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -13,10 +14,32 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from PIL import Image
 
 Update = Callable[..., Sequence[Artist]]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one value of a scene may be, and how it is chosen: with a slider, or from a list; `label` words a value."""
+
+    name: str
+    values: Sequence[Any]
+    label: Callable[[Any], str] = "{:.3g}".format
+    slider: bool = True
+
+    def stored(self, value: Any) -> Any:
+        """The stored value that equals this one, up to rounding.
+
+        Raises:
+            ValueError: there is none; the message lists those there are.
+        """
+        for candidate in self.values:
+            if candidate == value or (isinstance(candidate, float) and math.isclose(candidate, value)):
+                return candidate
+        raise ValueError(f"{self.name} {value!r} is not stored: choose from {', '.join(map(repr, self.values))}")
 
 
 @dataclass(frozen=True)
@@ -28,19 +51,17 @@ class Scene:
         draw: draws on an empty figure and returns `update(*values)`, which shows other values and returns the artists
             that a change of values may touch, the same ones each time. `update` must not call a model.
         describe: the values shown, in words: what a reader who cannot see the figure gets.
-        choices: by the name of each value, in order, what it may be; an empty sequence takes any value.
+        choices: one for each value, in order; empty: any values.
     """
 
     size: tuple[float, float]
     draw: Callable[[Figure], Update]
     describe: Callable[..., str]
-    choices: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    choices: tuple[Choice, ...] = ()
 
-    def check(self, values: Sequence[Any]) -> None:
-        """Raise ValueError, with the name of the value and what it may be, unless every value is among the choices."""
-        for value, (name, offered) in zip(values, self.choices.items(), strict=False):
-            if len(offered) and value not in offered:
-                raise ValueError(f"{name} {value!r} was not stored: choose from {', '.join(map(repr, offered))}")
+    def stored(self, values: Sequence[Any]) -> list[Any]:
+        """The stored values that equal these; see `Choice.stored`."""
+        return [choice.stored(v) for choice, v in zip(self.choices, values, strict=True)] if self.choices else [*values]
 
 
 def plot_scene(scene: Scene, *values: Any) -> Figure:
@@ -49,7 +70,7 @@ def plot_scene(scene: Scene, *values: Any) -> Figure:
     Raises:
         ValueError: a value is not among the scene's choices.
     """
-    scene.check(values)
+    values = scene.stored(values)
     figure = plt.figure(figsize=scene.size, layout="constrained")
     scene.draw(figure)(*values)
     return figure
@@ -65,13 +86,9 @@ class LiveFigure:
         scene: what to draw.
         values: shown first.
         dpi: pixels per inch.
-
-    Raises:
-        ValueError: a value is not among the scene's choices.
     """
 
     def __init__(self, scene: Scene, *values: Any, dpi: int = 80) -> None:
-        scene.check(values)
         figure = Figure(figsize=scene.size, dpi=dpi, layout="constrained")
         self._canvas = FigureCanvasAgg(figure)
         self._update = scene.draw(figure)
@@ -108,6 +125,11 @@ def moving_line(ax: Axes, heading: str, *, fontsize: float = 10) -> Text:
         fontsize=fontsize,
         annotation_clip=False,
     )
+
+
+def moving_ring(ax: Axes) -> Line2D:
+    """A ring to be moved over a curve, at the value shown."""
+    return ax.plot([], [], "o", ms=14, mfc="none", mec="black", mew=2)[0]
 
 
 def two_halves(figure: Figure, title: str, draw_half: Callable[[Figure, Any], Update]) -> Update:

@@ -8,82 +8,58 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ipywidgets
 
-from robustlib.course.widgets.scene import LiveFigure, Scene
+from robustlib.course.widgets.scene import Choice, LiveFigure, Scene
 
 
 class LiveScene(ipywidgets.VBox):
-    """A scene at the values of its controls, drawn again whenever one of them changes.
+    """A scene with a control for each of its choices, drawn again whenever one of them changes.
 
     Args:
-        scene: takes one value for each control, in order.
-        controls: ipywidgets with a `value`.
+        scene: what to draw; it has choices.
+        start: the first value of each.
         below: further widgets, between controls and picture.
+
+    Raises:
+        ValueError: a first value is not among the choices.
     """
 
-    def __init__(self, scene: Scene, controls: Sequence[Any], *, below: Sequence[Any] = ()) -> None:
-        self._scene, self._controls = scene, controls
-        self._figure = LiveFigure(scene, *self._values())
-        self._image = ipywidgets.Image(
-            format="png", layout={"width": f"{scene.size[0] * 80:.0f}px", "max_width": "100%"}
-        )
+    def __init__(self, scene: Scene, *start: Any, below: Sequence[Any] = ()) -> None:
+        start = scene.stored(start)
+        self._scene, self._figure = scene, LiveFigure(scene, *start)
+        self._controls = [_control(choice, value) for choice, value in zip(scene.choices, start, strict=True)]
+        width = f"{scene.size[0] * 80:.0f}px"
+        self._image = ipywidgets.Image(format="png", layout={"width": width, "max_width": "100%"})
         self._words = ipywidgets.HTML()
-        row = ipywidgets.HBox(list(controls), layout={"flex_flow": "row wrap"})
+        row = ipywidgets.HBox(self._controls, layout={"flex_flow": "row wrap"})
         super().__init__([row, *below, self._image, self._words])
-        for control in controls:
+        for control in self._controls:
             control.observe(lambda _change: self.refresh(), names="value")
         self.refresh()
 
-    def refresh(self) -> None:
-        """Draw again, as needed when something other than a control has changed."""
-        self._image.value = self._figure.picture(*self._values())
-        # not as the picture's tooltip: JupyterLab cannot show an Image that has one (ipywidgets 8.1)
-        words = html.escape(self._scene.describe(*self._values()))
-        self._words.value = f'<div role="status" aria-live="polite">{words}</div>'
-
-    def _values(self) -> list[Any]:
+    @property
+    def values(self) -> list[Any]:
+        """What the controls stand at."""
         return [control.value for control in self._controls]
 
-
-def slider(
-    values: Sequence[Any], *, description: str, start: Any, label: Callable[[Any], str] = "{:.3g}".format
-) -> ipywidgets.SelectionSlider:
-    """A slider over given values, which need not be evenly spaced; `label` words each, `start` is one of them.
-
-    Raises:
-        ValueError: `start` is none of them.
-    """
-    return _selection(
-        ipywidgets.SelectionSlider, [(label(value), value) for value in values], description, start, width="480px"
-    )
+    def refresh(self) -> None:
+        """Draw again, as needed when something other than a control has changed."""
+        self._image.value = self._figure.picture(*self.values)
+        # not as the picture's tooltip: JupyterLab cannot show an Image that has one (ipywidgets 8.1)
+        words = html.escape(self._scene.describe(*self.values))
+        self._words.value = f'<div role="status" aria-live="polite">{words}</div>'
 
 
-def dropdown(options: Sequence[tuple[str, Any]], *, description: str, start: Any) -> ipywidgets.Dropdown:
-    """A list of (label, value) pairs to choose from; `start` is one of the values.
-
-    Raises:
-        ValueError: `start` is none of them.
-    """
-    return _selection(ipywidgets.Dropdown, options, description, start, width="auto")
-
-
-def temperature_lists(offered: Sequence[float], start: tuple[float, float]) -> list[Any]:
-    """Two dropdowns of design temperatures, for the left and the right half of a replay."""
-    options = [(f"T_d = {t:g}", t) for t in offered]
-    return [dropdown(options, description=side, start=t) for side, t in zip(("left", "right"), start, strict=True)]
-
-
-def _selection(kind: type, options: Sequence[tuple[str, Any]], description: str, start: Any, *, width: str) -> Any:
-    values = [value for _, value in options]
-    if start not in values:
-        raise ValueError(f"{description} cannot start at {start!r}: choose from {', '.join(map(repr, values))}")
+def _control(choice: Choice, start: Any) -> ipywidgets.SelectionSlider | ipywidgets.Dropdown:
+    kind, width = (ipywidgets.SelectionSlider, "480px") if choice.slider else (ipywidgets.Dropdown, "auto")
     return kind(
-        options=options,
+        options=[(choice.label(value), value) for value in choice.values],
         value=start,
-        description=description,
+        description=choice.name,
         style={"description_width": "initial"},
         layout={"width": width, "max_width": "98%"},
     )
@@ -96,9 +72,7 @@ def figure_slider(
 
     Args:
         scene: takes what it shows from stored results.
-        values: what the slider chooses from, in order.
+        values: what the slider chooses from, in order; `start` is one of them, `label` words each.
         description: name of the value, with its unit.
-        start: initial value, one of `values`.
-        label: text beside the slider.
     """
-    return LiveScene(scene, [slider(values, description=description, start=start, label=label)])
+    return LiveScene(replace(scene, choices=(Choice(description, values, label),)), start)

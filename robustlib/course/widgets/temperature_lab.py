@@ -22,8 +22,8 @@ from robustlib.attacks.diagnostics import input_gradient, logit_gradient, maskin
 from robustlib.calibration.metrics import calibration_report, reliability_bins, top_label
 from robustlib.calibration.temperature import scale_logits
 from robustlib.course.plots import COLOURS, MARKERS, plot_curves, plot_picture, plot_probabilities, plot_reliability
-from robustlib.course.widgets.scene import Scene, Update, moving_line, nearest, plot_scene
-from robustlib.course.widgets.shell import LiveScene, dropdown, slider
+from robustlib.course.widgets.scene import Choice, Scene, Update, moving_line, moving_ring, nearest, plot_scene
+from robustlib.course.widgets.shell import LiveScene
 
 TEMPERATURES = tuple(float(f"{t:.4g}") for t in np.logspace(-4, 4, 81))
 HISTOGRAM_BINS = 20
@@ -141,21 +141,15 @@ def plot_temperature_lab(lab: TemperatureLab, temperature: float = 1.0, example:
 
 def temperature_lab_widget(lab: TemperatureLab, *, start: float = 1.0) -> LiveScene:
     """The lab with a slider for the temperature and a list of examples."""
-    temperatures = lab.temperatures.tolist()
-    first = temperatures[nearest(lab.temperatures, start)]
-    options = [(textwrap.shorten(name, 70), k) for k, name in enumerate(lab.captions)]
-    temperature = slider(temperatures, description="temperature T (no unit)", start=first)
-    return LiveScene(temperature_lab_scene(lab), [temperature, dropdown(options, description="example", start=0)])
+    return LiveScene(temperature_lab_scene(lab), start, 0)
 
 
 def temperature_lab_scene(lab: TemperatureLab) -> Scene:
     """The lab as a scene of two values: temperature and number of the example."""
-    return Scene(
-        (12, 7.2),
-        partial(_draw, lab),
-        partial(_describe, lab),
-        {"temperature": (), "example": range(len(lab.captions))},
-    )
+    captions = [textwrap.shorten(caption, 70) for caption in lab.captions]
+    temperature = Choice("temperature T (no unit)", lab.temperatures.tolist())
+    example = Choice("example", range(len(captions)), captions.__getitem__, slider=False)
+    return Scene((12, 7.2), partial(_draw, lab), partial(_describe, lab), (temperature, example))
 
 
 def _describe(lab: TemperatureLab, temperature: float, example: int) -> str:
@@ -339,7 +333,7 @@ def _draw_adversarial(lab: TemperatureLab, ax: Axes) -> Update:
     )
     ax.set_ylim(-3, 103)
     ax.legend(fontsize=8)
-    rings = [ax.plot([], [], "o", ms=14, mfc="none", mec="black", mew=2)[0] for _ in attacks]
+    rings = [moving_ring(ax) for _ in attacks]
     line = moving_line(ax, "adversarial accuracy, naive attacker")
 
     def update(temperature: float, example: int) -> list[Artist]:

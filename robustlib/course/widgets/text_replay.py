@@ -22,8 +22,8 @@ from robustlib.attacks.words.queries import QueryCache
 from robustlib.attacks.words.search import Recipe
 from robustlib.attacks.words.words import Example, Words
 from robustlib.course.plots import COLOURS
-from robustlib.course.widgets.scene import Scene, Update, moving_line, plot_scene, two_halves
-from robustlib.course.widgets.shell import LiveScene, slider, temperature_lists
+from robustlib.course.widgets.scene import Choice, Scene, Update, moving_line, plot_scene, two_halves
+from robustlib.course.widgets.shell import LiveScene
 
 TEMPERATURES = (1e-3, 1e-2, 0.1, 1.0, 10.0, 1e4, 1e6)
 WIDTH, LINES, BARS = 56, 5, 5  # characters and lines of the sentence shown; candidates shown
@@ -114,20 +114,19 @@ def _steps(trace: Sequence[dict[str, Any]], recipe: Recipe) -> list[Step]:
 
 def plot_text_replay(replay: TextReplay, step: int, temperatures: tuple[float, float]) -> Figure:
     """Both temperatures at one step (or at their last one, if the search ended before)."""
-    return plot_scene(text_replay_scene(replay), step, *temperatures)
+    longest = max(map(len, replay.steps.values()))
+    return plot_scene(text_replay_scene(replay), min(step, longest - 1), *temperatures)
 
 
 def text_replay_widget(replay: TextReplay, *, temperatures: tuple[float, float]) -> LiveScene:
     """The replay with a slider for the step and a list for each temperature."""
-    longest = max(map(len, replay.steps.values()))
-    step = slider(range(longest), description="step of the search", start=0, label=str)
-    return LiveScene(text_replay_scene(replay), [step, *temperature_lists(tuple(replay.steps), temperatures)])
+    return LiveScene(text_replay_scene(replay), 0, *temperatures)
 
 
 def text_replay_scene(replay: TextReplay) -> Scene:
     """The replay as a scene of three values: step, temperature on the left, temperature on the right."""
-    temperatures = tuple(replay.steps)
-    choices = {"step": (), "left temperature": temperatures, "right temperature": temperatures}
+    left, right = (Choice(side, tuple(replay.steps), "T_d = {:g}".format, slider=False) for side in ("left", "right"))
+    choices = Choice("step of the search", range(max(map(len, replay.steps.values()))), str), left, right
     return Scene((12.5, 5), partial(_draw, replay), partial(_describe, replay), choices)
 
 

@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robustlib.course.plots import COLOURS, MARKERS
-from robustlib.course.widgets.scene import Scene, Update, moving_line, plot_scene
-from robustlib.course.widgets.shell import LiveScene, slider
+from robustlib.course.widgets.scene import Choice, Scene, Update, moving_line, moving_ring, plot_scene
+from robustlib.course.widgets.shell import LiveScene
 
 METRICS = {"logit_range": "logit range (logits)", "margin": "margin (logits)"}
 
@@ -74,14 +74,13 @@ def plot_training_temperature(data: TrainingTemperature, temperature: float) -> 
 def training_temperature_widget(frame: pd.DataFrame, *, start: float | None = None) -> LiveScene:
     """A slider over the training temperatures of the records (see `training_temperature_data`)."""
     data = training_temperature_data(frame)
-    first = data.temperatures[0] if start is None else start
-    scene = training_temperature_scene(data)
-    return LiveScene(scene, [slider(data.temperatures, description="training temperature T (no unit)", start=first)])
+    return LiveScene(training_temperature_scene(data), data.temperatures[0] if start is None else start)
 
 
 def training_temperature_scene(data: TrainingTemperature) -> Scene:
     """The panels as a scene of one value: the training temperature."""
-    return Scene((12, 4.4), partial(_draw, data), partial(_describe, data), {"training temperature": data.temperatures})
+    choice = Choice("training temperature T (no unit)", data.temperatures)
+    return Scene((12, 4.4), partial(_draw, data), partial(_describe, data), (choice,))
 
 
 def _describe(data: TrainingTemperature, temperature: float) -> str:
@@ -119,7 +118,7 @@ def _draw_trade_off(data: TrainingTemperature, ax: Axes) -> Update:
     for index, (name, mean) in enumerate(attacked.items(), start=1):
         colour, marker = COLOURS[index % 7], MARKERS[index % 7]
         ax.plot(clean, mean, marker=marker, ms=5, lw=1, color=colour, label=name)
-        rings.append(ax.plot([], [], "o", ms=13, mfc="none", mec="black", mew=2)[0])
+        rings.append(moving_ring(ax))
     ax.set(xlabel="clean accuracy (%)", ylabel="adversarial accuracy (%)")
     line = moving_line(ax, "trade-off")
 
@@ -138,7 +137,7 @@ def _draw_curves(data: TrainingTemperature, panel: str, ylabel: str, ax: Axes) -
         colour, marker = COLOURS[index % 7], MARKERS[index % 7]
         ax.plot(curve.index, curve["mean"], marker=marker, ms=5, color=colour, label=name)
         ax.fill_between(curve.index, curve["low"], curve["high"], color=colour, alpha=0.15, lw=0)
-        rings.append(ax.plot([], [], "o", ms=13, mfc="none", mec="black", mew=2)[0])
+        rings.append(moving_ring(ax))
     ax.set_xscale("log")
     if panel != "accuracy" and all(curve["low"].min() > 0 for curve in curves.values()):  # they span decades
         ax.set_yscale("log")
