@@ -1,8 +1,9 @@
-"""What all tests share: folders of their own, and notebooks made on the spot."""
+"""What all tests share: folders of their own, notebooks made on the spot, and a browser where there is one."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -32,3 +33,17 @@ def write_notebook():
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium under Playwright; a test that needs it is skipped where there is none."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("needs Chromium (Debian and Ubuntu: apt-get install chromium)")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install playwright)")
+    with playwright.sync_playwright() as engine:
+        # As root Chromium has no sandbox, and a container's /dev/shm is too small for it.
+        launched = engine.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield launched
+        launched.close()

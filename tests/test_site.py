@@ -25,11 +25,11 @@ from robustlib.course.run.runner import _build_site
 from robustlib.course.site import build_site, main
 from robustlib.course.site.interactive import load_interactive, save_landscape, save_temperature
 from robustlib.course.site.markdown import formula, to_html
+from robustlib.data.folders import repository_root
 from robustlib.study.claims.findings import HONEST
 from robustlib.study.claims.scorecard import write_scorecard
 from robustlib.study.records import RecordBook
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
@@ -456,18 +456,6 @@ def test_a_file_that_would_be_too_large_is_refused():
 
 
 @pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium (Debian and Ubuntu: apt-get install chromium)")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install playwright)")
-    with playwright.sync_playwright() as engine:
-        options = ["--no-sandbox", "--disable-dev-shm-usage"]
-        browser = engine.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
 def open_page(browser, site):
     @cache
     def open_once(name: str):
@@ -519,6 +507,7 @@ def test_the_pages_show_what_the_slider_says(open_page, logits, labels):
     page = open_page("temperature-image.html")
     report = calibration_report(logits, labels, temperature=0.1)
     before = page.locator("#softmax").inner_html()
+    reliability = page.locator("#reliability").inner_html()
     page.locator("#temperature").focus()
     for _ in range(20):  # a step is 0.05 of a decade
         page.keyboard.press("ArrowLeft")
@@ -526,6 +515,7 @@ def test_the_pages_show_what_the_slider_says(open_page, logits, labels):
     assert page.locator("#ece").text_content() == f"{100 * report.expected_calibration_error:.1f} %"
     assert page.locator("#temperature").get_attribute("aria-valuetext") == "T = 0.1"
     assert page.locator("#softmax").inner_html() != before
+    assert page.locator("#reliability").inner_html() != reliability
     assert page.locator("#example-sentence").text_content() == "</script><b>dull</b>"
     assert "20.0 % (recorded at T = 1)" in page.locator("#adversarial-accuracy").text_content()
 
@@ -533,6 +523,11 @@ def test_the_pages_show_what_the_slider_says(open_page, logits, labels):
 @pytest.mark.browser
 def test_a_surface_is_hatched_where_it_is_exactly_flat(open_page):
     page = open_page("landscape-input.html")
+    drawn = "document.querySelector('#landscape-surface').toDataURL()"
+    before = page.evaluate(drawn)
+    page.locator("#landscape-temperature").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(f"before => {drawn} !== before", arg=before)
     page.locator("button[data-exponent='-3']").click()
     page.wait_for_function("document.getElementById('temperature-value').textContent === 'T = 0.001'")
     # The true class leads by more than 104 T in the first six columns, so all of these but the last are still.
@@ -542,17 +537,34 @@ def test_a_surface_is_hatched_where_it_is_exactly_flat(open_page):
     assert page.locator("#path-note").text_content() == "path of PGD on the margin"
 
 
+@pytest.fixture(scope="module")
+def published_site(tmp_path_factory) -> Path:
+    """The published records and scorecard: long rows."""
+    folder = tmp_path_factory.mktemp("published") / "quick"
+    shutil.copytree(repository_root() / "results" / "published" / "quick", folder)
+    return build_site(folder).parent
+
+
 @pytest.mark.browser
-@pytest.mark.parametrize("name", ["index", "00_first", "03_second", "temperature-image", "landscape-input"])
-def test_no_page_is_wider_than_a_phone_or_speaks_to_the_console(browser, site, name):
-    page = browser.new_page(viewport={"width": 390, "height": 844})
-    said = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto((site / f"{name}.html").as_uri())
-    for scheme, background in (("light", "rgb(255, 255, 255)"), ("dark", "rgb(20, 23, 27)")):
-        page.emulate_media(color_scheme=scheme)
+@pytest.mark.parametrize(("scheme", "background"), [("light", "rgb(255, 255, 255)"), ("dark", "rgb(20, 23, 27)")])
+@pytest.mark.parametrize("name", ["site", "published_site"])
+def test_every_page_is_reached_fits_a_phone_asks_nobody_and_is_silent(browser, request, name, scheme, background):
+    index = request.getfixturevalue(name) / "index.html"
+    home, requests, messages = index.parent.as_uri(), [], []
+    page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    page.on("request", lambda asked: requests.append(asked.url))
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    waiting, seen = [index.as_uri()], set()
+    while waiting:
+        address = waiting.pop()
+        seen.add(address)
+        page.goto(address)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, f"{address} is too wide"
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == background
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        links = page.eval_on_selector_all("a[href]", "all => all.map(one => one.href.split('#')[0])")
+        waiting += {link for link in links if link.startswith(home) and link.endswith(".html")} - seen - {*waiting}
     page.close()
-    assert said == []
+    assert {Path(address).name for address in seen} == {path.name for path in index.parent.glob("*.html")}
+    assert [url for url in requests if not url.startswith((home, "data:", "blob:"))] == []
+    assert messages == []

@@ -26,31 +26,26 @@ from robustlib.course.widgets.scene import Choice, Scene, Update, moving_line, m
 from robustlib.course.widgets.shell import LiveScene
 
 TEMPERATURES = tuple(float(f"{t:.4g}") for t in np.logspace(-4, 4, 81))
-HISTOGRAM_BINS = 20
 SMALLEST = 1e-46  # below the smallest float32, 1.4e-45: what is drawn at the bottom is exactly 0
 
 
 @dataclass(frozen=True)
 class TemperatureLab:
-    """What the lab draws from.
+    """What the lab draws from: k examples to choose from, and n examples in all.
 
     Attributes:
         title: data set and model.
-        temperatures: (n_temperatures,), increasing.
-        logits, labels: (k, n_classes) float32 and (k,) of the examples to choose from, no temperature applied.
-        captions: what each of the k examples is called in the list.
+        logits, labels: (k, n_classes) float32 and (k,), no temperature applied.
+        captions, pictures, jacobian: of the k examples: names in the list, (k, channels, height, width) in [0, 1], and
+            (k, n_classes, n_pixels); the last two are None for text.
         class_names: n_classes words.
-        pictures: (k, channels, height, width) in [0, 1]; None for text.
-        jacobian: (k, n_classes, n_pixels) of the same examples; None for text.
-        reliability: by temperature, as from `robustlib.calibration.metrics.reliability_bins`, over all n examples.
-        sweep: by temperature over all n examples: columns `ece` and `accuracy`, `mean_confidence` (fractions), `nll`
-            (nats), and the shares `probability_wall`, `gradient_wall`; index the temperatures.
+        reliability: by temperature, as from `robustlib.calibration.metrics.reliability_bins`, over all n.
+        sweep: over all n: index the temperatures, increasing; columns `ece`, `accuracy`, `mean_confidence` (fractions),
+            `nll` (nats), and the shares `probability_wall`, `gradient_wall`.
         adversarial: curves of adversarial accuracy (percent): columns `attack`, `temperature`, `mean`, `low`, `high`.
-        n: examples behind `reliability` and `sweep`.
     """
 
     title: str
-    temperatures: np.ndarray
     logits: Tensor
     labels: Tensor
     captions: tuple[str, ...]
@@ -58,10 +53,18 @@ class TemperatureLab:
     pictures: np.ndarray | None
     jacobian: Tensor | None
     reliability: list[dict[str, np.ndarray]]
-    histograms: np.ndarray
     sweep: pd.DataFrame
     adversarial: pd.DataFrame
-    n: int
+
+    @property
+    def temperatures(self) -> np.ndarray:
+        """(n_temperatures,), what the slider offers."""
+        return self.sweep.index.to_numpy()
+
+    @property
+    def n(self) -> int:
+        """How many examples the reliability and the sweep describe."""
+        return int(self.reliability[0]["count"].sum())
 
 
 def temperature_lab_data(
@@ -94,44 +97,41 @@ def temperature_lab_data(
     chosen = list(chosen)
     if not chosen:
         raise ValueError("chosen is empty: name at least one row of the logits to show as the example")
-    reliability, histograms, rows = [], [], []
-    for temperature in temperatures:
-        report = calibration_report(logits, labels, temperature=temperature)
-        walls = masking(logits, labels, temperature=temperature)
-        confidence, correct = top_label(torch.softmax(scale_logits(logits.double(), temperature), dim=1), labels)
-        reliability.append(reliability_bins(confidence, correct))
-        histograms.append(np.histogram(confidence.numpy().clip(max=1.0), HISTOGRAM_BINS, (0, 1))[0] / len(labels))
-        rows.append(
-            {
-                "accuracy": report.accuracy,
-                "mean_confidence": report.mean_confidence,
-                "ece": report.expected_calibration_error,
-                "nll": report.negative_log_likelihood,
-                "probability_wall": walls.beyond_probability_wall,
-                "gradient_wall": walls.beyond_gradient_wall,
-            }
-        )
-    names = [f"{k + 1}: {class_names[labels[row]]}" for k, row in enumerate(chosen)]
+    captions = [f"{k + 1}: {class_names[labels[row]]}" for k, row in enumerate(chosen)]
     if sentences is not None:
-        names = [f"{name}: {sentence}" for name, sentence in zip(names, sentences, strict=True)]
-    curves = records[
-        (records.metric == "accuracy") & (records.adversary == "none") & ~records.attack.isin(["clean"])
-    ].rename(columns={"design_temperature": "temperature"})
+        captions = [f"{caption}: {sentence}" for caption, sentence in zip(captions, sentences, strict=True)]
+    attacked = (records.metric == "accuracy") & (records.adversary == "none") & (records.attack != "clean")
+    curves = records[attacked].rename(columns={"design_temperature": "temperature"})
+    pictures = None if pictures is None else pictures.cpu().numpy()
     return TemperatureLab(
-        title=title,
-        temperatures=np.asarray(temperatures),
-        logits=logits[chosen],
-        labels=labels[chosen],
-        captions=tuple(names),
-        class_names=tuple(class_names),
-        pictures=None if pictures is None else pictures.cpu().numpy(),
-        jacobian=jacobian,
-        reliability=reliability,
-        histograms=np.array(histograms),
-        sweep=pd.DataFrame(rows, index=list(temperatures)),
-        adversarial=curves[["attack", "temperature", "mean", "low", "high"]].reset_index(drop=True),
-        n=len(labels),
+        title,
+        logits[chosen],
+        labels[chosen],
+        tuple(captions),
+        tuple(class_names),
+        pictures,
+        jacobian,
+        [_reliability(logits, labels, t) for t in temperatures],
+        pd.DataFrame([_sweep_row(logits, labels, t) for t in temperatures], index=list(temperatures)),
+        curves[["attack", "temperature", "mean", "low", "high"]].reset_index(drop=True),
     )
+
+
+def _reliability(logits: Tensor, labels: Tensor, temperature: float) -> dict[str, np.ndarray]:
+    return reliability_bins(*top_label(torch.softmax(scale_logits(logits.double(), temperature), dim=1), labels))
+
+
+def _sweep_row(logits: Tensor, labels: Tensor, temperature: float) -> dict[str, float]:
+    report = calibration_report(logits, labels, temperature=temperature)
+    walls = masking(logits, labels, temperature=temperature)
+    return {
+        "accuracy": report.accuracy,
+        "mean_confidence": report.mean_confidence,
+        "ece": report.expected_calibration_error,
+        "nll": report.negative_log_likelihood,
+        "probability_wall": walls.beyond_probability_wall,
+        "gradient_wall": walls.beyond_gradient_wall,
+    }
 
 
 def plot_temperature_lab(lab: TemperatureLab, temperature: float = 1.0, example: int = 0) -> Figure:
@@ -279,7 +279,7 @@ def _draw_reliability(lab: TemperatureLab, ax: Axes) -> Update:
 
 
 def _draw_confidences(lab: TemperatureLab, ax: Axes) -> Update:
-    bars = ax.stairs(lab.histograms[0], np.linspace(0, 1, HISTOGRAM_BINS + 1), fill=True, color=COLOURS[0])
+    bars = ax.stairs(lab.reliability[0]["count"] / lab.n, lab.reliability[0]["edges"], fill=True, color=COLOURS[0])
     mean = ax.axvline(0.5, color=COLOURS[1], ls="--", lw=1.8, label="mean confidence")
     ax.axvline(lab.sweep["accuracy"].iloc[0], color="black", ls=":", lw=1.8, label="accuracy", zorder=3)
     ax.set(xlim=(0, 1.02), ylim=(0, 1.04), xlabel="confidence (largest probability)", ylabel="share of examples")
@@ -288,7 +288,7 @@ def _draw_confidences(lab: TemperatureLab, ax: Axes) -> Update:
 
     def update(temperature: float, example: int) -> list[Artist]:
         index = nearest(lab.temperatures, temperature)
-        bars.set_data(lab.histograms[index])
+        bars.set_data(lab.reliability[index]["count"] / lab.n)
         confidence = lab.sweep["mean_confidence"].iloc[index]
         mean.set_xdata([confidence, confidence])
         line.set_text(f"mean {100 * confidence:.1f} %")
