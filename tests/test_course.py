@@ -17,10 +17,9 @@ import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
 
-from robustlib.__main__ import main
 from robustlib.calibration.fit import fit_temperature
 from robustlib.course import exercises
-from robustlib.course import links as course
+from robustlib.course.links import badges
 from robustlib.data.registry import DATASETS
 from robustlib.models.forward import logits_of
 
@@ -32,89 +31,29 @@ ADDRESS = "https://github.com/some-one/a.study"
 # --- links -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def checkout(tmp_path):
-    """A repository with two lessons, and `repository` as its only setting."""
-
-    def write(
-        address: str, readme: str = "", plan: str = f"before\n{course.BEGIN}\nold\n{course.END}\nafter\n"
-    ) -> Path:
-        (tmp_path / "notebooks").mkdir(exist_ok=True)
-        for name in ("00_first_result", "05_text_illusion"):
-            (tmp_path / "notebooks" / f"{name}.ipynb").touch()
-        (tmp_path / "run_all.sh").touch()
-        (tmp_path / "pyproject.toml").write_text(f'[tool.robustlib]\nrepository = "{address}"\n')
-        (tmp_path / "README.md").write_text(readme)
-        (tmp_path / "notebooks" / "README.md").write_text(plan)
-        return tmp_path
-
-    return write
-
-
 @pytest.mark.parametrize("address", [ADDRESS, f"{ADDRESS}/", f"{ADDRESS}.git"])
-def test_links_are_made_from_the_address(checkout, address):
-    root = checkout(address)
-    assert course.write_links(root) == [root / "notebooks" / "README.md"]
-    text = (root / "notebooks" / "README.md").read_text()
-    assert text.startswith(f"before\n{course.BEGIN}\n| lesson | Colab | Binder |")
-    assert text.endswith(f"{course.END}\nafter\n")
-    assert (
-        "| 05 text illusion | [open](https://colab.research.google.com/github/some-one/a.study/blob/main/"
-        "notebooks/05_text_illusion.ipynb) | [open](https://mybinder.org/v2/gh/some-one/a.study/main"
-        "?urlpath=lab%2Ftree%2Fnotebooks%2F05_text_illusion.ipynb) |"
-    ) in text
-    assert f"!git clone --quiet --depth 1 {ADDRESS} study\n%cd study/notebooks\n%pip install --quiet ..\n" in text
-    assert course.write_links(root)
-    assert (root / "notebooks" / "README.md").read_text() == text, "a second call changes nothing"
-
-
-@pytest.mark.parametrize(
-    ("address", "binder"),
-    [
-        ("https://gitlab.com/group/sub/study", "gl/group%2Fsub%2Fstudy/main?"),
-        ("https://git.example.org/us/study", "git/https%3A%2F%2Fgit.example.org%2Fus%2Fstudy/main?"),
-    ],
-)
-def test_colab_opens_github_only(checkout, address, binder):
-    text = course.links_section(checkout(address))
-    assert "colab.research" not in text
-    assert text.count("paste the cell below") == 2
-    assert f"https://mybinder.org/v2/{binder}" in text
-
-
-def test_without_an_address_there_are_no_links_and_the_text_says_what_to_set(checkout, monkeypatch, capsys):
-    root = checkout("", readme=f"{course.BEGIN}\n{course.END}")
-    monkeypatch.setenv("ROBUSTLIB_ROOT", str(root))
-    assert main(["links"]) == 0
-    assert "No address is set" in capsys.readouterr().out
-    for path in (root / "README.md", root / "notebooks" / "README.md"):
-        assert "[tool.robustlib]" in path.read_text()
-        assert "python -m robustlib links" in path.read_text()
-        assert "](http" not in path.read_text()
+def test_badges_are_made_from_the_address(tmp_path, address):
+    project = tmp_path / "pyproject.toml"
+    project.write_text(f'[tool.robustlib]\nrepository = "{address}"\nbranch = "dev"')
+    colab, binder = badges(project).splitlines()
+    notebook = "notebooks/00_first_result.ipynb"
+    assert colab.endswith(f"](https://colab.research.google.com/github/some-one/a.study/blob/dev/{notebook})")
+    assert binder.endswith(f"](https://mybinder.org/v2/gh/some-one/a.study/dev?urlpath=lab/tree/{notebook})")
+    assert (ROOT / notebook).exists()
 
 
 @pytest.mark.parametrize("address", ["github.com/a/b", "https://github.com/only-owner", "git@github.com:a/b", "x y"])
-def test_an_address_that_is_none_is_an_error(checkout, monkeypatch, address, capsys):
-    root = checkout(address)
-    before = (root / "notebooks" / "README.md").read_text()
-    with pytest.raises(ValueError, match="expected https://host/owner/name"):
-        course.links_section(root)
-    monkeypatch.setenv("ROBUSTLIB_ROOT", str(root))
-    assert main(["links"]) == 2
-    assert "repository = " in capsys.readouterr().err
-    assert (root / "notebooks" / "README.md").read_text() == before
+def test_an_address_that_is_none_is_an_error(tmp_path, address):
+    project = tmp_path / "pyproject.toml"
+    project.write_text(f'[tool.robustlib]\nrepository = "{address}"\nbranch = "main"')
+    with pytest.raises(ValueError, match=r"expected https://github\.com/OWNER/NAME"):
+        badges(project)
 
 
-@pytest.mark.parametrize("plan", ["", course.BEGIN, f"{course.END}\n{course.BEGIN}", f"{course.BEGIN}{course.END}" * 2])
-def test_without_markers_nothing_is_written(checkout, plan):
-    root = checkout(ADDRESS, plan=plan)
-    with pytest.raises(ValueError, match="neither README"):
-        course.write_links(root)
-    assert (root / "notebooks" / "README.md").read_text() == plan
-
-
-def test_the_links_of_this_repository_are_those_of_its_setting():
-    assert f"{course.BEGIN}\n{course.links_section(ROOT)}\n{course.END}" in PLAN
+def test_readme_has_the_badges_where_there_is_an_address():
+    readme, lines = (ROOT / "README.md").read_text(encoding="utf-8"), badges(ROOT / "pyproject.toml")
+    assert lines in readme
+    assert ("colab.research.google.com" in readme) == bool(lines)
 
 
 def test_binder_installs_the_same_requirements_on_a_python_that_we_support():
