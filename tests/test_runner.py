@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -19,9 +20,9 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from robustlib.course.run.console import Console, NotebookProgress, clock
-from robustlib.course.run.execute import check_parameters
-from robustlib.course.run.runner import fingerprint, library_digest, run, select_notebooks
+from robustlib.__main__ import main
+from robustlib.course.run.execute import StatusLine, check_parameters
+from robustlib.course.run.runner import clock, fingerprint, library_digest, run, select_notebooks
 from robustlib.study.profiles import get_profile
 
 SMOKE = get_profile("smoke")  # its data set comes with scikit-learn: no test here needs a network
@@ -52,7 +53,6 @@ def root(tmp_path_factory, patch, write_notebook):
         "import os, sys, robustlib\nsys.stderr.write('\\rPGD:  20%')\n"
         "print('kernel', sys.executable, os.path.basename(os.getcwd()), profile, seed)",
         "ballast = b'x' * 300 * 2**20; del ballast\nprint('refresh', os.environ.get('ROBUSTLIB_REFRESH'))",
-        robustlib={"seconds": {"smoke": 30, "quick": 90}},
     )
     patch.setenv("ROBUSTLIB_ROOT", str(root))
     patch.setenv("ROBUSTLIB_RESULTS", str(root / "results"))
@@ -64,7 +64,8 @@ def root(tmp_path_factory, patch, write_notebook):
 
 def run_and_read(**options) -> tuple[int, str]:
     stream = io.StringIO()
-    status = run(SMOKE, console=Console(stream, every=0.0), **options)
+    with contextlib.redirect_stdout(stream):
+        status = run(SMOKE, status=StatusLine(stream, every=0.0), **options)
     return status, stream.getvalue()
 
 
@@ -101,7 +102,7 @@ def test_a_dead_kernel_is_reported_as_such(first):
 
 def test_a_misspelt_parameter_is_an_error(root, first):
     assert "declares no parameter 'profile'" in first[1]
-    assert "it declares profle, seed (is 'profle' a slip?)" in first[1]
+    assert "it declares profle, seed\n" in first[1]
     assert not (root / "results/smoke/notebooks/03_misspells.ipynb").exists()
     with pytest.raises(ValueError, match=r"no parameter 'dataset' .* it declares profile, seed$"):
         check_parameters(root / "notebooks/04_works.ipynb", {"profile": "quick", "dataset": "digits"})
@@ -114,10 +115,10 @@ def test_the_kernel_is_this_python_in_the_notebooks_folder_with_the_parameters(r
     assert str(root) not in copy.read_text().replace(sys.executable, "")
 
 
-def test_progress_shows_cell_time_left_and_the_bar_of_the_cell(first):
+def test_progress_shows_the_cells_and_the_bar_inside_a_cell(first):
     # one cell more than the notebook has: papermill adds the parameters
-    assert re.search(r"\[4/4\] 04_works: cell 1 of 5, 0:\d\d used, about 0:\d\d left\n", first[1])
-    assert re.search(r"04_works: cell 4 of 5, 0:\d\d used, about 0:\d\d left \| PGD:  20%\n", first[1])
+    assert re.search(r"\[4/4\] 04_works: [1-6] of 6 cells \|.*\| 00:\d\d, time left unknown\n", first[1])
+    assert "\nPGD:  20%\n" in first[1]
     assert "Kernel is running over TCP" not in first[1]
 
 
@@ -153,6 +154,7 @@ def test_only_what_has_changed_runs_again(root, first, write_notebook):
 def test_refresh_runs_again_and_tells_the_cache(root, first):
     status, text = run_and_read(only="4", refresh=True)
     assert (status, "04_works: starts (refresh)" in text) == (0, True)
+    assert re.search(r"\| 00:\d\d of about 0:\d\d\n", text)  # by the last run
     assert re.search(r"refresh \d{10}", outputs(root / "results/smoke/notebooks/04_works.ipynb"))
     assert "ROBUSTLIB_REFRESH" not in os.environ
 
@@ -183,7 +185,7 @@ def test_what_else_makes_a_notebook_run_again(root, first, monkeypatch, file, co
 def test_a_notebook_that_reads_records_runs_again_after_those_that_made_them(tmp_path, monkeypatch, write_notebook):
     measures = tmp_path / "notebooks/01_measures.ipynb"
     write_notebook(measures, "1")
-    write_notebook(tmp_path / "notebooks/02_judges.ipynb", "load_records = len", "load_records('results')")
+    write_notebook(tmp_path / "notebooks/02_judges.ipynb", "2", robustlib={"reads_records": True})
     (tmp_path / "run_all.sh").touch()
     monkeypatch.setenv("ROBUSTLIB_ROOT", str(tmp_path))
     monkeypatch.setenv("ROBUSTLIB_RESULTS", str(tmp_path / "results"))
@@ -255,17 +257,16 @@ def test_the_fingerprint_ignores_outputs_and_how_the_source_is_stored():
     assert fingerprint([executed], *BASE[1:]) == fingerprint(*BASE)
 
 
-def test_the_library_digest_sees_sources_and_tables(tmp_path):
-    (tmp_path / "paper").mkdir()
-    digests = [library_digest(tmp_path)]
-    for path, text in (("a.py", "x = 1"), ("a.py", "x = 2"), ("paper/t.csv", "1,2"), ("paper/t.csv", "1,3")):
-        (tmp_path / path).write_text(text)
-        digests.append(library_digest(tmp_path))
-    (tmp_path / "a.py").rename(tmp_path / "b.py")
-    digests.append(library_digest(tmp_path))
-    assert len(set(digests)) == len(digests)
-    (tmp_path / "b.pyc").write_text("compiled")
-    assert library_digest(tmp_path) == digests[-1]
+def test_the_library_digest_sees_sources_and_tables_and_no_prose(tmp_path):
+    def digest(name: str, source: str = "x = 1", table: str = "1,2") -> str:
+        (tmp_path / name / "paper").mkdir(parents=True)
+        (tmp_path / name / "a.py").write_text(source)
+        (tmp_path / name / "paper" / "t.csv").write_text(table)
+        return library_digest(tmp_path / name)
+
+    digests = [digest("first"), digest("source", source="x = 2"), digest("table", table="1,3")]
+    assert len(set(digests)) == 3
+    assert digest("prose", source="# why\nx = 1\n") == digests[0]
 
 
 def test_notebooks_are_selected_by_number_and_in_order(tmp_path):
@@ -292,7 +293,7 @@ def test_without_notebooks_there_is_nothing_to_run(tmp_path):
 
 PROGRAM = """
 import sys, types
-import robustlib.runner
+import robustlib.course.run.runner
 robustlib.course.run.runner.library_digest = lambda package: "library"
 sys.modules["robustlib.study.claims.scorecard"] = types.SimpleNamespace(
     summary=lambda results: "headline", write_scorecard=lambda results: None)
@@ -366,9 +367,6 @@ def test_a_run_that_is_stopped_or_killed_leaves_no_kernel_and_goes_on_where_it_w
     assert (tmp_path / "order.txt").read_text().split() == ["1", "2"]
 
 
-# How a run speaks.
-
-
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -376,31 +374,21 @@ class Terminal(io.StringIO):
 
 def test_a_log_file_gets_a_line_now_and_then_and_no_control_characters():
     stream = io.StringIO()
-    console = Console(stream, every=0.2)
+    status = StatusLine(stream, every=0.2)
     for count in range(30):
-        console.update(f"cell {count}")
+        status.write(f"\r\x1b[Acell {count}")
         time.sleep(0.02)
-    console.say("done")
     lines = stream.getvalue().splitlines()
-    assert 2 <= len(lines) <= 5
-    assert lines[-1] == "done"
-    assert not set(stream.getvalue()) & set("\r\033")
+    assert 2 <= len(lines) <= 4
+    assert all(re.fullmatch(r"cell \d+", line) for line in lines)
 
 
 def test_a_terminal_gets_one_moving_line():
     stream = Terminal()
-    console = Console(stream)
-    console.update("cell 1")
-    console.update("cell 2")
-    console.say("done")
-    assert stream.getvalue() == "cell 1\r\033[Kcell 2\r\033[Kdone\n"
-
-
-def test_a_stream_that_cannot_print_the_bar_prints_something_else():
-    raw = io.BytesIO()
-    stream = io.TextIOWrapper(raw, encoding="ascii")
-    Console(stream).say("100% █")
-    assert raw.getvalue() == b"100% ?\n"
+    status = StatusLine(stream)
+    status.write("\rPGD:  10%\x1b[A\rPGD:  20%\n")
+    status.write("\r      \r")
+    assert stream.getvalue() == "\r\033[KPGD:  20%\r\033[K"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (41, "0:41"), (59.7, "1:00"), (3723, "1:02:03")])
@@ -408,29 +396,14 @@ def test_clock(seconds, text):
     assert clock(seconds) == text
 
 
-@pytest.mark.parametrize(
-    ("expected", "afterwards", "text"),
-    [
-        (None, 60.0, "time left unknown"),
-        (100.0, None, "about 1:40 left"),
-        (100.0, 0.0, "about 1:40 left"),
-        (100.0, 60.0, "about 1:40 left (whole run: 2:40)"),
-        (0.0, 60.0, "longer than the 0:00 expected (whole run: 1:00)"),
-    ],
-)
-def test_progress_says_cell_time_used_and_time_left(expected, afterwards, text):
-    stream = io.StringIO()
-    progress = NotebookProgress(Console(stream, every=0.0), "[1/2] 01_a", 7, expected, afterwards)
-    progress.start_cell()
-    assert stream.getvalue() == f"[1/2] 01_a: cell 1 of 7, 0:00 used, {text}\n"
-
-
-def test_progress_shows_the_last_state_of_a_bar_inside_a_cell():
-    stream = io.StringIO()
-    progress = NotebookProgress(Console(stream, every=0.0), "01_a", 7, None, None)
-    progress.write("\rPGD:  10%\x1b[A\rPGD:  20%\n")
-    assert stream.getvalue().endswith("time left unknown | PGD:  20%\n")
-    progress.write("\r\n")
-    assert stream.getvalue().endswith("| PGD:  20%\n")
-    progress.start_cell()
-    assert stream.getvalue().endswith("time left unknown\n")
+def test_results_that_cannot_be_written_are_one_line_with_the_way_out(tmp_path, monkeypatch, write_notebook, capsys):
+    write_notebook(tmp_path / "notebooks/01_a.ipynb", "1")
+    (tmp_path / "run_all.sh").touch()
+    folder = tmp_path / "results"
+    folder.mkdir()
+    folder.chmod(0o555)
+    monkeypatch.setenv("ROBUSTLIB_ROOT", str(tmp_path))
+    monkeypatch.setenv("ROBUSTLIB_RESULTS", str(folder))
+    assert main(["run", "smoke"]) == 2
+    message = f"{folder}/smoke cannot be written to; name a writable folder in ROBUSTLIB_RESULTS"
+    assert capsys.readouterr().err == f"python -m robustlib run: {message}\n"

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
+
+
+class NoCheckoutError(FileNotFoundError):
+    """What was asked for needs the notebooks; the message says where to run."""
 
 
 class ReadOnlyFolderError(PermissionError):
@@ -19,7 +24,7 @@ def repository_root() -> Path:
     the checkout this file belongs to.
 
     Raises:
-        FileNotFoundError: no such folder; the message names what to set.
+        NoCheckoutError: no such folder; the message names what to set.
     """
     override = os.environ.get("ROBUSTLIB_ROOT")
     here = Path.cwd().resolve()
@@ -27,7 +32,7 @@ def repository_root() -> Path:
     for folder in candidates:
         if (folder / "notebooks").is_dir() and (folder / "run_all.sh").is_file():
             return folder.resolve()
-    raise FileNotFoundError(
+    raise NoCheckoutError(
         f"no folder with notebooks/ and run_all.sh at or above {candidates[0]}; "
         "run from inside a checkout or set ROBUSTLIB_ROOT to one"
     )
@@ -65,12 +70,13 @@ def results_dir(profile: str) -> Path:
 
 def is_writable(folder: Path) -> bool:
     """Whether one may write to a folder; it is created where it is missing."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # root may write anywhere: a folder without any write bit is meant to be left alone
-        return os.access(folder, os.W_OK) and bool(folder.stat().st_mode & 0o222)
-    except OSError:
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    # root may write anywhere: a folder without any write bit is meant to be left alone
+    if not os.access(existing, os.W_OK) or not existing.stat().st_mode & 0o222:
         return False
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder.is_dir()
 
 
 def writable(folder: Path) -> Path:
@@ -108,7 +114,7 @@ def replace_file(path: Path, content: str | bytes) -> None:
 def _checkout() -> Path | None:
     try:
         return repository_root()
-    except FileNotFoundError:
+    except NoCheckoutError:
         return None
 
 

@@ -1,86 +1,92 @@
-"""One notebook through papermill: in which kernel, which cell is running, how much memory, what exactly failed."""
+"""One notebook through papermill: in which kernel, how far it is, how much memory, what exactly failed."""
 
 from __future__ import annotations
 
 import contextlib
-import difflib
-import json
 import os
 import re
+import shutil
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TextIO
 
 import robustlib
-from robustlib.course.run.console import NotebookProgress
-from robustlib.data.folders import repository_root
+from robustlib.data.folders import repository_root, writable
 
-if TYPE_CHECKING:
-    from nbformat import NotebookNode
-
-
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a notebook failed. `cell` ("In [5]") and `line` (its first line) are empty where no cell was reached."""
-
-    error: str
-    message: str
-    cell: str = ""
-    line: str = ""
-
-    def __str__(self) -> str:
-        where = f"{self.cell}: {self.line}\n    " if self.cell else ""
-        message = self.message.replace("\n", "\n    ")
-        return f"{where}{self.error}: {message}"
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
 class Execution:
-    """What one execution took, and why it failed if it did. Memory is that of the kernel and its children."""
+    """What one execution took, and why it failed ("" if it did not). Memory is that of the kernel and its children."""
 
     seconds: float
     peak_memory_mb: float
-    failure: Failure | None
+    failure: str
 
 
-def execute(notebook: Path, output: Path, parameters: dict[str, object], progress: NotebookProgress) -> Execution:
+class StatusLine:
+    """A file for progress bars: on a terminal one moving line, in a log a line at most every `every` seconds."""
+
+    def __init__(self, stream: TextIO | None = None, *, every: float = 15.0):
+        self.stream, self.every, self.encoding = stream or sys.stderr, every, "utf-8"
+        self._last = time.monotonic()
+
+    def write(self, text: str) -> None:
+        """Show the last state that the text holds."""
+        states = [_CONTROL.sub("", part).strip() for part in re.split(r"[\r\n]", text)]
+        state = next(filter(None, reversed(states)), "")
+        if self.stream.isatty():
+            width = shutil.get_terminal_size().columns - 1
+            self.stream.write(f"\r\033[K{state[:width]}")
+        elif state and time.monotonic() - self._last >= self.every:
+            self.stream.write(f"{state}\n")
+            self._last = time.monotonic()
+
+    def flush(self) -> None:
+        """Pass on what is held back."""
+        self.stream.flush()
+
+
+def execute(
+    notebook: Path, output: Path, parameters: dict[str, object], *, title: str, expected: str, status: StatusLine
+) -> Execution:
     """Run a notebook in a kernel of its own and write the executed copy; an error in it is returned, not raised.
 
-    Needs `kernel_search_path` around it. The kernel runs in the notebook's folder, as it does in JupyterLab.
+    Needs `kernel_environment` around it. The kernel runs in the notebook's folder, as it does in JupyterLab.
+    Papermill's bar over the cells and the bars that cells draw share the status line.
+
+    Args:
+        title: what the bar begins with.
+        expected: how long it may take, in words, after the time used.
     """
     started = time.monotonic()
-    peak = 0.0
-    source = ""
-    failure = None
+    peak, reached, source, failure = 0.0, 0, "", ""
 
-    def start_cell(cell: NotebookNode, **_: object) -> None:
-        nonlocal source
-        source = cell.source
-        progress.start_cell()
+    def start_cell(cell: dict, **_: object) -> None:
+        nonlocal reached, source
+        reached, source = reached + 1, cell["source"]
 
     def sample(**_: object) -> None:
         nonlocal peak
         peak = max(peak, _kernel_memory_mb())
 
-    def beat() -> None:
-        sample()
-        progress.tick()
-
+    bar = {
+        "desc": title,
+        "bar_format": f"{{desc}}: {{n_fmt}} of {{total_fmt}} cells |{{bar:20}}| {{elapsed}}{expected}",
+        "file": status,
+        "leave": False,
+    }
     output.unlink(missing_ok=True)  # what an earlier run left must not pass for the copy of this one
     try:
         check_parameters(notebook, parameters)
-        with _every_second(beat):
-            hooks = {"stderr_file": progress, "on_cell_execute": start_cell, "on_cell_executed": sample}
-            _papermill(notebook, output, parameters, **hooks)
-    except Exception as error:  # whatever a notebook does, the next one gets its turn
-        failure = _describe(error, progress.cell, source, peak)
+        hooks = {"stderr_file": status, "on_cell_execute": start_cell, "on_cell_executed": sample}
+        _papermill(notebook, output, parameters, progress_bar=bar, **hooks)
+    except Exception as error:  # whatever a notebook does, the others still run
+        failure = _failure(error, f"In [{reached}]", source)
     return Execution(time.monotonic() - started, peak, failure)
 
 
@@ -95,125 +101,83 @@ def check_parameters(notebook: Path, parameters: dict[str, object]) -> None:
     declared = papermill.inspect_notebook(notebook)
     for name in parameters:
         if name not in declared:
-            near = difflib.get_close_matches(name, declared, n=1)
             raise ValueError(
                 f"{notebook.name} declares no parameter {name!r} in its cell tagged `parameters`; "
-                f"it declares {', '.join(declared) or 'none'}" + (f" (is {near[0]!r} a slip?)" if near else "")
+                f"it declares {', '.join(declared) or 'none'}"
             )
 
 
-def _papermill(notebook: Path, output: Path, parameters: dict[str, object], **hooks: object) -> None:
+def _papermill(notebook: Path, output: Path, parameters: dict[str, object], **options: object) -> None:
     import papermill
 
-    output.parent.mkdir(parents=True, exist_ok=True)
     folder = notebook.parent.resolve()
-    target = os.path.relpath(output.resolve(), folder)
-    # Papermill writes both paths into the executed copy, which may be published: relative ones tell nothing.
+    target = os.path.relpath(writable(output.parent).resolve() / output.name, folder)
+    # Papermill writes both paths into the executed copy, which may be published: relative ones reveal nothing.
     with contextlib.chdir(folder):
         papermill.execute_notebook(
             notebook.name,
             target,
             parameters=parameters,
             kernel_name="python3",
-            progress_bar=False,
             start_timeout=180,
             cwd=".",
-            **hooks,
+            # leaves out what every kernel prints: that it runs over TCP, and an error about our own request to stop
+            extra_arguments=["--log-level=50"],
+            **options,
         )
 
 
-def _describe(error: Exception, n_reached: int, source: str, peak_memory_mb: float) -> Failure:
+def _failure(error: Exception, cell: str, source: str) -> str:
+    """The cell, its first line, and the error; without a cell where none was reached."""
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
+    name, message = type(error).__name__, str(error)
     if isinstance(error, PapermillExecutionError):
-        message = _COLOUR.sub("", error.evalue).strip()
-        return Failure(error.ename, _shorten(message), f"In [{error.exec_count}]", _first_line(error.source))
-    if isinstance(error, DeadKernelError):
-        message = (
-            f"the kernel ended without a Python error (peak memory {peak_memory_mb:.0f} MB); "
-            "an operating system that runs out of memory ends programs like that"
-        )
-        return Failure("DeadKernel", message, f"In [{n_reached}]", _first_line(source))
-    return Failure(type(error).__name__, _shorten(str(error)))
-
-
-def _shorten(text: str, limit: int = 600) -> str:
-    return text if len(text) <= limit else f"{text[:limit]} ..."
-
-
-def _first_line(source: str) -> str:
-    return next((line.strip() for line in source.splitlines() if line.strip()), "")
+        cell, source, name, message = f"In [{error.exec_count}]", error.source, error.ename, error.evalue
+    elif isinstance(error, DeadKernelError):
+        name, message = "DeadKernel", "the kernel ended without a Python error; a system out of memory ends programs so"
+    elif not source:
+        cell = ""
+    first_line = next((line.strip() for line in source.splitlines() if line.strip()), "")
+    message = _CONTROL.sub("", message).strip()
+    message = message if len(message) <= 600 else f"{message[:600]} ..."
+    where = f"{cell}: {first_line}\n" if cell else ""
+    return f"{where}{name}: {message}".replace("\n", "\n    ")
 
 
 @contextlib.contextmanager
-def kernel_search_path(folder: Path, **variables: str) -> Iterator[None]:
-    """Make "python3" mean a kernel of the Python that runs this, for as long as the context lasts.
+def kernel_environment(**variables: str) -> Iterator[None]:
+    """Environment in which "python3" is a kernel of the Python that runs this, and robustlib and its folders are found.
 
-    A kernel of that name in the user's home or in a notebook's metadata may belong to another Python, in
-    which robustlib is missing or old. The description is written to `folder` and registered nowhere.
-
-    Args:
-        folder: where to write it.
-        variables: environment of the kernel, beyond that of this process.
+    Holds for this process and the kernels it starts, for as long as the context lasts.
 
     Raises:
-        RuntimeError: "python3" still means another Python.
+        ValueError: "python3" still means another Python, in which robustlib may be missing or old.
     """
-    from ipykernel.kernelspec import get_kernel_dict
     from jupyter_client.kernelspec import KernelSpecManager
 
-    # Level 50 leaves out what every kernel prints: "running over TCP without encryption", and at its end an
-    # "ERROR | KeyboardInterrupt" about our own request to stop.
-    description = get_kernel_dict(extra_arguments=["--log-level=50"])
-    description["env"] = {**_settled_environment(), "PYDEVD_DISABLE_FILE_VALIDATION": "1", **variables}
-    spec = folder / "kernels" / "python3" / "kernel.json"
-    spec.parent.mkdir(parents=True, exist_ok=True)
-    spec.write_text(json.dumps(description, indent=1), encoding="utf-8")
-
-    before = os.environ.get("JUPYTER_PATH")
-    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(folder.resolve()), before]))
-    try:
-        found = KernelSpecManager().get_kernel_spec("python3").argv[0]
-        if found != sys.executable:
-            raise RuntimeError(f"the kernel python3 is {found}, not {sys.executable}; check JUPYTER_PATH")
-        yield
-    finally:
-        if before is None:
-            del os.environ["JUPYTER_PATH"]
-        else:
-            os.environ["JUPYTER_PATH"] = before
-
-
-def _settled_environment() -> dict[str, str]:
-    """Where robustlib and its folders are, said so that it also holds in the notebooks' folder."""
     package = str(Path(robustlib.__file__).resolve().parent.parent)
     settled = {
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "ROBUSTLIB_ROOT": str(repository_root()),
         "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
     }
-    for name in ("ROBUSTLIB_DATA", "ROBUSTLIB_CACHE", "ROBUSTLIB_RESULTS"):
+    for name in ("ROBUSTLIB_DATA", "ROBUSTLIB_CACHE", "ROBUSTLIB_RESULTS"):  # relative to here, not to the notebooks
         folders = [part for part in os.environ.get(name, "").split(os.pathsep) if part]
         if folders:
             settled[name] = os.pathsep.join(str(Path(folder).expanduser().resolve()) for folder in folders)
-    return settled
-
-
-@contextlib.contextmanager
-def _every_second(call: Callable[[], None]) -> Iterator[None]:
-    stop = threading.Event()
-
-    def loop() -> None:
-        while not stop.wait(1.0):
-            call()
-
-    thread = threading.Thread(target=loop, daemon=True)
-    thread.start()
+    before = dict(os.environ)
+    os.environ.update(settled | variables)
     try:
+        python = KernelSpecManager().get_kernel_spec("python3").argv[0]
+        if os.path.isabs(python) and python != sys.executable:
+            raise ValueError(f"the kernel python3 is {python}, not {sys.executable}; check JUPYTER_PATH")
         yield
     finally:
-        stop.set()
-        thread.join()
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _kernel_memory_mb() -> float:

@@ -13,9 +13,9 @@ from datetime import datetime
 from pathlib import Path
 
 import robustlib
-from robustlib.course.run.console import Console, NotebookProgress, clock
-from robustlib.course.run.execute import Execution, execute, kernel_search_path
-from robustlib.data.folders import repository_root, results_dir
+from robustlib.course.run.execute import Execution, StatusLine, execute, kernel_environment
+from robustlib.data.folders import replace_file, repository_root, results_dir, writable
+from robustlib.data.source import source_digest
 from robustlib.study.environment import installed_version
 from robustlib.study.profiles import Profile
 
@@ -30,7 +30,6 @@ class Step:
     output: Path
     fingerprint: str
     reason: str
-    n_cells: int
     expected_seconds: float | None
     reads_records: bool
 
@@ -41,7 +40,7 @@ def run(
     only: str | None = None,
     refresh: bool = False,
     dry_run: bool = False,
-    console: Console | None = None,
+    status: StatusLine | None = None,
 ) -> int:
     """Bring the executed notebooks of a profile up to date and say where everything is.
 
@@ -56,37 +55,37 @@ def run(
 
     Raises:
         ValueError: `only` names no notebook.
+        ReadOnlyFolderError: the results cannot be written.
     """
-    console = console or Console()
     results = results_dir(profile.name)
     notebooks = select_notebooks(repository_root() / "notebooks", only)
     parameters = {"profile": profile.name, "seed": profile.seeds[0]}
     if dry_run:
         for step in _plan(notebooks, results, parameters, _read_state(results)["data"], refresh):
-            console.say(f"{step.notebook.stem}: {f'would run ({step.reason})' if step.reason else 'unchanged'}")
+            _say(f"{step.notebook.stem}: {f'would run ({step.reason})' if step.reason else 'unchanged'}")
         return 0
 
     with _lock(results) as holder:
         if holder:
-            console.say(f"another run of the profile {profile.name} is at work ({holder}); wait for it or end it first")
+            _say(f"another run of the profile {profile.name} is at work ({holder}); wait for it or end it first")
             return 1
         versions = ", ".join(f"{name} {installed_version(name)}" for name in ("torch", "numpy"))
-        console.say(f"profile {profile.name}, seed {parameters['seed']}, robustlib {robustlib.__version__}, {versions}")
+        _say(f"profile {profile.name}, seed {parameters['seed']}, robustlib {robustlib.__version__}, {versions}")
         try:
-            data = _fetch_data(profile.datasets, console) | _fetch_data(profile.text_datasets, console)
+            data = _fetch_data(profile.datasets) | _fetch_data(profile.text_datasets)
             _begin(results, data)
             steps = _plan(notebooks, results, parameters, data, refresh)
-            failed = _run_steps(steps, results, parameters, refresh, console)
+            failed = _run_steps(steps, results, parameters, refresh, status or StatusLine())
         except KeyboardInterrupt:
-            console.say(f"\nInterrupted. Finished notebooks are kept; go on with: ./run_all.sh {profile.name}")
+            _say(f"\nInterrupted. Finished notebooks are kept; go on with: ./run_all.sh {profile.name}")
             return INTERRUPTED
-        summarised = _report(results, console)
+        summarised = report(results)
     if failed:
-        console.say(f"\n{len(failed)} of {len(steps)} notebooks failed:")
+        _say(f"\n{len(failed)} of {len(steps)} notebooks failed:")
         for step, execution in failed:
-            console.say(f"  {step.notebook.stem}, {execution.failure}")
+            _say(f"  {step.notebook.stem}, {execution.failure}")
             if step.output.exists():
-                console.say(f"    executed copy: {_shown(step.output)}")
+                _say(f"    executed copy: {_short(step.output)}")
     return 1 if failed or not summarised else 0
 
 
@@ -110,11 +109,10 @@ def select_notebooks(folder: Path, only: str | None = None) -> list[Path]:
 
 
 def library_digest(package: Path) -> str:
-    """sha256 over every source and table of the library, and over the versions of what computes the numbers."""
-    digest = hashlib.sha256()
-    for path in sorted([*package.rglob("*.py"), *package.rglob("*.csv")]):
-        digest.update(f"{path.relative_to(package).as_posix()}\0".encode())
-        digest.update(path.read_bytes())
+    """Hash of the library's source and tables, and of the versions of what computes the numbers."""
+    digest = hashlib.sha256(source_digest(("",), package).encode())
+    for path in sorted(path for kind in ("*.csv", "*.toml") for path in package.rglob(kind)):
+        digest.update(f"{path.relative_to(package).as_posix()}\0".encode() + path.read_bytes())
     for name in ("torch", "numpy"):
         digest.update(f"{name} {installed_version(name)}\0".encode())
     return digest.hexdigest()
@@ -137,8 +135,16 @@ def _plan(
     library = library_digest(Path(robustlib.__file__).resolve().parent)
     state = _read_state(results)["notebooks"]
     steps: list[Step] = []
-    for path in notebooks:
-        step = _step(path, results, parameters, library, data, state.get(path.stem, {}), refresh)
+    for notebook in notebooks:
+        try:
+            content = json.loads(notebook.read_text(encoding="utf-8"))
+            current = fingerprint(content["cells"], parameters, library, data)
+            reads_records = content["metadata"].get("robustlib", {}).get("reads_records", False)
+        except (ValueError, KeyError):  # papermill will say what is wrong with it when its turn comes
+            current, reads_records = "", False
+        output, earlier = results / "notebooks" / notebook.name, state.get(notebook.stem, {})
+        reason = _reason(earlier, output, current) or ("refresh" if refresh else "")
+        step = Step(notebook, output, current, reason, earlier.get("seconds"), reads_records)
         # What other notebooks have recorded is no part of a fingerprint.
         if step.reads_records and not step.reason and (any(s.reason for s in steps) or _newer_records(step, results)):
             step = replace(step, reason="new records")
@@ -146,85 +152,66 @@ def _plan(
     return steps
 
 
+def _reason(earlier: dict, output: Path, current: str) -> str:
+    if not earlier:
+        return "never run"
+    if earlier["status"] != "done":
+        return f"{earlier['status']} last time"
+    if not output.exists():
+        return "its copy is gone"
+    return "" if earlier["fingerprint"] == current else "changed"
+
+
 def _newer_records(step: Step, results: Path) -> bool:
     copied = step.output.stat().st_mtime_ns
     return any(path.stat().st_mtime_ns > copied for path in results.glob("records/*.csv"))
 
 
-def _step(
-    notebook: Path,
-    results: Path,
-    parameters: dict[str, object],
-    library: str,
-    data: dict[str, bool],
-    earlier: dict,
-    refresh: bool,
-) -> Step:
-    output = results / "notebooks" / notebook.name
-    try:
-        content = json.loads(notebook.read_text(encoding="utf-8"))
-        cells, metadata = content["cells"], content["metadata"]
-        now = fingerprint(cells, parameters, library, data)
-    except (ValueError, KeyError):  # papermill will say what is wrong with it when its turn comes
-        cells, metadata, now = [], {}, ""
-    if not earlier:
-        reason = "never run"
-    elif earlier["status"] != "done":
-        reason = f"{earlier['status']} last time"
-    elif not output.exists():
-        reason = "its copy is gone"
-    elif earlier["fingerprint"] != now:
-        reason = "changed"
-    else:
-        reason = "refresh" if refresh else ""
-    n_cells = sum(cell["cell_type"] == "code" and bool("".join(cell["source"]).strip()) for cell in cells)
-    stated = metadata.get("robustlib", {}).get("seconds", {}).get(parameters["profile"])
-    # One cell more than the notebook has: papermill puts the parameters into a cell of their own.
-    expected = earlier.get("seconds") or stated
-    reads_records = any(cell["cell_type"] == "code" and "load_records(" in "".join(cell["source"]) for cell in cells)
-    return Step(notebook, output, now, reason, n_cells + 1, expected, reads_records)
-
-
 def _run_steps(
-    steps: list[Step], results: Path, parameters: dict[str, object], refresh: bool, console: Console
+    steps: list[Step], results: Path, parameters: dict[str, object], refresh: bool, status: StatusLine
 ) -> list[tuple[Step, Execution]]:
     failed = []
-    variables = {"ROBUSTLIB_REFRESH": str(time.time())} if refresh else {}
-    to_run = [step for step in steps if step.reason]
-    with kernel_search_path(results / ".jupyter", **variables) if to_run else contextlib.nullcontext():
+    with kernel_environment(**({"ROBUSTLIB_REFRESH": str(time.time())} if refresh else {})):
         for index, step in enumerate(steps):
-            head = f"[{index + 1}/{len(steps)}] {step.notebook.stem}"
+            title = f"[{index + 1}/{len(steps)}] {step.notebook.stem}"
             if not step.reason:
-                console.say(f"{head}: unchanged, not run again")
+                _say(f"{title}: unchanged, not run again")
                 continue
-            console.say(f"{head}: starts ({step.reason})")
-            execution = _run_step(step, steps[index + 1 :], results, parameters, head, console)
-            took = f"{clock(execution.seconds)}, peak memory {execution.peak_memory_mb:.0f} MB"
-            console.say(f"{head}: {f'FAILED ({execution.failure.error})' if execution.failure else 'done'} in {took}")
+            _say(f"{title}: starts ({step.reason})")
+            # Before as well as after: a notebook cut off by a power failure is then known to be unfinished.
+            entry = {"status": "interrupted", "fingerprint": "", "seconds": step.expected_seconds}
+            _record(results, step.notebook.stem, entry)
+            expected = _expected([later for later in steps[index:] if later.reason])
+            execution = execute(step.notebook, step.output, parameters, title=title, expected=expected, status=status)
+            entry = {
+                "status": "failed" if execution.failure else "done",
+                "fingerprint": step.fingerprint,
+                "seconds": step.expected_seconds if execution.failure else round(execution.seconds, 1),
+                "peak_memory_mb": round(execution.peak_memory_mb),
+                "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
+            }
+            _record(results, step.notebook.stem, entry)
+            outcome = "FAILED" if execution.failure else "done"
+            _say(f"{title}: {outcome} in {clock(execution.seconds)}, peak memory {entry['peak_memory_mb']} MB")
             if execution.failure:
                 failed.append((step, execution))
     return failed
 
 
-def _run_step(
-    step: Step, afterwards: list[Step], results: Path, parameters: dict[str, object], head: str, console: Console
-) -> Execution:
-    name = step.notebook.stem
-    times = [later.expected_seconds for later in afterwards if later.reason]
-    rest = None if None in times else sum(times)
-    # Before as well as after: a notebook cut off by a power failure is then known to be unfinished.
-    _record(results, name, {"status": "interrupted", "fingerprint": "", "seconds": step.expected_seconds})
-    progress = NotebookProgress(console, head, step.n_cells, step.expected_seconds, rest)
-    execution = execute(step.notebook, step.output, parameters, progress)
-    entry = {
-        "status": "failed" if execution.failure else "done",
-        "fingerprint": step.fingerprint,
-        "seconds": step.expected_seconds if execution.failure else round(execution.seconds, 1),
-        "peak_memory_mb": round(execution.peak_memory_mb),
-        "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
-    }
-    _record(results, name, entry)
-    return execution
+def _expected(steps: list[Step]) -> str:
+    """How long the first step and all of them may take, by the last run, as far as it is known."""
+    seconds = [step.expected_seconds for step in steps]
+    if seconds[0] is None:
+        return ", time left unknown"
+    whole = f" (whole run: about {clock(sum(seconds))} more)" if None not in seconds and len(seconds) > 1 else ""
+    return f" of about {clock(seconds[0])}{whole}"
+
+
+def clock(seconds: float) -> str:
+    """Seconds as "0:41" or "1:02:03"."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 def _read_state(results: Path) -> dict[str, dict]:
@@ -237,9 +224,7 @@ def _read_state(results: Path) -> dict[str, dict]:
 
 
 def _write_state(results: Path, state: dict[str, dict]) -> None:
-    partial = results / "run.json.partial"
-    partial.write_text(json.dumps(state, indent=1, sort_keys=True), encoding="utf-8")
-    os.replace(partial, results / "run.json")
+    replace_file(results / "run.json", json.dumps(state, indent=1, sort_keys=True))
 
 
 def _begin(results: Path, data: dict[str, bool]) -> None:
@@ -261,9 +246,8 @@ def _lock(results: Path) -> Iterator[str]:
     """Hold the results of one profile; yields "" or, if another process does, who that is."""
     from filelock import FileLock, Timeout
 
-    results.mkdir(parents=True, exist_ok=True)
     # A file of its own: filelock before 3.20 empties the lock file of whoever holds it.
-    holder = results / ".run.holder"
+    holder = writable(results) / ".run.holder"
     lock = FileLock(results / ".run.lock")
     try:
         lock.acquire(timeout=0)
@@ -278,60 +262,60 @@ def _lock(results: Path) -> Iterator[str]:
         lock.release()
 
 
-def _fetch_data(names: tuple[str, ...], console: Console) -> dict[str, bool]:
-    """Fetch the first data set that can be had, the one that the notebooks will use.
+def _fetch_data(names: tuple[str, ...]) -> dict[str, bool]:
+    """Fetch the first data set that is available, the one that the notebooks will use.
 
     Returns:
-        True for that one, False for those before it, which could not be had.
+        True for that one, False for those before it.
     """
     from robustlib.data import FetchError, resolve_dataset
 
     try:
-        found, reasons = resolve_dataset(names)
+        chosen, reasons = resolve_dataset(names)
     except FetchError:  # the notebooks that need data will fail; the others need not
-        found, reasons = None, dict.fromkeys(names, "")
+        chosen, reasons = None, dict.fromkeys(names, "")
     for name in reasons:
-        console.say(f"data: {name} cannot be had (why: python -m robustlib data fetch {name})")
-    if found:
-        console.say(f"data: {found} is there, verified")
-    return {**dict.fromkeys(reasons, False), **({found: True} if found else {})}
+        _say(f"data: {name} is unavailable (why: python -m robustlib data fetch {name})")
+    if chosen:
+        _say(f"data: {chosen} is there, verified")
+    return {**dict.fromkeys(reasons, False), **({chosen: True} if chosen else {})}
 
 
-def _report(results: Path, console: Console) -> bool:
-    """Say where the results are, with the headline numbers; False if those could not be had."""
+def report(results: Path) -> bool:
+    """Judge the claims, build the pages and say where the results are; False if there is no headline.
+
+    Neither a scorecard nor pages that cannot be made must lose a run: the reason is said instead.
+    """
+    from robustlib.course.site import build_site
+    from robustlib.study.claims.scorecard import summary, write_scorecard
+
+    headline, site = None, None
     try:
-        from robustlib.study.claims.scorecard import summary, write_scorecard
-
         if any(results.glob("records/*.csv")):
             write_scorecard(results)
         headline = summary(results)
-    except Exception as error:  # the paths below are worth having in any case
-        headline = None
-        trouble = f"No headline numbers: {type(error).__name__}: {error}"
-    site = _build_site(results, console)
-    entries = _read_state(results)["notebooks"].values()
-    memory = max((entry.get("peak_memory_mb", 0) for entry in entries), default=0)
-    console.say(f"\nExecuted notebooks   {_shown(results / 'notebooks')}   (peak memory {memory} MB)")
+    except Exception as error:
+        _say(f"No headline numbers: {type(error).__name__}: {error}")
+    try:
+        site = build_site(results)
+    except Exception as error:
+        _say(f"No pages: {type(error).__name__}: {error}")
+    memory = max((entry.get("peak_memory_mb", 0) for entry in _read_state(results)["notebooks"].values()), default=0)
+    _say(f"\nExecuted notebooks   {_short(results / 'notebooks')}   (peak memory {memory} MB)")
     for title, pattern in (("Figures", "figures"), ("Records", "records/*.csv"), ("Scorecard", "scorecard*")):
         if any(results.glob(pattern)):
-            console.say(f"{title:20} {_shown(results / pattern)}")
+            _say(f"{title:20} {_short(results / pattern)}")
     if site:
-        console.say(f"{'Pages':20} {_shown(site)}")
-    console.say(f"\n{headline or trouble}")
+        _say(f"{'Pages':20} {_short(site)}")
+    if headline:
+        _say(f"\n{headline}")
     return headline is not None
 
 
-def _build_site(results: Path, console: Console) -> Path | None:
-    """Index of the static site; None, with the reason said, where it could not be built: that must not lose a run."""
-    try:
-        from robustlib.course.site import build_site
-
-        return build_site(results)
-    except Exception as error:
-        console.say(f"No pages: {type(error).__name__}: {error}")
-        return None
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
-def _shown(path: Path) -> str:
+def _short(path: Path) -> str:
     """A path as short as it can be from where the user stands."""
     return os.path.relpath(path) if path.resolve().is_relative_to(Path.cwd()) else str(path)
