@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import os
+import re
 import signal
 import sys
-from pathlib import Path
+import tomllib
 
-from robustlib.data.folders import cache_dir, repository_root
+from robustlib.data.folders import NoCheckoutError, ReadOnlyFolderError, repository_root
 
-# Imports of what needs installed packages stand inside the functions: `env --check` has to work without any.
+# What needs installed packages is imported inside the functions: arguments are checked before anything is installed.
+
+PROFILES = ("smoke", "quick", "full", "paper")
+_EXTRAS = {"run": ("text", "course"), "lab": ("text", "course"), "test": ("text", "course", "test"), "install": ()}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one subcommand and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a character that a console lacks must not end a command
+            stream.reconfigure(errors="replace")
     argv = sys.argv[1:] if argv is None else argv
-    if argv and argv[0] in _WITH_OWN_PARSER:
-        return _WITH_OWN_PARSER[argv[0]][0](argv[1:])
-    arguments = _parser().parse_args(argv)
-    return arguments.command(arguments)
+    try:
+        if argv and argv[0] in _WITH_OWN_ARGUMENTS:
+            return _WITH_OWN_ARGUMENTS[argv[0]][0](argv[1:])
+        arguments = _parser().parse_args(argv)
+        return arguments.command(arguments)
+    except (NoCheckoutError, ReadOnlyFolderError) as error:
+        print(f"python -m robustlib {argv[0]}: {error}", file=sys.stderr)
+        return 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -27,22 +39,29 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="execute the notebooks that have changed, then show the results")
-    run.add_argument("profile", nargs="?", help="smoke, quick, full or paper; default: full with a GPU, else quick")
+    profiles = f"{', '.join(PROFILES)}; default: full with a CUDA device, else quick"
+    run.add_argument("profile", nargs="?", help=profiles)
     run.add_argument("--only", metavar="02,04", help="only the notebooks with these numbers")
     run.add_argument("--refresh", action="store_true", help="run and compute again what has not changed")
     run.add_argument("--dry-run", action="store_true", help="say what would run")
+    run.add_argument("--check-arguments", action="store_true", help=argparse.SUPPRESS)
     run.set_defaults(command=_run)
 
     env = commands.add_parser("env", help="show versions and device")
-    env.add_argument("--check", metavar="PURPOSE", choices=("run", "test", "lab", "install"), help=argparse.SUPPRESS)
+    env.add_argument("--check", metavar="PURPOSE", choices=_EXTRAS, help=argparse.SUPPRESS)
     env.set_defaults(command=_env)
 
-    for name, (_, text) in _WITH_OWN_PARSER.items():
+    for name, (_, text) in _WITH_OWN_ARGUMENTS.items():
         commands.add_parser(name, help=text)
     return parser
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.profile not in (None, *PROFILES):
+        print(f"unknown profile {arguments.profile!r}; there are {', '.join(PROFILES)}", file=sys.stderr)
+        return 2
+    if arguments.check_arguments:
+        return 0
     from robustlib.course.run.execute import end_kernels
     from robustlib.course.run.runner import run
     from robustlib.study.environment import pick_device
@@ -63,21 +82,37 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _env(arguments: argparse.Namespace) -> int:
-    from robustlib.study.environment import environment, unmet_requirements
+    if arguments.check:
+        missing = _missing_requirements(_EXTRAS[arguments.check])
+        if missing:
+            print(f"{sys.executable} lacks what robustlib needs:", *missing, sep="\n  ", file=sys.stderr)
+            print(
+                "Install it there (pip install -r requirements.txt), "
+                "or leave out --no-venv, which makes an environment of its own.",
+                file=sys.stderr,
+            )
+        return 1 if missing else 0
+    from robustlib.study.environment import environment
 
-    if not arguments.check:
-        for name, value in environment().items():
-            print(f"{name:12} {value if value is not None else '-'}")
-        return 0
-    unmet = unmet_requirements(repository_root() / "requirements.txt", arguments.check)
-    if unmet:
-        print(f"{sys.executable} lacks what robustlib needs:", *unmet, sep="\n  ", file=sys.stderr)
-        print(
-            f"Install it there ({Path(sys.executable).name} -m pip install -r requirements.txt), "
-            "or leave out --no-venv, which makes an environment of its own.",
-            file=sys.stderr,
-        )
-    return 1 if unmet else 0
+    for name, value in environment().items():
+        print(f"{name:12} {value if value is not None else '-'}")
+    return 0
+
+
+def _missing_requirements(extras: tuple[str, ...]) -> list[str]:
+    """Requirements of pyproject.toml that are not installed, or in another version; pip itself would install them."""
+    project = tomllib.loads((repository_root() / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    missing = []
+    for requirement in sum((project["optional-dependencies"][extra] for extra in extras), project["dependencies"]):
+        name, lowest = re.match(r"([\w.-]+)(?:[>=]=([\d.]+))?", requirement).groups()
+        try:
+            installed = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(f"{requirement}: not installed")
+            continue
+        if lowest and [int(n) for n in re.findall(r"\d+", installed)] < [int(n) for n in lowest.split(".")]:
+            missing.append(f"{requirement}: version {installed} is installed")
+    return missing
 
 
 def _data(rest: list[str]) -> int:
@@ -98,27 +133,40 @@ def _site(rest: list[str]) -> int:
     return site(rest)
 
 
-def _links(rest: list[str]) -> int:
-    from robustlib.course.links import main as links
-
-    return links(rest)
-
-
 def _lab(rest: list[str]) -> int:
-    from robustlib.course.run.execute import kernel_search_path
+    from robustlib.course.run.execute import kernel_environment
 
     as_root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    command = [sys.executable, "-m", "jupyterlab", str(repository_root() / "notebooks"), *as_root, *rest]
-    with kernel_search_path(cache_dir() / "jupyter"):
-        os.execv(sys.executable, command)
+    with kernel_environment():
+        return _replace("jupyterlab", str(repository_root() / "notebooks"), *as_root, *rest)
 
 
-_WITH_OWN_PARSER = {
+def _test(rest: list[str]) -> int:
+    from robustlib.data import FetchError, fetch
+
+    if "--dry-run" not in rest:
+        try:
+            fetch("fashion_mnist")
+        except FetchError as error:
+            print(f"The tests that need fashion_mnist are skipped: {error}", file=sys.stderr)
+    return _replace("pytest", *rest)
+
+
+def _replace(module: str, *arguments: str) -> int:
+    """Go on as `python -m module`, or only say so."""
+    if "--dry-run" in arguments:
+        print("would start:", module, *arguments)
+        return 0
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+
+
+_WITH_OWN_ARGUMENTS = {
     "data": (_data, "list, fetch or verify data sets"),
     "scorecard": (_scorecard, "compare our numbers with the paper's"),
     "site": (_site, "build the static pages of a results folder"),
-    "links": (_links, "write the Colab and Binder links into the READMEs"),
     "lab": (_lab, "start JupyterLab on the notebooks"),
+    "test": (_test, "run the tests of the checkout"),
 }
 
 if __name__ == "__main__":

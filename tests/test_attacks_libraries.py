@@ -1,25 +1,14 @@
-"""Attacks that come from libraries: what we add to them, and that what they import is asked for."""
-
-import ast
-import importlib.metadata
-import json
-import re
-import sys
-from pathlib import Path
+"""Attacks that come from libraries: what we add to them."""
 
 import numpy as np
 import pytest
 import torch
 from models_for_tests import LinearClassifier, predictions, random_images, small_net
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from robustlib.attacks import auto_attack, carlini_wagner, hop_skip_jump, square
 from robustlib.attacks.scores import CrossEntropy
 from robustlib.calibration.checks import check_radius
-from robustlib.study import environment
 
-ROOT = Path(__file__).resolve().parents[1]
 ATTACKS = {
     carlini_wagner: {"steps": 20, "binary_search_steps": 3},
     hop_skip_jump: {"steps": 4, "max_gradient_evaluations": 40},
@@ -223,40 +212,3 @@ def test_hop_skip_jump_gives_the_same_answer_at_every_temperature(temperature):
     scaled = hop_skip_jump(model, images, labels, score=CrossEntropy(temperature), **options)
     assert (plain.outcome == scaled.outcome).all()
     assert {"succeeded", "failed"} == set(plain.outcome)
-
-
-def imported_packages():
-    """Top-level names that the library and the notebooks import, and that Python does not bring itself."""
-    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "robustlib").rglob("*.py")]
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-        sources += [re.sub(r"^\s*[%!].*$", "", cell, flags=re.MULTILINE) for cell in code]
-    names = set()
-    for node in (node for source in sources for node in ast.walk(ast.parse(source))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            names.add(node.module.split(".")[0])
-    # pip is asked only where packaging is missing
-    return names - sys.stdlib_module_names - {"robustlib", "pip"}
-
-
-def test_what_is_imported_is_required_to_run(monkeypatch):
-    monkeypatch.setattr(environment, "installed_version", lambda distribution: None)
-    unmet = environment.unmet_requirements(ROOT / "requirements.txt", "run")
-    required = {canonicalize_name(Requirement(line.removesuffix(": not installed")).name) for line in unmet}
-    brought = {  # nbformat, say, comes with papermill
-        canonicalize_name(Requirement(text).name)
-        for name in required
-        for text in importlib.metadata.requires(name) or ()
-        if "extra ==" not in text
-    }
-    distributions = importlib.metadata.packages_distributions()
-    imported = {
-        package: {canonicalize_name(name) for name in distributions.get(package, [package])}
-        for package in imported_packages()
-    }
-    assert {"foolbox", "pyautoattack", "sklearn", "torch", "papermill"} <= set(imported)
-    assert {package for package, names in imported.items() if not names & (required | brought)} == set()
-    assert not required & {"pytest", "hypothesis", "ruff", "torchmetrics", "jupyterlab"}

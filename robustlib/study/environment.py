@@ -7,7 +7,6 @@ import os
 import platform
 import subprocess
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robustlib import __version__
@@ -15,10 +14,6 @@ from robustlib.data.folders import repository_root
 
 if TYPE_CHECKING:
     import torch
-
-# What a distribution of requirements.txt is for, where not for running the notebooks.
-_FOR_TESTS = ("pytest", "hypothesis", "torchmetrics", "ruff", "playwright")
-USED_ONLY_FOR = {"jupyterlab": "lab", **dict.fromkeys(_FOR_TESTS, "test")}
 
 
 def pick_device() -> torch.device:
@@ -95,40 +90,3 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip()
-
-
-def unmet_requirements(requirements: Path, purpose: str = "run") -> list[str]:
-    """What the Python that runs this lacks, one readable line each; empty if nothing.
-
-    Reads only the metadata of installed packages, so that it works where almost nothing is installed.
-
-    Args:
-        requirements: a requirements file, one requirement a line.
-        purpose: "run", "test" or "lab"; what only another purpose needs (`USED_ONLY_FOR`) is left out.
-    """
-    try:
-        from packaging.requirements import Requirement
-        from packaging.utils import canonicalize_name
-    except ImportError:
-        try:
-            from pip._vendor.packaging.requirements import Requirement
-            from pip._vendor.packaging.utils import canonicalize_name
-        except ImportError:
-            return ["packaging is not installed (needed to compare versions)"]
-
-    unmet = []
-    for line in requirements.read_text(encoding="utf-8").splitlines():
-        text = line.split("#")[0].strip()
-        if not text:
-            continue
-        requirement = Requirement(text)
-        if requirement.marker and not requirement.marker.evaluate():
-            continue
-        if USED_ONLY_FOR.get(canonicalize_name(requirement.name), purpose) != purpose:
-            continue
-        found = installed_version(requirement.name)
-        if found is None:
-            unmet.append(f"{text}: not installed")
-        elif not requirement.specifier.contains(found, prereleases=True):
-            unmet.append(f"{text}: version {found} is installed")
-    return unmet

@@ -1,4 +1,7 @@
-"""The study of images: a trained classifier, its data, and attacks with the profile's budgets."""
+"""What the notebooks share: a trained model, its data, and attacks with the profile's budgets.
+
+Results of attacks go through the cache, keyed by model, attack, adversary and data, so that notebooks share them.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,10 @@ from torch import Tensor, nn
 from robustlib import attacks
 from robustlib.attacks.adversaries import Attack
 from robustlib.calibration.temperature import TemperatureScaled
-from robustlib.data import load_images
-from robustlib.study.base import Study, check_seed
+from robustlib.data import load_images, resolve_dataset
+from robustlib.study.base import Study, substitution
 from robustlib.study.environment import pick_device
-from robustlib.study.profiles import ImageSettings, settings_in_use
+from robustlib.study.profiles import ImageSettings, get_profile
 from robustlib.training.images import ImageTraining, trained_image_model
 
 
@@ -86,20 +89,22 @@ class ImageStudy(Study):
 def image_study(profile: str, *, seed: int = 0, **changes: Any) -> ImageStudy:
     """Data and trained model of a profile; trains where the cache has no such model.
 
+    Taught in: every image notebook starts with it.
+
     Args:
         changes: fields of `ImageTraining` that differ from the profile's, for example `gradient_rule="normalise"`.
 
     Raises:
-        TypeError, ValueError: a seed that is no integer, or negative.
-        robustlib.data.FetchError: none of the profile's data sets is available.
+        robustlib.data.FetchError: none of the profile's data sets can be had.
     """
-    check_seed(seed)
-    settings, substitution = settings_in_use(profile, "image")
+    candidates = {settings.dataset: settings for settings in get_profile(profile).images}
+    name, reasons = resolve_dataset(tuple(candidates))
+    settings = candidates[name]
     device = pick_device()
-    test = load_images(settings.dataset, "test", n=settings.n_test, seed=0)
-    validation = load_images(settings.dataset, "validation", n=settings.n_validation, seed=0)
-    training = ImageTraining(
-        dataset=settings.dataset,
+    test = load_images(name, "test", n=settings.n_test, seed=0)
+    validation = load_images(name, "validation", n=settings.n_validation, seed=0)
+    recipe = ImageTraining(
+        dataset=name,
         n_train=settings.n_train,
         architecture=settings.architecture,
         epochs=settings.epochs,
@@ -108,12 +113,12 @@ def image_study(profile: str, *, seed: int = 0, **changes: Any) -> ImageStudy:
         seed=seed,
         device=device.type,
     )
-    training = replace(training, **changes)
+    recipe = replace(recipe, **changes)
     return ImageStudy(
         settings=settings,
-        training=training,
-        substitution=substitution,
-        model=trained_image_model(training),
+        training=recipe,
+        substitution=substitution(reasons),
+        model=trained_image_model(recipe),
         inputs=test.images.to(device),
         labels=test.labels.to(device),
         validation_inputs=validation.images.to(device),
