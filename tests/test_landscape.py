@@ -5,7 +5,7 @@ import pytest
 import torch
 from models_for_tests import predictions, random_images, small_net
 
-from robustlib.attacks.landscape import _filter_normalised, exactly_flat, input_landscape, weight_landscape
+from robustlib.attacks.landscape import exactly_flat, filter_normalised, input_landscape, weight_landscape
 from robustlib.attacks.scores import CrossEntropy, Margin
 
 
@@ -43,7 +43,7 @@ def test_weight_landscape_is_filter_normalised_and_leaves_the_model_alone():
     with torch.no_grad():
         torch.testing.assert_close(land.logits[2, 2], model(images))
     assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
-    directions = _filter_normalised(model, torch.Generator().manual_seed(3))
+    directions = filter_normalised(model, 3)
     for name, weight in model.named_parameters():
         if weight.ndim > 1:
             torch.testing.assert_close(directions[name].norm(dim=1), weight.detach().norm(dim=1))

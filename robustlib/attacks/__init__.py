@@ -1,7 +1,52 @@
-"""Attacks on image classifiers, one calling convention: `(model, inputs, labels, *, score, ...) -> AttackResult`."""
+"""Attacks `(model, inputs, labels, *, score, ...) -> AttackResult`, what they climb, and who runs them: adversaries."""
 
+from robustlib.attacks.adversaries import (
+    ADVERSARIES,
+    Adversary,
+    Attack,
+    Evaluation,
+    calibrated,
+    evaluate,
+    plan_adversary,
+    transfer,
+)
+from robustlib.attacks.diagnostics import input_jacobian, masking, tied_score_share
+from robustlib.attacks.landscape import input_landscape, weight_landscape
 from robustlib.attacks.libraries import auto_attack, carlini_wagner, hop_skip_jump, square
 from robustlib.attacks.pgd import fgsm, pgd
 from robustlib.attacks.result import AttackResult
+from robustlib.attacks.scores import DLR, CrossEntropy, Margin, Score, TrueClassProbability
+from robustlib.attacks.statistics import in_words, mean_interval, mean_of, paired_difference, proportion_interval
 
-__all__ = ["AttackResult", "auto_attack", "carlini_wagner", "fgsm", "hop_skip_jump", "pgd", "square"]
+__all__ = [
+    "ADVERSARIES",
+    "DLR",
+    "Adversary",
+    "Attack",
+    "AttackResult",
+    "CrossEntropy",
+    "Evaluation",
+    "Margin",
+    "Score",
+    "TrueClassProbability",
+    "auto_attack",
+    "calibrated",
+    "carlini_wagner",
+    "evaluate",
+    "fgsm",
+    "hop_skip_jump",
+    "in_words",
+    "input_jacobian",
+    "input_landscape",
+    "masking",
+    "mean_interval",
+    "mean_of",
+    "paired_difference",
+    "pgd",
+    "plan_adversary",
+    "proportion_interval",
+    "square",
+    "tied_score_share",
+    "transfer",
+    "weight_landscape",
+]

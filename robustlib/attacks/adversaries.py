@@ -111,7 +111,7 @@ def plan_adversary(
         name: one of `ADVERSARIES`.
         served: the model as served; the adversary sees its logits.
         attack: the attack that will be run.
-        inputs, labels: validation examples; those that search a temperature use the first `n_search`.
+        inputs, labels: validation examples; a search over temperatures uses the first `n_search`.
 
     Raises:
         ValueError: unknown adversary, or a scale-free one for an attack with a loss of its own.
@@ -119,7 +119,7 @@ def plan_adversary(
     if name not in ADVERSARIES:
         raise ValueError(f"unknown adversary {name!r}: choose one of {', '.join(ADVERSARIES)}")
     labels = check_labels(labels, len(inputs))
-    return ADVERSARIES[name](name, served, attack, inputs, labels, n_search)
+    return ADVERSARIES[name](name, _Knowledge(served, attack, inputs, labels, n_search))
 
 
 def calibrated(
@@ -154,76 +154,61 @@ def evaluate(served: Any, attack: Attack, adversary: Adversary, inputs: Any, lab
     truth = labels.cpu()
     clean = (logits_of(served, inputs).argmax(dim=1) == truth).numpy()
     after = (logits_of(served, result.adversarial).argmax(dim=1) == truth).numpy()
-    return Evaluation(
-        attack.name,
-        adversary.name,
-        clean & after,
-        clean,
-        adversary.temperature,
-        adversary.status,
-        result.n_forward,
-        result.n_backward,
-        result.queries,
-    )
+    search = (adversary.temperature, adversary.status, result.n_forward, result.n_backward, result.queries)
+    return Evaluation(attack.name, adversary.name, clean & after, clean, *search)
 
 
-def _as_served(name: str, served: Any, attack: Attack, inputs: Any, labels: Tensor, n_search: int) -> Adversary:
-    return Adversary(name, attack.at_temperature(1.0), 1.0)
+@dataclass(frozen=True)
+class _Knowledge:
+    """What an adversary prepares with; arguments as in `plan_adversary`."""
+
+    served: Any
+    attack: Attack
+    inputs: Any
+    labels: Tensor
+    n_search: int
 
 
-def _scale_free(
-    name: str, served: Any, attack: Attack, inputs: Any, labels: Tensor, n_search: int, *, score: Score | None = None
-) -> Adversary:
-    if attack.scale_free is None:
-        raise ValueError(f"attack {attack.name!r} searches with a loss of its own: it has no scale-free score")
-    return Adversary(name, score or attack.scale_free)
+def _as_served(name: str, known: _Knowledge) -> Adversary:
+    return Adversary(name, known.attack.at_temperature(1.0), 1.0)
 
 
-def _calibrating(
-    name: str,
-    served: Any,
-    attack: Attack,
-    inputs: Any,
-    labels: Tensor,
-    n_search: int,
-    *,
-    fit: Callable[[Tensor, Tensor], TemperatureFit],
-) -> Adversary:
-    fitted = fit(logits_of(served, inputs), labels.cpu())
-    if 0 < fitted.temperature < math.inf:
-        return Adversary(name, attack.at_temperature(fitted.temperature), fitted.temperature, fitted.status)
-    reason = "the model makes no error" if fitted.status == "separable" else "no temperature beats guessing"
+def _scale_free(name: str, known: _Knowledge, *, score: Score | None = None) -> Adversary:
+    if known.attack.scale_free is None:
+        raise ValueError(f"attack {known.attack.name!r} searches with a loss of its own: it has no scale-free score")
+    return Adversary(name, score or known.attack.scale_free)
+
+
+def _fitted(name: str, known: _Knowledge, *, fit: Callable[[Tensor, Tensor], TemperatureFit]) -> Adversary:
+    temperature, status = _usable(name, fit(logits_of(known.served, known.inputs), known.labels.cpu()), known)
+    return Adversary(name, known.attack.at_temperature(temperature), temperature, status)
+
+
+def _usable(name: str, fit: TemperatureFit, known: _Knowledge) -> tuple[float, str]:
+    if 0 < fit.temperature < math.inf:
+        return fit.temperature, fit.status
+    reason = "the model makes no error" if fit.status == "separable" else "no temperature beats guessing"
     warnings.warn(
-        f"{name!r} finds no temperature on these {len(labels)} validation examples ({fitted.status}: {reason}) and "
+        f"{name!r} finds no temperature on these {len(known.labels)} validation examples ({fit.status}: {reason}) and "
         "attacks the model as served: give it more examples, which the model was not trained on, or use 'margin'",
-        stacklevel=3,
+        stacklevel=4,
     )
-    return Adversary(name, attack.at_temperature(1.0), 1.0, fitted.status)
+    return 1.0, fit.status
 
 
-def _searching(
-    name: str,
-    served: Any,
-    attack: Attack,
-    inputs: Any,
-    labels: Tensor,
-    n_search: int,
-    *,
-    search: Callable[[Callable[[float], float], Tensor], TemperatureSearch],
-) -> Adversary:
-    inputs, labels = inputs[:n_search], labels[:n_search]
+def _searched(name: str, known: _Knowledge, *, search: Callable[..., TemperatureSearch]) -> Adversary:
+    attack, inputs, labels = known.attack, known.inputs[: known.n_search], known.labels[: known.n_search]
 
     def adversarial_accuracy(temperature: float) -> float:
-        return attack.run(served, inputs, labels, score=attack.at_temperature(temperature)).adversarial_accuracy
+        score = attack.at_temperature(temperature)
+        return attack.run(known.served, inputs, labels, score=score).adversarial_accuracy
 
-    best = search(adversarial_accuracy, logits_of(served, inputs))
+    best = search(adversarial_accuracy, logits_of(known.served, inputs))
     return Adversary(name, attack.at_temperature(best.temperature), best.temperature, best.status)
 
 
-def _behind(
-    name: str, served: Any, attack: Attack, inputs: Any, labels: Tensor, n_search: int, *, fit: Callable
-) -> Adversary:
-    return calibrated(name, served, attack, inputs, labels, fit=fit)
+def _behind(name: str, known: _Knowledge, *, fit: Callable[[Tensor, Tensor], Any]) -> Adversary:
+    return calibrated(name, known.served, known.attack, known.inputs, known.labels, fit=fit)
 
 
 class _Calibrated(nn.Module):
@@ -237,14 +222,14 @@ class _Calibrated(nn.Module):
         return self.calibrator.logits(checked_logits(self.served(inputs), len(inputs)))
 
 
-ADVERSARIES: dict[str, Callable[..., Adversary]] = {
+ADVERSARIES: dict[str, Callable[[str, _Knowledge], Adversary]] = {
     "none": _as_served,  # the paper's "out of the box"
-    "cal": partial(_calibrating, fit=fit_temperature_descent),  # equation 8 as printed
-    "cal-mean": partial(_calibrating, fit=partial(fit_temperature_descent, reduction="mean")),
-    "cal-exact": partial(_calibrating, fit=fit_temperature),  # the same objective, solved
-    "opt-paper": partial(_searching, search=lambda objective, logits: search_paper(objective)),  # appendix G.1
+    "cal": partial(_fitted, fit=fit_temperature_descent),  # equation 8 as printed
+    "cal-mean": partial(_fitted, fit=partial(fit_temperature_descent, reduction="mean")),
+    "cal-exact": partial(_fitted, fit=fit_temperature),  # the same objective, solved
+    "opt-paper": partial(_searched, search=lambda objective, logits: search_paper(objective)),  # appendix G.1
     # Equation 10 in log T, centred on the typical logit gap: the same few decades whatever scale is served.
-    "opt": partial(_searching, search=lambda objective, logits: search_log(objective, typical_gap(logits) or 1.0)),
+    "opt": partial(_searched, search=lambda objective, logits: search_log(objective, typical_gap(logits) or 1.0)),
     "margin": _scale_free,
     "dlr": partial(_scale_free, score=DLR()),
     "platt": partial(_behind, fit=partial(fit_platt, solver="descent")),

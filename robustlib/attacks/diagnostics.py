@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robustlib.attacks.inputs import prepare
+from robustlib.attacks.inputs import prepare_images
 from robustlib.calibration.checks import check_predictions, check_temperature
 from robustlib.calibration.temperature import scale_logits
 from robustlib.models.forward import evaluating, gradients_on
@@ -55,11 +55,11 @@ def input_jacobian(model: nn.Module, images: Tensor, *, batch_size: int = 256) -
     this is what makes a slider over temperatures free.
 
     Raises:
-        ValueError: pixels outside [0, 1].
+        TypeError, ValueError, FloatingPointError: as `attacks.inputs.prepare`.
     """
     logits, jacobians = [], []
     with gradients_on(), evaluating(model):
-        forward, images, _ = prepare(model, images, torch.zeros(len(images), dtype=torch.long))
+        forward, images = prepare_images(model, images)
         for batch in images.split(batch_size):
             point = batch.requires_grad_(True)
             output = forward(point)
@@ -91,7 +91,7 @@ def masking(logits: Tensor, labels: Tensor, *, temperature: float = 1.0, jacobia
     """Diagnose one temperature from stored logits (n, n_classes) and, optionally, the stored input Jacobian.
 
     Raises:
-        ValueError, TypeError: probabilities or NaN instead of logits, labels out of range, temperature <= 0.
+        TypeError, ValueError: as `check_predictions`, or the temperature is none.
     """
     logits, labels = check_predictions(logits, labels)
     check_temperature(temperature)
@@ -132,14 +132,11 @@ def tied_score_share(candidate_logits: Tensor, labels: Tensor, temperature: floa
         candidate_logits: (n, n_candidates, n_classes) logits of the candidates, in the dtype served.
         labels: (n,).
     """
-    n, n_candidates, n_classes = candidate_logits.shape
-    scaled = scale_logits(candidate_logits.reshape(-1, n_classes), temperature)
-    repeated = labels.repeat_interleave(n_candidates).unsqueeze(1)
-    score = (1 - torch.softmax(scaled, dim=1).gather(1, repeated)).reshape(n, n_candidates)
-    ordered = score.sort(dim=1).values
-    equal = ordered[:, 1:] == ordered[:, :-1]
-    never = torch.zeros(n, 1, dtype=torch.bool, device=equal.device)
-    tied = torch.cat([never, equal], dim=1) | torch.cat([equal, never], dim=1)
+    n, n_candidates, _ = candidate_logits.shape
+    logits, labels = check_predictions(candidate_logits.flatten(0, 1), labels.repeat_interleave(n_candidates))
+    score = 1 - torch.softmax(scale_logits(logits, temperature), dim=1).gather(1, labels.unsqueeze(1))
+    equal = score.reshape(n, n_candidates).sort(dim=1).values.diff(dim=1) == 0
+    tied = torch.nn.functional.pad(equal, (1, 0)) | torch.nn.functional.pad(equal, (0, 1))
     return float(tied.double().mean())
 
 

@@ -21,11 +21,16 @@ def prepare(model: Callable, images: Any, labels: Any) -> tuple[Forward, Tensor,
     Raises:
         TypeError, ValueError, FloatingPointError: the model's output, the images or the labels are not sound.
     """
+    forward, images = prepare_images(model, images)
+    return forward, images, check_labels(labels, len(images)).to(images.device, copy=True)
+
+
+def prepare_images(model: Callable, images: Any) -> tuple[Forward, Tensor]:
+    """As `prepare`, where there are no labels; the images returned are a copy."""
     images = check_pixels(images).detach().clone()
-    labels = check_labels(labels, len(images)).to(images.device, copy=True)
     if len(images):
         warn_if_random(model, images)
-    return Forward(model, images.dtype), images.to(torch.promote_types(images.dtype, torch.float32)), labels
+    return Forward(model, images.dtype), images.to(torch.promote_types(images.dtype, torch.float32))
 
 
 def clean_predictions(model: Forward, images: Tensor, labels: Tensor) -> Tensor:

@@ -6,15 +6,17 @@ Taught in: notebooks/03.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robustlib.attacks.inputs import prepare
 from robustlib.attacks.scores import Margin, Score
-from robustlib.models.forward import evaluating, logits_of
+from robustlib.calibration.checks import check_labels
+from robustlib.models.forward import evaluating, gradients_on, logits_of, mixed_seed
 
 
 @dataclass(frozen=True)
@@ -72,23 +74,24 @@ def input_landscape(
     Raises:
         ValueError: an even `side`.
     """
-    with evaluating(model):
-        point = image.detach().requires_grad_(True)
-        towards = torch.autograd.grad(Margin()(model(point), label).sum(), point)[0].sign()
-    directions, names = (towards, _random_signs(image, seed)), ("towards the attack", "random direction")
-    return _plane(model, image, label, directions, names, epsilon, _coordinates(side, reach))
+    coordinates = _coordinates(side, reach)
+    with gradients_on(), evaluating(model):
+        forward, point, label = prepare(model, image, label)
+        gradient = torch.autograd.grad(Margin()(forward(point.requires_grad_(True)), label).sum(), point)[0]
+    directions = {"towards the attack": gradient.sign(), "random direction": _random_signs(image, seed)}
+    return _plane(model, image, label, directions, epsilon, coordinates)
 
 
 def random_landscape(
     model: nn.Module, image: Tensor, label: Tensor, *, epsilon: float, side: int, reach: float = 2.0, seed: int = 0
 ) -> Landscape:
     """As `input_landscape`, along two random sign patterns."""
-    directions, names = [_random_signs(image, seed + k) for k in (0, 1)], ("random direction", "another one")
-    return _plane(model, image, label, directions, names, epsilon, _coordinates(side, reach))
+    directions = {"random direction": _random_signs(image, seed), "another one": _random_signs(image, seed + 1)}
+    return _plane(model, image, label, directions, epsilon, _coordinates(side, reach))
 
 
 def _random_signs(image: Tensor, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(mixed_seed(seed))
     return (torch.rand(image.shape, generator=generator) < 0.5).to(image) * 2 - 1
 
 
@@ -96,15 +99,15 @@ def _plane(
     model: nn.Module,
     image: Tensor,
     label: Tensor,
-    directions: Sequence[Tensor],
-    names: Sequence[str],
+    directions: dict[str, Tensor],
     epsilon: float,
     coordinates: np.ndarray,
 ) -> Landscape:
     steps, side = torch.tensor(coordinates, dtype=image.dtype, device=image.device) * epsilon, len(coordinates)
-    grid = image + steps.reshape(-1, 1, 1, 1, 1) * directions[0] + steps.reshape(1, -1, 1, 1, 1) * directions[1]
+    first, second = directions.values()
+    grid = image + steps.reshape(-1, 1, 1, 1, 1) * first + steps.reshape(1, -1, 1, 1, 1) * second
     logits = logits_of(model, grid.clamp(0, 1).reshape(-1, *image.shape[1:])).reshape(side, side, 1, -1)
-    return Landscape(logits, label.cpu(), coordinates, *names, torch.cat(list(directions)).flatten(1).cpu())
+    return Landscape(logits, label.cpu(), coordinates, *directions, torch.cat([first, second]).flatten(1).cpu())
 
 
 def weight_landscape(
@@ -119,18 +122,18 @@ def weight_landscape(
         side, reach: as in `input_landscape`, in units of the filters' norms.
     """
     coordinates = _coordinates(side, reach)
-    directions = [_filter_normalised(model, torch.Generator().manual_seed(seed * 2 + axis)) for axis in (0, 1)]
+    directions = [filter_normalised(model, seed * 2 + axis) for axis in (0, 1)]
     moved = copy.deepcopy(model)
     trained = dict(model.named_parameters())
-    rows = []
-    with evaluating(moved), torch.no_grad():
-        for first in coordinates:
-            for second in coordinates:
-                for name, weight in moved.named_parameters():
-                    weight.copy_(trained[name] + first * directions[0][name] + second * directions[1][name])
-                rows.append(moved(images).cpu())
-    logits = torch.stack(rows).reshape(side, side, len(images), -1)
-    return Landscape(logits, labels.cpu(), coordinates, "first weight direction", "second weight direction")
+    points = []
+    with torch.no_grad():
+        for first, second in itertools.product(coordinates, coordinates):
+            for name, weight in moved.named_parameters():
+                weight.copy_(trained[name] + first * directions[0][name] + second * directions[1][name])
+            points.append(logits_of(moved, images))
+    logits = torch.stack(points).reshape(side, side, len(images), -1)
+    labels = check_labels(labels, len(images), logits.shape[-1]).cpu()
+    return Landscape(logits, labels, coordinates, "first weight direction", "second weight direction")
 
 
 def _coordinates(side: int, reach: float) -> np.ndarray:
@@ -139,8 +142,9 @@ def _coordinates(side: int, reach: float) -> np.ndarray:
     return np.linspace(-reach, reach, side)
 
 
-def _filter_normalised(model: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
-    directions = {}
+def filter_normalised(model: nn.Module, seed: int) -> dict[str, Tensor]:
+    """A random direction in the weights, by parameter name, each filter with the norm of the model's own."""
+    generator, directions = torch.Generator().manual_seed(mixed_seed(seed)), {}
     for name, weight in model.named_parameters():
         direction = torch.zeros_like(weight)
         if weight.ndim > 1:

@@ -10,9 +10,10 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustlib.attacks.ball import round_inward
 from robustlib.attacks.inputs import clean_predictions, prepare
@@ -106,25 +107,6 @@ def hop_skip_jump(
         return _minimal_norm(search, model, images, labels, epsilon, score, batch_size)
 
 
-def square(
-    model: Callable,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    epsilon: float,
-    norm: str = "linf",
-    score: Score | None = None,
-    n_queries: int = 500,
-    seed: int = 0,
-    batch_size: int = 512,
-) -> AttackResult:
-    """Square attack (Andriushchenko et al. 2020; pyautoattack): random search on the logit margin, black-box.
-
-    Args and errors as in `robustlib.attacks.pgd`.
-    """
-    return _autoattack(model, images, labels, ["square"], epsilon, norm, score, n_queries, seed, batch_size)
-
-
 def auto_attack(
     model: Callable,
     images: Tensor,
@@ -149,24 +131,57 @@ def auto_attack(
 
     Other args and errors as in `robustlib.attacks.pgd`.
     """
-    return _autoattack(model, images, labels, attacks, epsilon, norm, score, n_queries, seed, batch_size)
+    from pyautoattack import AutoAttack
+
+    check_radius(epsilon, norm)
+    check_counts(n_queries=n_queries)
+
+    def search(divided: _Divided, batch: Tensor, batch_labels: Tensor) -> Tensor:
+        with torch.no_grad():
+            n_classes = divided(batch[:1]).shape[1]
+        suite = AutoAttack(
+            divided,
+            norm=norm.capitalize(),
+            eps=epsilon,
+            version="custom",
+            attacks=list(attacks or _stages(n_classes)),
+            device=batch.device,
+            seed=mixed_seed(seed),
+        )
+        suite.apgd.n_restarts = suite.fab.n_restarts = 1  # as the library's "standard", which it forbids to cut
+        suite.apgd_targeted.n_target_classes = suite.fab.n_target_classes = min(9, n_classes - 1)
+        suite.square.n_queries = n_queries
+        return suite.run_standard_evaluation(batch, batch_labels, batch_size=len(batch))[0]
+
+    with seeded(seed):
+        return _run(search, model, images, labels, score, batch_size)
 
 
-class _Counted(Forward):
-    """The model as a library gets it: logits divided by a temperature, backward passes through the input counted."""
+def square(
+    model: Callable, images: Tensor, labels: Tensor, *, epsilon: float, n_queries: int = 500, **options: Any
+) -> AttackResult:
+    """Square attack (Andriushchenko et al. 2020; pyautoattack): random search on the logit margin, black-box.
 
-    def __init__(self, forward: Forward, temperature: float) -> None:
-        super().__init__(forward.model, forward.dtype)
-        self.temperature = temperature
+    `norm`, `score`, `seed`, `batch_size` and errors as in `robustlib.attacks.pgd`.
+    """
+    return auto_attack(model, images, labels, epsilon=epsilon, attacks=("square",), n_queries=n_queries, **options)
+
+
+class _Divided(nn.Module):
+    """The model as a library gets it: logits divided by a temperature, backward passes counted."""
+
+    def __init__(self, run: Forward, temperature: float) -> None:
+        super().__init__()
+        self.run, self.temperature = run, temperature
 
     def forward(self, images: Tensor) -> Tensor:
         if images.requires_grad and torch.is_grad_enabled():
             images.register_hook(self._count_backward)
-        logits = super().forward(images)
+        logits = self.run(images)
         return logits if self.temperature == 1.0 else scale_logits(logits, self.temperature)
 
     def _count_backward(self, gradient: Tensor) -> None:
-        self.n_backward += len(gradient)
+        self.run.n_backward += len(gradient)
 
 
 def _temperature(score: Score | None) -> float:
@@ -181,54 +196,48 @@ def _temperature(score: Score | None) -> float:
 
 
 def _run(
-    model: Callable,
-    images: Tensor,
-    labels: Tensor,
-    score: Score | None,
-    batch_size: int,
-    find: Callable[[_Counted, Tensor, Tensor], Tensor],
+    search: Callable[[_Divided, Tensor, Tensor], Tensor], model, images, labels, score, batch_size
 ) -> AttackResult:
     """Attack what is right when clean, batch by batch, and judge the result with the model itself."""
     temperature = _temperature(score)
     check_counts(batch_size=batch_size)
     with gradients_on(), evaluating(model):
-        forward, images, labels = prepare(model, images, labels)
-        counted = _Counted(forward, temperature).eval()
-        adversarial = images.clone()
+        run, images, labels = prepare(model, images, labels)
+        divided, adversarial = _Divided(run, temperature).eval(), images.clone()
         clean, standing = torch.zeros(2, len(images), dtype=torch.bool, device=images.device)
         for start in range(0, len(images), batch_size):
-            counted.rows = rows = torch.arange(start, min(start + batch_size, len(images)), device=images.device)
-            clean[rows] = clean_predictions(counted, images[rows], labels[rows])
-            attacked = counted.rows = rows[clean[rows]]
+            run.rows = rows = torch.arange(start, min(start + batch_size, len(images)), device=images.device)
+            clean[rows] = clean_predictions(run, images[rows], labels[rows])
+            attacked = run.rows = rows[clean[rows]]
             if len(attacked):
-                points = find(counted, images[attacked], labels[attacked]).detach().to(images)
-                adversarial[attacked] = round_inward(points, images[attacked], forward.dtype)
-            counted.rows = rows
+                points = search(divided, images[attacked], labels[attacked]).detach().to(images)
+                adversarial[attacked] = round_inward(points, images[attacked], run.dtype)
+            run.rows = rows
             with torch.no_grad():
-                standing[rows] = counted(adversarial[rows]).argmax(dim=1) == labels[rows]
+                standing[rows] = run(adversarial[rows]).argmax(dim=1) == labels[rows]
     outcome = outcomes(clean.cpu().numpy(), standing.cpu().numpy())
-    return AttackResult(adversarial.to(forward.dtype), outcome, counted.n_forward, counted.n_backward)
+    return AttackResult(adversarial.to(run.dtype), outcome, run.n_forward, run.n_backward)
 
 
 def _minimal_norm(search, model, images, labels, epsilon, score, batch_size) -> AttackResult:
-    """Run a foolbox attack that minimises the L2 norm; what it finds outside the ball does not count.
+    """Run a foolbox attack that minimises the L2 norm; a perturbation outside the ball does not count.
 
-    `search(wrapped, batch, labels)` returns what it found and a mask of where it found anything.
+    `search(wrapped, batch, labels)` returns points and a mask of where there are any.
     """
     foolbox = _foolbox()
     check_radius(epsilon, "l2")
     with gradients_on():  # a tensor made in inference mode could not be written to
         norms = torch.full((len(images),), torch.nan)
 
-    def find(counted: _Counted, batch: Tensor, batch_labels: Tensor) -> Tensor:
-        rows = counted.rows
-        raw, found = search(foolbox.PyTorchModel(counted, bounds=(0, 1), device=batch.device), batch, batch_labels)
+    def find(divided: _Divided, batch: Tensor, batch_labels: Tensor) -> Tensor:
+        rows = divided.run.rows
+        raw, exists = search(foolbox.PyTorchModel(divided, bounds=(0, 1), device=batch.device), batch, batch_labels)
         distance = (raw.detach() - batch).flatten(1).norm(dim=1)
-        norms[rows.cpu()] = torch.where(found, distance, torch.nan).to(norms)
-        inside = (found & (distance <= epsilon * (1 + 1e-6))).reshape(-1, 1, 1, 1)
+        norms[rows.cpu()] = torch.where(exists, distance, torch.nan).to(norms)
+        inside = (exists & (distance <= epsilon * (1 + 1e-6))).reshape(-1, 1, 1, 1)
         return torch.where(inside, raw.detach(), batch)
 
-    result = _run(model, images, labels, score, batch_size, find)
+    result = _run(find, model, images, labels, score, batch_size)
     return replace(result, details={"l2": norms})
 
 
@@ -242,34 +251,6 @@ def _hop_skip_jump_attack(foolbox):
             return direction / norm.maximum(1e-30).reshape((-1, *[1] * (direction.ndim - 1)))
 
     return PerExample
-
-
-def _autoattack(model, images, labels, attacks, epsilon, norm, score, n_queries, seed, batch_size) -> AttackResult:
-    from pyautoattack import AutoAttack
-
-    check_radius(epsilon, norm)
-    check_counts(n_queries=n_queries)
-
-    def find(counted: _Counted, batch: Tensor, batch_labels: Tensor) -> Tensor:
-        with torch.no_grad():
-            n_classes = counted(batch[:1]).shape[1]
-        stages = list(attacks or _stages(n_classes))
-        suite = AutoAttack(
-            counted,
-            norm=norm.capitalize(),
-            eps=epsilon,
-            version="custom",
-            attacks=stages,
-            device=batch.device,
-            seed=mixed_seed(seed) % 2**32,  # as NumPy takes it
-        )
-        suite.apgd.n_restarts = suite.fab.n_restarts = 1  # as the library's "standard", which it forbids to cut
-        suite.apgd_targeted.n_target_classes = suite.fab.n_target_classes = min(9, n_classes - 1)
-        suite.square.n_queries = n_queries
-        return suite.run_standard_evaluation(batch, batch_labels, batch_size=len(batch))[0].detach()
-
-    with seeded(seed):
-        return _run(model, images, labels, score, batch_size, find)
 
 
 def _stages(n_classes: int) -> tuple[str, ...]:

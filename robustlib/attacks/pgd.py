@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,31 +15,6 @@ from robustlib.attacks.result import AttackResult, outcomes
 from robustlib.attacks.scores import CrossEntropy, Score
 from robustlib.calibration.checks import check_counts, check_positive, check_radius
 from robustlib.models.forward import Forward, evaluating, gradients_on
-
-
-def fgsm(
-    model: Callable,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    epsilon: float,
-    norm: str = "linf",
-    score: Score | None = None,
-    batch_size: int = 512,
-) -> AttackResult:
-    """One full step along the gradient of the score (Goodfellow et al. 2015); see `pgd` for the arguments."""
-    return pgd(
-        model,
-        images,
-        labels,
-        epsilon=epsilon,
-        norm=norm,
-        score=score,
-        steps=1,
-        step_size=epsilon or None,
-        random_start=False,
-        batch_size=batch_size,
-    )
 
 
 def pgd(
@@ -102,6 +78,13 @@ def pgd(
     details = {"path": torch.cat(paths, dim=1).to(run.dtype)} if keep_path and paths else {}
     outcome = outcomes(clean.cpu().numpy(), standing.cpu().numpy())
     return AttackResult(adversarial.to(run.dtype), outcome, run.n_forward, run.n_backward, None, details)
+
+
+def fgsm(model: Callable, images: Tensor, labels: Tensor, *, epsilon: float, **options: Any) -> AttackResult:
+    """One full step along the gradient of the score (Goodfellow et al. 2015); `norm`, `score` as in `pgd`."""
+    return pgd(
+        model, images, labels, epsilon=epsilon, steps=1, step_size=epsilon or None, random_start=False, **options
+    )
 
 
 class _Batch:
