@@ -205,8 +205,8 @@ WRONG = {
         (lambda w, x, b: w @ x + b, "stretching all logits|sum of absolute weights"),
     ],
     "removal": [
-        (lambda i, x, d, m: removal(i, x, d, m) if x[0] > 0 or x[1] < m else "removed", "shown to be small"),
-        (lambda i, x, d, m: "removed" if d[1] < 0 else removal(i, x, d, m), "shown to be small"),
+        (lambda i, x, d, m: removal(i, x, d, m) if x[0] > 0 or x[1] < m else "removed", "not shown to be small"),
+        (lambda i, x, d, m: "removed" if d[1] < 0 else removal(i, x, d, m), "not shown to be small"),
         (lambda i, x, d, m: "remains" if x[0] > 0 and i[0] > 0 else removal(i, x, d, m), "above 0, and below"),
         (lambda i, x, d, m: "undecided" if x[0] < -m else removal(i, x, d, m), "bounds the upper side only"),
         (lambda i, x, d, m: removal(i, x, (-2, -1), m), "not shown to have lowered"),

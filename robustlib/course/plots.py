@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robustlib.attacks.landscape import exactly_flat
-from robustlib.data.folders import results_dir
+from robustlib.data.folders import results_dir, writable
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -34,9 +34,12 @@ def use_style() -> None:
 
 
 def save_figure(axes: Axes | Figure, name: str, profile: str) -> Path:
-    """Save as `figures/<name>.png` under the profile's results; returns the path."""
-    path = results_dir(profile) / "figures" / f"{name}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Save as `figures/<name>.png` under the profile's results; returns the path.
+
+    Raises:
+        ReadOnlyFolderError: nothing can be written there; the message says the way out.
+    """
+    path = writable(results_dir(profile) / "figures") / f"{name}.png"
     (axes if isinstance(axes, Figure) else axes.figure).savefig(path, dpi=150, bbox_inches="tight")
     return path
 

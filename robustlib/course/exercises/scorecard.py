@@ -18,41 +18,19 @@ def removal(answer: Callable[[Interval, Interval, Interval, float], str]) -> Non
     """Exercise 13.1: whether an adversary has removed an illusion, from three 95 % intervals and a margin."""
     served = (60.0, 70.0)
     cases = (
-        ((served, (-1.0, 2.0), (-70.0, -60.0), 5.0), "removed", "what is left lies below 5 points, all of it"),
-        (
-            (served, (-4.0, 9.0), (-70.0, -50.0), 5.0),
-            "undecided",
-            "what is left reaches up to 9 points: not shown to be above 0 is not the same as shown to be small",
-        ),
-        ((served, (55.0, 65.0), (-8.0, -2.0), 5.0), "remains", "lower than as served, but far above honest"),
-        ((served, (1.0, 4.0), (-70.0, -60.0), 5.0), "removed", "above 0, and below the margin: it counts as removed"),
-        (
-            (served, (-9.0, -6.0), (-75.0, -65.0), 5.0),
-            "removed",
-            "below the honest number: the illusion is gone, and "
-            "the adversary is stronger than the naive attack. The margin bounds the upper side only",
-        ),
-        (
-            ((1.0, 6.0), (-1.0, 4.0), (-4.0, 2.0), 5.0),
-            "undecided",
-            "the adversary is not shown to have lowered "
-            "anything: `drop` must lie below 0, or a small illusion counts as removed by doing nothing",
-        ),
-        (
-            ((-1.0, 2.0), (-1.0, 2.0), (0.0, 0.0), 5.0),
-            "void",
-            "as served it is not shown to be above honest: there was no illusion to remove",
-        ),
-        ((served, (3.0, 8.0), (-70.0, -60.0), 5.0), "remains", "above honest, and not within 5 points"),
-        (
-            (served, (3.0, 8.0), (-70.0, -60.0), 10.0),
-            "removed",
-            "at a margin of 10 the same interval is small enough: use the argument `margin`",
-        ),
+        (served, (-1.0, 2.0), (-70.0, -60.0), 5.0, "removed", "all of what is left lies below 5 points"),
+        (served, (-4.0, 9.0), (-70.0, -50.0), 5.0, "undecided", "not shown to be above 0 is not shown to be small"),
+        (served, (55.0, 65.0), (-8.0, -2.0), 5.0, "remains", "lower than as served, but far above honest"),
+        (served, (1.0, 4.0), (-70.0, -60.0), 5.0, "removed", "above 0, and below the margin: it counts as removed"),
+        (served, (-9.0, -6.0), (-75.0, -65.0), 5.0, "removed", "below honest: the margin bounds the upper side only"),
+        ((1.0, 6.0), (-1.0, 4.0), (-4.0, 2.0), 5.0, "undecided", "not shown to have lowered anything: look at `drop`"),
+        ((-1.0, 2.0), (-1.0, 2.0), (0.0, 0.0), 5.0, "void", "not shown to be above honest: no illusion to remove"),
+        (served, (3.0, 8.0), (-70.0, -60.0), 5.0, "remains", "above honest, and not within 5 points"),
+        (served, (3.0, 8.0), (-70.0, -60.0), 10.0, "removed", "within 10 points: use the argument `margin`"),
     )
-    for arguments, expected, why in cases:
+    for *arguments, expected, why in cases:
         result = answered(answer(*arguments))
-        expect(result == expected, f"removal{arguments}: {why}. Expected {expected!r}, got {result!r}")
+        expect(result == expected, f"removal{tuple(arguments)}: {why}. Expected {expected!r}, got {result!r}")
     passed("13.1")
 
 
@@ -106,18 +84,8 @@ def flip(answer: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
 
 def made_up_records() -> pd.DataFrame:
     """Records of a world in which C1 holds: three served models, clean and attacked, and two paired differences."""
-    common = {
-        "experiment": "04_made_up",
-        "modality": "image",
-        "dataset": "made up",
-        "model": "made up",
-        "seed": 0,
-        "training_temperature": 1.0,
-        "adversary": "none",
-        "n": 600,
-        "profile": "smoke",
-        "device": "cpu",
-    }
+    setting = {"experiment": "04_made_up", "modality": "image", "dataset": "made up", "model": "made up", "seed": 0}
+    common = setting | {"training_temperature": 1.0, "adversary": "none", "n": 600, "profile": "smoke", "device": "cpu"}
     rows = []
     for temperature, standing in ((1.0, 10.0), (0.01, 40.0), (0.001, 80.0)):
         served = {**common, "method": BASELINE if temperature == 1 else OVER, "design_temperature": temperature}
@@ -126,10 +94,7 @@ def made_up_records() -> pd.DataFrame:
         if temperature != 1:
             compared = {"attack": "pgd", "metric": "accuracy_difference", **HONEST.columns}
             rows.append({**served, **compared, "mean": standing - 10})
-    reach = 3.0
-    return pd.DataFrame(
-        [{**row, "low": row["mean"] - reach, "high": row["mean"] + reach} for row in rows], columns=COLUMNS
-    )
+    return pd.DataFrame([{**row, "low": row["mean"] - 3, "high": row["mean"] + 3} for row in rows], columns=COLUMNS)
 
 
 def verdict_on_c1(records: pd.DataFrame) -> str:
