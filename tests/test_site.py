@@ -260,7 +260,7 @@ def test_a_lesson_shows_prose_figures_and_tables_but_no_leftovers_of_a_kernel(si
         assert leftover not in page, leftover
     assert page.count('<div class="scroll" tabindex="0" role="region" aria-label="table"><table') == 2
     assert "<thead>" not in page  # the table of facts has an empty one
-    assert re.search(r'In a running notebook there is something to move here.*<a href="temperature-image.html">', page)
+    assert re.search(r'This widget needs a running notebook.*<a href="temperature-image.html">', page)
 
 
 def test_a_solution_is_folded_away(site):
@@ -279,7 +279,7 @@ def test_lessons_lead_to_each_other_and_to_the_index(site):
 
 def test_a_failed_notebook_is_shown_as_failed(site):
     assert "ValueError: bad &lt;logits&gt;" in text_of(site, "03_second.html")
-    assert text_of(site, "index.html").count("this run of it failed") == 1
+    assert text_of(site, "index.html").count("failed in this run") == 1
 
 
 def test_the_index_shows_headline_and_verdicts_from_the_records(site):

@@ -12,9 +12,9 @@ from robustlib.course.exercises.base import answered, expect, passed
 
 
 def adversarial_accuracy(answer: Callable[[Sequence[str]], float]) -> None:
-    """Exercise 0.1: share of all examples that stand, from their outcomes."""
+    """Exercise 0.1: adversarial accuracy from the outcomes of an attack, one for each example."""
     result = answered(answer(["failed", "failed", "succeeded", "succeeded"]))
-    expect(result == 0.5, f"two of four stand: the answer is 0.5, got {result}")
+    expect(result == 0.5, f"the model is right on two of four after the attack: the answer is 0.5, got {result}")
     result = answered(answer(["failed", "succeeded", "skipped", "skipped"]))
     expect(
         result == 0.25,
@@ -99,7 +99,7 @@ def scale_free_score(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     expect(isinstance(result, Tensor) and shape == (64,), f"one number per example: expected shape (64,), got {shape}")
     fooled = logits.argmax(dim=1) != labels
     standing = result[~fooled].unique()
-    expect(len(standing) == int((~fooled).sum()), "at T = 1 examples that still stand tie: there is nothing to climb")
+    expect(len(standing) == int((~fooled).sum()), "at T = 1 examples not yet fooled tie: there is nothing to climb")
     # DLR rightly ties some fooled examples at every T: only pairs that it tells apart at T = 1 can lose something.
     apart = result[:, None] < result
     for temperature in (1e-6, 1e6):
@@ -112,7 +112,7 @@ def scale_free_score(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         expect(not (swapped & apart).any(), f"at T = {temperature:g} the order of the candidates changes")
     expect(
         bool(result[fooled].min() >= result[~fooled].max()),
-        "every fooled example must score at least as high as every example that stands",
+        "every fooled example must score at least as high as every example that is not fooled",
     )
     passed("2.2")
 
@@ -166,7 +166,7 @@ def flips(answer: Callable[[np.ndarray, np.ndarray], tuple[int, int]]) -> None:
     a = np.array([True, True, False, False, True])
     b = np.array([True, False, False, True, False])
     result = answered(answer(a, b))
-    expect(np.shape(result) == (2,), "return two numbers: how many stand only under a, how many only under b")
+    expect(np.shape(result) == (2,), "return two numbers: how many are right only under a, how many only under b")
     result = tuple(int(value) for value in result)
-    expect(result == (2, 1), f"2 stand only under a, 1 stands only under b: expected (2, 1), got {result}")
+    expect(result == (2, 1), f"2 are right only under a, 1 only under b: expected (2, 1), got {result}")
     passed("4.2")

@@ -99,7 +99,7 @@ def constant_accuracy(answer: Callable[[Tensor], float]) -> None:
 
 
 def hidden_share(answer: Callable[[np.ndarray, np.ndarray, np.ndarray], float]) -> None:
-    """Exercise 7.2: of the sentences the strong adversary broke, the share that stands against the naive one."""
+    """Exercise 7.2: of the sentences the strong adversary broke, the share that withstands the naive one."""
     clean = np.array([True, True, True, True, True, False])
     strong = np.array([True, False, False, False, False, False])
     naive = np.array([False, True, True, True, False, False])
@@ -109,7 +109,10 @@ def hidden_share(answer: Callable[[np.ndarray, np.ndarray, np.ndarray], float]) 
         "3/5 counts the sentence that was wrong before any attack below the line: nothing was there to break",
     )
     expect(not math.isclose(result, 2 / 4), "what the strong adversary left standing does not count at all")
-    expect(math.isclose(result, 3 / 4), f"the strong adversary broke four, three of them stand: 0.75, got {result}")
+    expect(
+        math.isclose(result, 3 / 4),
+        f"the strong adversary broke four, three of them withstand the naive one: 0.75, got {result}",
+    )
     nothing = answered(answer(clean, naive, clean))
     expect(math.isnan(nothing), f"where the strong adversary broke nothing the share is undefined: NaN, got {nothing}")
     passed("7.2")

@@ -146,10 +146,10 @@ def _write_slider(write: Any, slider: Slider, lessons: list[Lesson]) -> None:
 
 
 def _live(sliders: list[Slider]) -> str:
-    """What stands where a widget stood, which shows nothing without a kernel."""
+    """Replaces a widget, which shows nothing without a kernel."""
     links = " · ".join(f'<a href="{slider.page}">{slider.title}</a>' for slider in sliders)
     there = f" In this browser: {links}" if links else ""
-    words = "In a running notebook there is something to move here; the figure above stands for it."
+    words = "This widget needs a running notebook; the figure above shows one of its states."
     return f'<p class="live">{words}{there}</p>'
 
 

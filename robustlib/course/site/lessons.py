@@ -52,7 +52,7 @@ def read_lesson(notebook: Path, figures: Path, *, pages: dict[str, str], live: s
     Args:
         notebook: executed copy.
         pages: page of each notebook, by the notebook's file name.
-        live: HTML that stands where a widget stood.
+        live: HTML in place of a widget.
     """
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     injected = any("injected-parameters" in _tags(cell) for cell in cells)

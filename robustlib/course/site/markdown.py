@@ -1,4 +1,4 @@
-"""Markdown to HTML that stands alone: formulas become MathML, which browsers draw without a library."""
+"""Markdown to self-contained HTML: formulas become MathML, which browsers draw without a library."""
 
 from __future__ import annotations
 

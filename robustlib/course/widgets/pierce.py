@@ -130,7 +130,7 @@ class Game:
         return float(self.data.confidence[self.data.at(self.hidden * temperature)])
 
     def ask(self, temperature: float) -> float:
-        """Attack the copy at this adversary temperature, percent left standing; a temperature asked again is free.
+        """Adversarial accuracy (percent) of an attack on the copy at this temperature; a repeated one is free.
 
         Raises:
             ValueError: the budget is spent.
@@ -146,7 +146,7 @@ class Game:
 
 
 def plot_pierce(game: Game, temperature: float = 1.0) -> Figure:
-    """The game as it stands, with one adversary temperature chosen."""
+    """The present state of the game, with one adversary temperature chosen."""
     return plot_scene(pierce_scene(game), temperature)
 
 
@@ -179,10 +179,11 @@ def pierce_scene(game: Game) -> Scene:
 
 
 def _describe(game: Game, temperature: float) -> str:
-    tried = "; ".join(f"T_a = {t:.2g}: {accuracy:.1f} % standing" for t, accuracy in game.asked) or "none yet"
+    tried = "; ".join(f"T_a = {t:.2g}: {accuracy:.1f} % correct" for t, accuracy in game.asked) or "none yet"
     state = (
         f"T_a = {temperature:.2g}: your copy is {game.confidence(temperature):.1f} % confident on average (clean "
-        f"accuracy {game.data.clean:.1f} %). As served, {game.naive:.1f} % stand. Your attacks: {tried}. "
+        f"accuracy {game.data.clean:.1f} %). As served, adversarial accuracy is {game.naive:.1f} %. Your attacks: "
+        f"{tried}. "
     )
     if not game.over:
         return state + f"{game.budget - len(game.asked)} attacks left. Pierced so far: {game.score:.0f} of 100."
@@ -194,7 +195,7 @@ def _draw(game: Game, figure: Figure) -> Update:
     ax = figure.add_subplot()
     tried = data.adversary_temperatures
     ax.axhline(data.clean, color="grey", ls="--", lw=1.2, label="clean accuracy")
-    naive = ax.axhline(0, color=COLOURS[4], ls="-.", lw=1.6, label="standing as served (T_a = 1)")
+    naive = ax.axhline(0, color=COLOURS[4], ls="-.", lw=1.6, label="adversarial accuracy as served (T_a = 1)")
     (chosen,) = ax.plot([], [], color=COLOURS[0], ls=":", lw=2, label="T_a you have chosen")
     (confidence,) = ax.plot(
         [], [], "D", color=COLOURS[5], mec="black", ms=9, label="mean confidence of your copy (free)"

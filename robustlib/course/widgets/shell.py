@@ -43,7 +43,7 @@ class LiveScene(ipywidgets.VBox):
 
     @property
     def values(self) -> list[Any]:
-        """What the controls stand at."""
+        """The values chosen by the controls."""
         return [control.value for control in self._controls]
 
     def refresh(self) -> None:
