@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import struct
 import zipfile
@@ -303,17 +302,6 @@ def test_cola_mrpc_and_qnli_read_tables_without_quoting(data, monkeypatch):
     assert test.texts[1] == ("What 1?", '"It is 1.') and test.labels[:2].tolist() == [0, 1]
     assert test.class_names == ("entailment", "not_entailment")
 
-    blocks = {str(i): {"text_a": f"What {i}?", "text_b": "So.", "label": "entailment"} for i in range(20)}
-    small = {"0": {"text_a": "Who?", "text_b": "Me.", "label": "not_entailment"}}
-    files = {
-        "train_subset_8999.json": json.dumps(blocks),
-        "train_subset_1000.json": json.dumps(small),
-        "dev.tsv": table,
-    }
-    place(data, monkeypatch, "qnli_subset10k", {key: text.encode() for key, text in files.items()})
-    parts = [counts(load_text("qnli_subset10k", part)) for part in PARTS]
-    assert np.sum(parts[:2], axis=0).tolist() == [20, 1] and parts[2] == [20, 20]
-
 
 # --- the real files, where ROBUSTLIB_DATA names a folder that holds them ----------------------------
 
@@ -322,14 +310,9 @@ REAL_COUNTS = {
     "emotion": ([4666, 5362, 1304, 2159, 1937, 572], [550, 704, 178, 275, 212, 81], [581, 695, 159, 275, 224, 66]),
     "cola": (None, None, [324, 719]),
     "mrpc": ([1323 - 129, 2753 - 279], [129, 279], [578, 1147]),
-    "ag_news_subset30k": (None, None, [1900] * 4),
-    "qnli_subset10k": (None, None, [2702, 2761]),
+    "ag_news": (None, None, [1900] * 4),
 }
-REAL_TRAINING = {
-    "cola": [2528, 6023],
-    "ag_news_subset30k": [7478, 7524, 7545, 7473],
-    "qnli_subset10k": [4523 + 504, 4476 + 496],
-}
+REAL_TRAINING = {"cola": [2528, 6023], "ag_news": [30_000] * 4}
 
 
 @pytest.fixture

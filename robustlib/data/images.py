@@ -67,7 +67,7 @@ def load_images(name: str, split: str, *, n: int | None = None, seed: int = 0) -
 
     Raises:
         ValueError: unknown name or split, or n outside 1 to the size of the split.
-        FetchError: the files cannot be had.
+        FetchError: the files are unavailable.
     """
     if name not in _READERS:
         raise ValueError(f"unknown image data set {name!r}; known: {', '.join(_READERS)}")

@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tqdm import tqdm
-
 CONNECT_AND_READ_TIMEOUT = (10, 30)  # seconds; the second one also ends a server that stops in the middle
 RETRIES = 1
 COMMAND_TIMEOUT = 600
@@ -190,25 +188,11 @@ def download(url: str, target: Path, sha256: str | None) -> None:
     refuse_offline()
     pooch.get_logger().setLevel("WARNING")
     quiet = os.environ.get("ROBUSTLIB_PROGRESS", "1") == "0"
-    interval = 0.5 if sys.stderr.isatty() else 5.0
-    description = url.rsplit("/", 1)[-1].partition("?")[0]
-    look = {"unit": "B", "unit_scale": True, "mininterval": interval, "delay": 1, "disable": quiet, "ncols": 90}
-    with _Bar(desc=description, **look) as bar:
-        fetcher = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=CONNECT_AND_READ_TIMEOUT)
-        known = f"sha256:{sha256}" if sha256 else None
-        store = pooch.create(target.parent, "", registry={target.name: known}, urls={target.name: url})
-        store.retry_if_failed = RETRIES
-        store.fetch(target.name, downloader=fetcher)
-
-
-class _Bar(tqdm):
-    """tqdm as pooch wants it: true without a total, and a reset before the last update that keeps the clock."""
-
-    def __bool__(self) -> bool:
-        return True
-
-    def reset(self) -> None:
-        self.n = 0
+    fetcher = pooch.HTTPDownloader(progressbar=not quiet, chunk_size=1 << 16, timeout=CONNECT_AND_READ_TIMEOUT)
+    known = f"sha256:{sha256}" if sha256 else None
+    store = pooch.create(target.parent, "", registry={target.name: known}, urls={target.name: url})
+    store.retry_if_failed = RETRIES
+    store.fetch(target.name, downloader=fetcher)
 
 
 def extract(archive: Path, members: tuple[tuple[str, str], ...], folder: Path) -> None:

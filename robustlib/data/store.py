@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from robustlib.data.files import File
 from robustlib.data.registry import DATASETS, Dataset, get
-from robustlib.data.folders import cache_dir, data_dirs
+from robustlib.data.folders import cache_dir, data_dirs, is_writable, replace_file
 
 _CHUNK = 1 << 20
 
@@ -88,11 +88,8 @@ def check(path: Path, file: File, *, remember: bool = True) -> str | None:
         return f"{path} has {size:,} bytes or more, not {file.size:,}"
     if sha256 != file.sha256:
         return f"{path} has sha256 {sha256}, not {file.sha256}"
-    with suppress(OSError):  # a read-only cache only costs time
-        stamp.parent.mkdir(parents=True, exist_ok=True)
-        temporary = stamp.with_suffix(f".{os.getpid()}")
-        temporary.write_text(mark)
-        os.replace(temporary, stamp)
+    with suppress(OSError):  # then the next start hashes it again
+        replace_file(stamp, mark)
     return None
 
 
@@ -129,15 +126,10 @@ def download_dir() -> Path:
         FetchError: none is writable.
     """
     for folder in data_dirs():
-        with suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            # root may write anywhere: a folder without any write bit is meant to be left alone
-            if os.access(folder, os.W_OK) and folder.stat().st_mode & 0o222:
-                return folder
-    raise FetchError(
-        f"none of the data folders {[str(folder) for folder in data_dirs()]} is writable; "
-        "name a writable one in ROBUSTLIB_DATA"
-    )
+        if is_writable(folder):
+            return folder
+    folders = os.pathsep.join(map(str, data_dirs()))
+    raise FetchError(f"no data folder can be written to ({folders}); name a writable folder in ROBUSTLIB_DATA")
 
 
 def _obtain(dataset: Dataset, target: Path, troubles: list[str]) -> None:
@@ -192,14 +184,14 @@ def _message(dataset: Dataset, target: Path, failures: list[str], troubles: list
 
 
 def resolve_dataset(preferred: tuple[str, ...]) -> tuple[str, dict[str, str]]:
-    """The first data set of `preferred` that can be had (it is fetched if need be).
+    """The first data set of `preferred` that is available (it is fetched if need be).
 
     Returns:
-        Its name, and for each one before it the reason why it could not be had.
+        Its name, and for each one before it the reason why it is unavailable.
 
     Raises:
         ValueError: an unknown name, or none at all.
-        FetchError: none can be had.
+        FetchError: none is available.
     """
     if not preferred:
         raise ValueError("preferred must name at least one data set")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import zipfile
 from collections import Counter, defaultdict
@@ -74,7 +73,7 @@ def load_text(name: str, split: str, *, n: int | None = None, seed: int = 0) -> 
 
     Raises:
         ValueError: unknown name or split, or n outside 1 to the size of the split.
-        FetchError: the files cannot be had.
+        FetchError: the files are unavailable.
     """
     if name not in _READERS:
         raise ValueError(f"unknown text data set {name!r}; known: {', '.join(_READERS)}")
@@ -147,8 +146,7 @@ def _read_emotion(paths: dict[str, Path]) -> _Rows:
 def _read_ag_news(paths: dict[str, Path]) -> _Rows:
     blocks = []
     for part in ("train", "test"):
-        key = next(key for key in paths if key.startswith(part))
-        rows = list(csv.reader(io.StringIO(content(paths, key).decode(), newline="")))
+        rows = list(csv.reader(io.StringIO(content(paths, f"{part}.csv").decode(), newline="")))
         blocks.append((part, [f"{title} {text}" for _, title, text in rows], [int(row[0]) - 1 for row in rows]))
     return _with_validation(_joined(*blocks), 0.05)
 
@@ -180,27 +178,14 @@ def _read_mrpc(paths: dict[str, Path]) -> _Rows:
     )
 
 
-def _qnli_block(part: str, rows: list[tuple[str, str, str]]) -> tuple[str, list[Text], list[int]]:
-    names = _READERS["qnli"][1]
-    return part, [(question, text) for question, text, _ in rows], [names.index(label) for *_, label in rows]
-
-
 def _read_qnli(paths: dict[str, Path]) -> _Rows:
+    names = _READERS["qnli"][1]
     blocks = []
     with zipfile.ZipFile(io.BytesIO(content(paths, "QNLIv2.zip"))) as archive:
         for part, member in (("train", "QNLI/train.tsv"), ("test", "QNLI/dev.tsv")):
-            rows = [tuple(line.split("\t")[1:]) for line in _lines(archive.read(member))[1:]]
-            blocks.append(_qnli_block(part, rows))
+            rows = [line.split("\t")[1:] for line in _lines(archive.read(member))[1:]]
+            blocks.append((part, [(question, text) for question, text, _ in rows], [names.index(row[2]) for row in rows]))
     return _with_validation(_joined(*blocks), 0.1)
-
-
-def _read_qnli_subset(paths: dict[str, Path]) -> _Rows:
-    blocks = []
-    for key in ("train_subset_8999.json", "train_subset_1000.json"):
-        rows = json.loads(content(paths, key)).values()
-        blocks.append(_qnli_block("train", [(row["text_a"], row["text_b"], row["label"]) for row in rows]))
-    rows = [tuple(line.split("\t")[1:]) for line in _lines(content(paths, "dev.tsv"))[1:]]
-    return _with_validation(_joined(*blocks, _qnli_block("test", rows)), 0.1)
 
 
 def _rated(raw: bytes) -> tuple[list[str], np.ndarray, list[str]]:
@@ -264,8 +249,6 @@ def near_duplicate_groups(texts: list[str], same: list[str] | None = None) -> np
 
 
 _POLARITY = ("negative", "positive")
-_TOPICS = ("World", "Sports", "Business", "Sci/Tech")
-_ENTAILMENT = ("entailment", "not_entailment")
 _READERS: dict[str, tuple[Callable[[dict[str, Path]], _Rows], tuple[str, ...]]] = {
     "rotten_tomatoes": (_read_rotten_tomatoes, _POLARITY),
     "rotten_tomatoes_rated": (_read_rotten_tomatoes_rated, _POLARITY),
@@ -273,10 +256,8 @@ _READERS: dict[str, tuple[Callable[[dict[str, Path]], _Rows], tuple[str, ...]]] 
     "vader_amazon": (_read_vader, _POLARITY),
     "vader_nyt": (_read_vader, _POLARITY),
     "emotion": (_read_emotion, ("sadness", "joy", "love", "anger", "fear", "surprise")),
-    "ag_news": (_read_ag_news, _TOPICS),
-    "ag_news_subset30k": (_read_ag_news, _TOPICS),
+    "ag_news": (_read_ag_news, ("World", "Sports", "Business", "Sci/Tech")),
     "cola": (_read_cola, ("unacceptable", "acceptable")),
     "mrpc": (_read_mrpc, ("not_equivalent", "equivalent")),
-    "qnli": (_read_qnli, _ENTAILMENT),
-    "qnli_subset10k": (_read_qnli_subset, _ENTAILMENT),
+    "qnli": (_read_qnli, ("entailment", "not_entailment")),
 }
