@@ -1,6 +1,7 @@
-"""What the image notebooks share, on the smallest profile."""
+"""The study of images on the smallest profile, and the sizes of every profile."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +9,13 @@ import torch
 
 from robustlib.attacks.adversaries import Adversary
 from robustlib.attacks.scores import Margin
+from robustlib.data import FetchError
+from robustlib.study import profiles
 from robustlib.study.images import image_study
-from robustlib.study.profiles import PROFILES, get_profile
+from robustlib.study.profiles import PROFILES, get_profile, read_profiles, settings_in_use
 from robustlib.study.records import REFERENCE, RecordBook
+from robustlib.study.texts import text_study
+from robustlib.study.variants import lesson_settings
 
 
 @pytest.fixture(scope="module")
@@ -72,24 +77,67 @@ def test_served_models_predict_the_same(study):
     assert [study.method_name(t) for t in (1.0, 0.1, 10.0)] == ["baseline", "conf_up(T_d<<1)", "conf_down(T_d>>1)"]
 
 
-def test_profiles_are_named_frozen_and_complete():
-    assert list(PROFILES) == ["smoke", "quick", "full", "paper"]
-    assert get_profile("quick").datasets[0] == "fashion_mnist"
-    assert get_profile("full").datasets[:2] == ("cifar10", "cifar10_jpeg")
-    assert len(get_profile("full").seeds) == 3
-    assert all(profile.datasets[-1] == "digits" for profile in PROFILES.values())
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        get_profile("quick").name = "other"
+@pytest.mark.parametrize(("seed", "error"), [("0", TypeError), (1.0, TypeError), (True, TypeError), (-1, ValueError)])
+def test_a_seed_that_is_none_is_refused_before_anything_is_loaded(seed, error, monkeypatch):
+    monkeypatch.setattr("robustlib.study.profiles.resolve_dataset", lambda names: pytest.fail("loaded"))
+    for make in (image_study, text_study):
+        with pytest.raises(error, match=f"seed must .* got {seed!r}"):
+            make("smoke", seed=seed)
+
+
+def test_an_unknown_profile_and_an_unknown_setting_are_named():
     with pytest.raises(ValueError, match="choose one of smoke, quick, full, paper"):
         get_profile("fast")
+    text = (Path(profiles.__file__).parent / "profiles.toml").read_text()
+    assert read_profiles(text) == PROFILES
+    with pytest.raises(TypeError, match="unexpected keyword argument 'epochz'"):
+        read_profiles(text.replace("epochs", "epochz"))
+    with pytest.raises(TypeError, match=r"missing .* 'n_test'"):
+        read_profiles(text.replace("n_test = 600\n", ""))
 
 
-def test_quick_trains_every_method_where_it_is_asked_to(monkeypatch):
-    plain = get_profile("quick")
-    monkeypatch.setenv("ROBUSTLIB_ALL_METHODS", "1")
-    wide, full = get_profile("quick"), get_profile("full")
-    assert get_profile("smoke") == PROFILES["smoke"] and plain == PROFILES["quick"]
-    for mine, theirs, old in ((wide.images, full.images, plain.images), (wide.texts, full.texts, plain.texts)):
+HOLDS = {  # training, validation and test examples there are
+    "fashion_mnist": (55_000, 5_000, 10_000),
+    "cifar10": (45_000, 5_000, 10_000),
+    "cifar10_jpeg": (45_000, 5_000, 10_000),
+    "digits": (1_258, 180, 359),
+}
+IMAGES = [(profile, settings.dataset) for profile in PROFILES for settings in PROFILES[profile].images]
+TEXTS = [(profile, settings.dataset) for profile in PROFILES for settings in PROFILES[profile].texts]
+
+
+def only_available(monkeypatch, dataset):
+    def fetch(name):
+        if name != dataset:
+            raise FetchError(f"{name}: no network\nand more")
+
+    monkeypatch.setattr("robustlib.data.store.fetch", fetch)
+
+
+@pytest.mark.parametrize(("profile", "dataset"), IMAGES)
+def test_no_lesson_asks_an_image_set_for_more_than_it_holds(profile, dataset, monkeypatch):
+    only_available(monkeypatch, dataset)
+    settings, substitution = settings_in_use(profile, "image")
+    sizes = lesson_settings(profile, "image")
+    assert settings.dataset == dataset and sizes is settings.lessons
+    n_train, n_validation, n_test = HOLDS[dataset]
+    assert max(settings.n_train, sizes.n_train, sizes.more_data) <= n_train
+    assert max(settings.n_validation, settings.n_search, sizes.n_opt, sizes.n_geometry) <= n_validation
+    assert max(settings.n_test, settings.n_slow, settings.n_diagnosed, sizes.n_test) <= n_test
+    before = get_profile(profile).datasets[: get_profile(profile).datasets.index(dataset)]
+    assert substitution == " ".join(f"{name} is unavailable ({name}: no network)." for name in before)
+
+
+@pytest.mark.parametrize(("profile", "dataset"), TEXTS)
+def test_lessons_on_texts_take_the_sizes_of_the_set_in_use(profile, dataset, monkeypatch):
+    only_available(monkeypatch, dataset)
+    assert lesson_settings(profile, "text") is settings_in_use(profile, "text")[0].lessons
+    assert settings_in_use(profile, "text")[0].dataset == dataset
+
+
+def test_all_methods_in_the_sizes_of_quick():
+    quick, wide, full = (get_profile(name) for name in ("quick", "quick-all-methods", "full"))
+    for mine, theirs, old in ((wide.images, full.images, quick.images), (wide.texts, full.texts, quick.texts)):
         assert mine[0].lessons.methods == theirs[0].lessons.methods
         assert mine[0].lessons.schedules == theirs[0].lessons.schedules
         assert set(mine[0].lessons.temperatures) <= set(theirs[0].lessons.temperatures)

@@ -18,7 +18,7 @@ from robustlib.study.base import Study
 from robustlib.study.claims.findings import EQUIVALENCE_MARGIN
 from robustlib.study.images import image_study
 from robustlib.study.profiles import get_profile
-from robustlib.study.records import RecordBook, over_seeds
+from robustlib.study.records import HONEST, RecordBook, Reference, difference, over_seeds
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,14 @@ class Lesson:
         Args:
             designs: design temperatures, 1.0 among them.
             adversaries: "none" and "margin" among them.
-            n: the first n test examples only.
+            n: the first n test examples only; default: as many as the profile gives the attack.
         """
         evaluations = {}
         jobs = [(design, adversary) for design in designs for adversary in adversaries]
         for seed, study in self.studies.items():
             for design, adversary in progress(jobs, description=f"{attack}, seed {seed}"):
                 evaluations[seed, design, adversary] = study.measure(
-                    self.book, attack, adversary, design_temperature=design, n=n
+                    self.book, attack, adversary, design_temperature=design, n=n or study.size(attack)
                 )
             for design, adversary in jobs:
                 for reference_at, reference in _references(design, adversary):
@@ -118,12 +118,13 @@ class Lesson:
             the seeds.
         """
         for study in self.studies.values():
-            logits, labels = logits_of(study.served(1.0), study.inputs), study.labels.cpu()
+            attack, logits, labels = self.main_attack, logits_of(study.served(1.0), study.inputs), study.labels.cpu()
             for design in designs:
                 for adversary in adversaries:
                     divisor = 1.0
                     if adversary != "none":
-                        divisor = study.run(self.main_attack, adversary, design_temperature=design).temperature
+                        evaluation = study.run(attack, adversary, design_temperature=design, n=study.size(attack))
+                        divisor = evaluation.temperature
                     report = calibration_report(scale_logits(logits, design), labels, temperature=divisor)
                     row = {**study.columns(design), "adversary": adversary, "attack": "clean"}
                     confidence = 100 * report.mean_confidence
@@ -189,11 +190,17 @@ class Audit:
 
         Args:
             reference: "honest" (T_d = 1, naive attacker), or "margin" or "none" at the same design temperature.
+
+        Raises:
+            KeyError: the two were not compared.
         """
-        at, other = (1.0, "none") if reference == "honest" else (design, reference)
-        name = f"{self.lesson.study.method_name(at)}|{other}|{at:g}"
-        rows = self.records[(self.records.metric == "accuracy_difference") & (self.records.reference == name)]
-        return rows[(rows.adversary == adversary) & (rows.design_temperature == design)].iloc[-1]
+        name = HONEST
+        if reference != "honest":
+            name = Reference(self.lesson.study.method_name(design), reference, design)
+        row = difference(self.records, reference=name, adversary=adversary, design_temperature=design)
+        if row is None:
+            raise KeyError(f"{adversary} at T_d = {design:g} was not compared with {reference}")
+        return row
 
     def pierced(self, design: float, margin: float = EQUIVALENCE_MARGIN) -> list[str]:
         """Adversaries whose whole interval above the honest number lies below the margin, in points."""

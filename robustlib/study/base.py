@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor, nn
@@ -106,14 +107,8 @@ class Study(ABC):
         def compute() -> dict:
             plan = adversary
             if isinstance(plan, str):
-                plan = plan_adversary(
-                    plan,
-                    served,
-                    chosen,
-                    self.validation_inputs,
-                    self.validation_labels,
-                    n_search=self.settings.n_search,
-                )
+                examples = self.validation_inputs, self.validation_labels
+                plan = plan_adversary(plan, served, chosen, *examples, n_search=self.settings.n_search)
             return vars(evaluate(served, chosen, plan, inputs, labels))
 
         return Evaluation(**cached("evaluation", config, compute))
@@ -127,15 +122,15 @@ class Study(ABC):
         design_temperature: float = 1.0,
         n: int | None = None,
     ) -> Evaluation:
-        """`run`, and record what came out."""
-        found = self.run(attack, adversary, design_temperature=design_temperature, n=n)
-        book.add_evaluation(found, **self.columns(design_temperature), **self.budget(attack))
-        return found
+        """`run`, and record the adversarial accuracy."""
+        evaluation = self.run(attack, adversary, design_temperature=design_temperature, n=n)
+        book.add_evaluation(evaluation, **self.columns(design_temperature), **self.budget(attack))
+        return evaluation
 
     def compare(
         self,
         book: RecordBook,
-        found: Evaluation,
+        evaluation: Evaluation,
         reference: Evaluation,
         *,
         at: float = 1.0,
@@ -147,17 +142,18 @@ class Study(ABC):
         Args:
             reference_study: where the reference is of another model: the study it comes from, on the same examples.
         """
-        difference = found.minus(reference)
+        difference = evaluation.minus(reference)
         other = reference_study or self
+        training_temperature = other.training.training_temperature
         book.add_difference(
             difference,
             reference=Reference(
-                other.method_name(reference_at), reference.adversary, reference_at, other.training.training_temperature
+                other.method_name(reference_at), reference.adversary, reference_at, training_temperature
             ),
-            adversary=found.adversary,
-            attack=found.attack,
+            adversary=evaluation.adversary,
+            attack=evaluation.attack,
             **self.columns(at),
-            **self.budget(found.attack),
+            **self.budget(evaluation.attack),
         )
         return difference
 
@@ -184,6 +180,13 @@ class Study(ABC):
         return "conf_up(T_d<<1)" if design_temperature < 1 else "conf_down(T_d>>1)"
 
 
-def substitution(reasons: dict[str, str]) -> str:
-    """One sentence for each preferred data set that cannot be had; `reasons` as from `resolve_dataset`."""
-    return " ".join(f"{name} cannot be had here ({why.splitlines()[0]})." for name, why in reasons.items())
+def check_seed(seed: int) -> None:
+    """Refuse a seed that is no integer, as papermill's -r gives, or negative.
+
+    Raises:
+        TypeError, ValueError: with the seed in the message.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise TypeError(f"seed must be an integer, got {seed!r}: pass int(seed), or -p instead of -r to papermill")
+    if seed < 0:
+        raise ValueError(f"seed must not be negative, got {seed}")

@@ -1,7 +1,4 @@
-"""What the notebooks share: a trained model, its data, and attacks with the profile's budgets.
-
-Results of attacks go through the cache, keyed by model, attack, adversary and data, so that notebooks share them.
-"""
+"""The study of images: a trained classifier, its data, and attacks with the profile's budgets."""
 
 from __future__ import annotations
 
@@ -14,10 +11,10 @@ from torch import Tensor, nn
 from robustlib import attacks
 from robustlib.attacks.adversaries import Attack
 from robustlib.calibration.temperature import TemperatureScaled
-from robustlib.data import load_images, resolve_dataset
-from robustlib.study.base import Study, substitution
+from robustlib.data import load_images
+from robustlib.study.base import Study, check_seed
 from robustlib.study.environment import pick_device
-from robustlib.study.profiles import ImageSettings, get_profile
+from robustlib.study.profiles import ImageSettings, settings_in_use
 from robustlib.training.images import ImageTraining, trained_image_model
 
 
@@ -89,22 +86,20 @@ class ImageStudy(Study):
 def image_study(profile: str, *, seed: int = 0, **changes: Any) -> ImageStudy:
     """Data and trained model of a profile; trains where the cache has no such model.
 
-    Taught in: every image notebook starts with it.
-
     Args:
         changes: fields of `ImageTraining` that differ from the profile's, for example `gradient_rule="normalise"`.
 
     Raises:
-        robustlib.data.FetchError: none of the profile's data sets can be had.
+        TypeError, ValueError: a seed that is no integer, or negative.
+        robustlib.data.FetchError: none of the profile's data sets is available.
     """
-    candidates = {settings.dataset: settings for settings in get_profile(profile).images}
-    name, reasons = resolve_dataset(tuple(candidates))
-    settings = candidates[name]
+    check_seed(seed)
+    settings, substitution = settings_in_use(profile, "image")
     device = pick_device()
-    test = load_images(name, "test", n=settings.n_test, seed=0)
-    validation = load_images(name, "validation", n=settings.n_validation, seed=0)
-    recipe = ImageTraining(
-        dataset=name,
+    test = load_images(settings.dataset, "test", n=settings.n_test, seed=0)
+    validation = load_images(settings.dataset, "validation", n=settings.n_validation, seed=0)
+    training = ImageTraining(
+        dataset=settings.dataset,
         n_train=settings.n_train,
         architecture=settings.architecture,
         epochs=settings.epochs,
@@ -113,12 +108,12 @@ def image_study(profile: str, *, seed: int = 0, **changes: Any) -> ImageStudy:
         seed=seed,
         device=device.type,
     )
-    recipe = replace(recipe, **changes)
+    training = replace(training, **changes)
     return ImageStudy(
         settings=settings,
-        training=recipe,
-        substitution=substitution(reasons),
-        model=trained_image_model(recipe),
+        training=training,
+        substitution=substitution,
+        model=trained_image_model(training),
         inputs=test.images.to(device),
         labels=test.labels.to(device),
         validation_inputs=validation.images.to(device),

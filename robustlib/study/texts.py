@@ -18,11 +18,11 @@ from robustlib.attacks.words.resources import load_recipe
 from robustlib.attacks.words.search import Recipe
 from robustlib.attacks.words.words import Example
 from robustlib.calibration.temperature import scale_logits
-from robustlib.data import load_text, resolve_dataset
+from robustlib.data import load_text
 from robustlib.models import precision
-from robustlib.study.base import Study, substitution
+from robustlib.study.base import Study, check_seed
 from robustlib.study.environment import pick_device
-from robustlib.study.profiles import TextSettings, get_profile
+from robustlib.study.profiles import TextSettings, get_profile, settings_in_use
 from robustlib.training.augmentation import augment_with_attack
 from robustlib.training.masked_lm import MaskedTraining, masked_language_model
 from robustlib.training.methods import Method
@@ -168,13 +168,12 @@ def text_study(
         robustlib.data.FetchError: the data cannot be had.
         ConnectionError: the encoder cannot be had.
     """
-    candidates = {settings.dataset: settings for settings in get_profile(profile).texts}
+    check_seed(seed)
     if dataset is None:
-        name, reasons = resolve_dataset(tuple(candidates))
-        settings = candidates[name]
+        settings, substitution = settings_in_use(profile, "text")
     else:
-        name, reasons = dataset, {}
-        settings = replace(next(iter(candidates.values())), dataset=dataset)
+        settings, substitution = replace(get_profile(profile).texts[0], dataset=dataset), ""
+    name = settings.dataset
     if encoder is not None:
         settings = replace(settings, encoder=encoder, layers=layers)
     if "n_train" in changes:
@@ -200,7 +199,7 @@ def text_study(
     return TextStudy(
         settings=settings,
         training=recipe,
-        substitution=substitution(reasons),
+        substitution=substitution,
         model=train_text_classifier(recipe, train),
         inputs=test.texts,
         labels=test.labels,

@@ -16,7 +16,7 @@ from robustlib.models.forward import logits_of
 from robustlib.study.base import Study
 from robustlib.study.geometry import logit_ranges
 from robustlib.study.images import image_study
-from robustlib.study.profiles import TrainingSettings, get_profile
+from robustlib.study.profiles import TrainingSettings, settings_in_use
 from robustlib.study.records import RecordBook, Reference
 from robustlib.training.methods import Method, image_method
 
@@ -65,9 +65,8 @@ class Variant:
 
 
 def lesson_settings(profile: str, modality: str) -> TrainingSettings:
-    """The profile's sizes for notebooks 08 and 09; `modality` is "image" or "text"."""
-    chosen = get_profile(profile)
-    return (chosen.images if modality == "image" else chosen.texts)[0].lessons
+    """Sizes of notebooks 08 and 09 for the profile's data set in use; `modality` is "image" or "text"."""
+    return settings_in_use(profile, modality)[0].lessons
 
 
 def trained_variant(profile: str, modality: str, variant: Variant, *, seed: int = 0) -> Study:
