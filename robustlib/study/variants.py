@@ -7,20 +7,24 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 from torch import Tensor
 
 from robustlib.attacks.adversaries import Evaluation
 from robustlib.attacks.scores import Margin
 from robustlib.attacks.statistics import PairedDifference, mean_of, paired_difference
+from robustlib.data.progress import progress
 from robustlib.models.forward import logits_of
 from robustlib.study.base import Study
+from robustlib.study.claims import gain, illusion
 from robustlib.study.geometry import logit_ranges
 from robustlib.study.images import image_study
-from robustlib.study.profiles import TrainingSettings, settings_in_use
-from robustlib.study.records import RecordBook, Reference
+from robustlib.study.profiles import TrainingSettings, get_profile, settings_in_use
+from robustlib.study.records import RecordBook, Reference, matching, over_seeds
 from robustlib.training.methods import Method, image_method
 
-ADVERSARIES = ("none", "cal", "cal-exact", "opt", "margin")
+MODALITIES = ("image", "text")
+ADVERSARIES = ("none", "cal", "cal-exact", "margin")
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,11 @@ class Variant:
         if self.method == "ddi" and self.steps is not None:
             name = f"DDi (M = {self.solutions}, K = {self.steps})"
         rule = {"none": "", "clip": ", clipped", "normalise": ", normalised"}[self.rule]
-        heat = "" if self.temperature == 1 else f", T = {self.temperature:g}"
+        temperature = "" if self.temperature == 1 else f", T = {self.temperature:g}"
         schedule = "" if self.schedule == "constant" else f" ({self.schedule})"
-        more = f", {self.longer}x epochs" if self.longer > 1 else ""
-        more += "" if self.n_train is None else f", n = {self.n_train}"
-        return f"{name}{rule}{heat}{schedule}{more}"
+        epochs = f", {self.longer}x epochs" if self.longer > 1 else ""
+        examples = "" if self.n_train is None else f", n = {self.n_train}"
+        return f"{name}{rule}{temperature}{schedule}{epochs}{examples}"
 
 
 def lesson_settings(profile: str, modality: str) -> TrainingSettings:
@@ -96,29 +100,25 @@ def trained_variant(profile: str, modality: str, variant: Variant, *, seed: int 
     }
     if modality == "image":
         method = image_method(variant.method, sizes.epsilon, steps=steps, solutions=variant.solutions)
-        found = image_study(profile, seed=seed, **changes, method=method if variant.method != "standard" else Method())
-        settings = replace(found.settings, epsilon_linf=sizes.epsilon, n_test=sizes.n_test, n_search=sizes.n_opt)
+        study = image_study(profile, seed=seed, **changes, method=method if variant.method != "standard" else Method())
+        settings = replace(study.settings, epsilon_linf=sizes.epsilon, n_test=sizes.n_test, n_search=sizes.n_opt)
     else:
         from robustlib.study.texts import text_study
 
         method = Method(variant.method, steps, variant.solutions) if variant.method != "standard" else Method()
-        found = text_study(profile, seed=seed, **changes, method=method)
-        settings = replace(found.settings, n_test=sizes.n_test, n_search=sizes.n_opt)
-    n = min(sizes.n_test, len(found.labels))
-    return replace(found, settings=settings, inputs=found.inputs[:n], labels=found.labels[:n])
+        study = text_study(profile, seed=seed, **changes, method=method)
+        settings = replace(study.settings, n_test=sizes.n_test, n_search=sizes.n_opt)
+    n = min(sizes.n_test, len(study.labels))
+    return replace(study, settings=settings, inputs=study.inputs[:n], labels=study.labels[:n])
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A trained model with everything that was measured of it.
-
-    Attributes:
-        found: evaluations by attack and adversary.
-    """
+class TrainedModel:
+    """A trained model with its evaluations by attack and adversary."""
 
     variant: Variant
     study: Study
-    found: Mapping[tuple[str, str], Evaluation]
+    evaluations: Mapping[tuple[str, str], Evaluation]
 
     @cached_property
     def logits(self) -> Tensor:
@@ -145,8 +145,18 @@ class Judged:
         """Clean accuracy, a fraction."""
         return float(self.correct.mean())
 
-    def correct_minus(self, other: Judged) -> PairedDifference:
-        """Clean accuracy here minus there, on the same examples."""
+    @property
+    def clean_columns(self) -> dict[str, object]:
+        """What a record says of this model on clean examples."""
+        return {**self.study.columns(1.0), "adversary": "none", "attack": "clean"}
+
+    @property
+    def as_reference(self) -> Reference:
+        """What a record calls this model, unattacked, where another one is compared with it."""
+        return Reference(self.study.method_name(1.0), training_temperature=self.variant.temperature)
+
+    def correct_minus(self, other: TrainedModel) -> PairedDifference:
+        """Clean accuracy of this model minus that of another, on the same examples."""
         return paired_difference(other.correct, self.correct)
 
 
@@ -157,41 +167,141 @@ def judge(
     *,
     attacks: Sequence[str],
     adversaries: Sequence[str] = ADVERSARIES,
-    reference: Judged | None = None,
-) -> Judged:
-    """Attack a trained model as each adversary does and record what came out.
+    reference: TrainedModel | None = None,
+) -> TrainedModel:
+    """Attack a trained model as each adversary does and record the results.
 
     Recorded: clean accuracy; on validation examples mean confidence, logit range and logit margin; adversarial
-    accuracy for each attack and adversary; how far each adversary stays above the scale-free one (`margin`), which is
-    the illusion that it leaves standing; and, with a `reference`, the paired differences to it under the same
+    accuracy for each attack and adversary; its difference to that of the scale-free adversary (`margin`), which is the
+    illusion that an adversary leaves standing; and, with a `reference`, the paired differences to it under the same
     adversary, on clean examples, and in confidence.
     """
-    found = {
+    evaluations = {
         (attack, adversary): study.measure(book, attack, adversary, n=study.size(attack))
         for attack in attacks
         for adversary in adversaries
     }
-    judged = Judged(variant, study, found)
-    about = {**study.columns(1.0), "adversary": "none", "attack": "clean"}
-    book.add_accuracy(int(judged.correct.sum()), len(judged.correct), **about)
+    model = TrainedModel(variant, study, evaluations)
+    book.add_accuracy(int(model.correct.sum()), len(model.correct), **model.clean_columns)
     for metric, values in (
-        ("confidence_clean", 100 * judged.confidences),
-        ("logit_range", logit_ranges(judged.validation_logits.double()).numpy()),
-        ("margin", -Margin()(judged.validation_logits.double(), study.validation_labels.cpu()).numpy()),
+        ("confidence_clean", 100 * model.confidences),
+        ("logit_range", logit_ranges(model.validation_logits.double()).numpy()),
+        ("margin", -Margin()(model.validation_logits.double(), study.validation_labels.cpu()).numpy()),
     ):
-        book.add(**about, metric=metric, **mean_of(values))
-    for (attack, adversary), evaluation in found.items():
-        if adversary != "margin" and (attack, "margin") in found:
-            study.compare(book, evaluation, found[attack, "margin"])
+        book.add(**model.clean_columns, metric=metric, **mean_of(values))
+    for (attack, adversary), evaluation in evaluations.items():
+        if adversary != "margin" and (attack, "margin") in evaluations:
+            study.compare(book, evaluation, evaluations[attack, "margin"])
     if reference is not None:
-        _compare(judged, reference, book, about)
-    return judged
+        for key in (key for key in evaluations if key in reference.evaluations):
+            study.compare(book, evaluations[key], reference.evaluations[key], reference_study=reference.study)
+        book.add_difference(model.correct_minus(reference), reference=reference.as_reference, **model.clean_columns)
+        change = mean_of(100 * (model.confidences - reference.confidences))
+        row = {"metric": "confidence_difference", **reference.as_reference.columns, **change}
+        book.add(**model.clean_columns, **row)
+    return model
 
 
-def _compare(judged: Judged, reference: Judged, book: RecordBook, about: dict[str, object]) -> None:
-    for key in (key for key in judged.found if key in reference.found):
-        judged.study.compare(book, judged.found[key], reference.found[key], reference_study=reference.study)
-    to = Reference(reference.study.method_name(1.0), training_temperature=reference.variant.temperature)
-    book.add_difference(judged.correct_minus(reference), reference=to, **about)
-    change = 100 * (judged.confidences - reference.confidences)
-    book.add(**about, metric="confidence_difference", **to.columns, **mean_of(change))
+@dataclass(frozen=True)
+class TrainingLesson:
+    """One modality's half of a lesson that trains models: its sizes, its seeds and its records.
+
+    Attributes:
+        experiment: number and name of the notebook; records of texts are saved under it with `_text` behind.
+        seed: shifts the profile's seeds.
+        modality: "image" or "text".
+    """
+
+    experiment: str
+    profile: str
+    seed: int
+    modality: str
+
+    @cached_property
+    def sizes(self) -> TrainingSettings:
+        """The profile's sizes."""
+        return lesson_settings(self.profile, self.modality)
+
+    @property
+    def main_attack(self) -> str:
+        """The first of the attacks, which every model meets."""
+        return self.sizes.attacks[0]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Every training is done once for each of them."""
+        return [self.seed + number for number in get_profile(self.profile).seeds]
+
+    @cached_property
+    def book(self) -> RecordBook:
+        """What has been recorded."""
+        name = self.experiment if self.modality == "image" else f"{self.experiment}_{self.modality}"
+        return RecordBook(name, profile=self.profile, seed=self.seed, modality=self.modality)
+
+    @property
+    def records(self) -> pd.DataFrame:
+        """The records so far, over seeds."""
+        return over_seeds(self.book.frame)
+
+    def train_and_judge(
+        self,
+        variants: Sequence[Variant],
+        *,
+        references: Mapping[int, TrainedModel] | None = None,
+        attacks: Sequence[str] | None = None,
+        adversaries: Sequence[str] = ADVERSARIES,
+    ) -> dict[tuple[int, Variant], TrainedModel]:
+        """Train, attack and record every variant for every seed; models by (seed, variant).
+
+        Args:
+            references: by seed, what each model is compared with; default: the first variant.
+            attacks: default: the main one.
+        """
+        models, references = {}, dict(references or {})
+        jobs = [(seed, variant) for seed in self.seeds for variant in variants]
+        for seed, variant in progress(jobs, description=f"{self.modality}: train and attack"):
+            model = models[seed, variant] = judge(
+                trained_variant(self.profile, self.modality, variant, seed=seed),
+                variant,
+                self.book,
+                attacks=attacks or (self.main_attack,),
+                adversaries=adversaries,
+                reference=references.get(seed),
+            )
+            references.setdefault(seed, model)
+        return models
+
+    def compare(
+        self,
+        model: TrainedModel,
+        reference: TrainedModel,
+        adversary: str = "margin",
+        *,
+        reference_adversary: str | None = None,
+    ) -> None:
+        """Record the paired difference of two models under the main attack, by default by the same adversary."""
+        model.study.compare(
+            self.book,
+            model.evaluations[self.main_attack, adversary],
+            reference.evaluations[self.main_attack, reference_adversary or adversary],
+            reference_study=reference.study,
+        )
+
+    def compare_clean(self, model: TrainedModel, reference: TrainedModel) -> None:
+        """Record the paired difference of two models' clean accuracies."""
+        self.book.add_difference(
+            model.correct_minus(reference), reference=reference.as_reference, **model.clean_columns
+        )
+
+    def illusion(self, method: str, temperature: float = 1.0, *, adversary: str = "none") -> pd.Series | None:
+        """`claims.illusion` under the main attack and over seeds, of a method at a training temperature."""
+        records = over_seeds(matching(self.book.frame, method=method))
+        return illusion(records, method, attack=self.main_attack, adversary=adversary, training_temperature=temperature)
+
+    def gain(
+        self, method: str, temperature: float, adversary: str, *, attack: str | None = None, **reference: str | float
+    ) -> pd.Series | None:
+        """`claims.gain` over seeds; `attack` defaults to the main one, `reference` is passed on."""
+        records = over_seeds(matching(self.book.frame, method=method))
+        model = {"adversary": adversary, "training_temperature": temperature}
+        return gain(records, method, attack=attack or self.main_attack, **model, **reference)
