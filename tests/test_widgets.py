@@ -52,7 +52,7 @@ from robustlib.course.widgets.loss_landscape import loss_landscape_scene
 from robustlib.course.widgets.paths import pgd_paths
 from robustlib.course.widgets.pierce import pierce_scene
 from robustlib.course.widgets.temperature_lab import temperature_lab_scene
-from robustlib.course.widgets.text_replay import _layers, text_replay_scene
+from robustlib.course.widgets.text_replay import text_replay_scene
 from robustlib.course.widgets.training_temperature import training_temperature_scene
 from robustlib.models.images import small_cnn
 from robustlib.study.records import COLUMNS
@@ -457,7 +457,7 @@ def test_the_text_replay_marks_what_changed(text_replay):
 
 def test_the_three_layers_of_a_sentence_make_up_the_sentence(text_replay):
     step = text_replay.steps[1.0][-1]
-    layers = _layers(step)
+    layers = [text.get_text() for text in plot_text_replay(text_replay, 99, (1.0, 1.0)).axes[0].texts[:3]]
     width = max(map(len, layers))
     merged = "".join(
         next((letter for letter in letters if letter != " "), " ")

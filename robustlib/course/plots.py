@@ -105,23 +105,11 @@ def plot_reliability(bins: Mapping[str, np.ndarray], *, title: str, ax: Axes | N
     filled = count > 0
     confidence, accuracy = np.asarray(bins["confidence"])[filled], np.asarray(bins["accuracy"])[filled]
     ax.plot([0, 1], [0, 1], "--", color="grey", label="perfectly calibrated")
-    ax.scatter(
-        confidence,
-        accuracy,
-        s=20 + 180 * count[filled] / count.sum(),
-        color=COLOURS[0],
-        zorder=3,
-        label="model (area: share of examples)",
-    )
+    area = 20 + 180 * count[filled] / count.sum()
+    ax.scatter(confidence, accuracy, s=area, color=COLOURS[0], zorder=3, label="model (area: share of examples)")
     ax.vlines(confidence, accuracy, confidence, color=COLOURS[1], lw=2, alpha=0.7, label="calibration gap")
-    ax.set(
-        xlabel="confidence (largest probability)",
-        ylabel="accuracy (fraction correct)",
-        xlim=(0, 1.02),
-        ylim=(0, 1.02),
-        aspect="equal",
-        title=title,
-    )
+    ax.set(xlabel="confidence (largest probability)", ylabel="accuracy (fraction correct)", title=title)
+    ax.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
     ax.legend(loc="lower right", fontsize=8)
     return ax
 

@@ -23,7 +23,7 @@ from robustlib.attacks.landscape import Landscape, exactly_flat, input_landscape
 from robustlib.attacks.scores import DLR, CrossEntropy, Margin, Score
 from robustlib.course.plots import COLOURS
 from robustlib.course.widgets.paths import pgd_path, pgd_paths
-from robustlib.course.widgets.scene import Choice, Scene, Update, moving_line, nearest, plot_scene
+from robustlib.course.widgets.scene import Choice, Scene, Update, moving_line, nearest, plot_scene, together
 from robustlib.course.widgets.shell import LiveScene
 from robustlib.models.forward import logits_of
 
@@ -174,11 +174,7 @@ def _draw(data: LossLandscape, figure: Figure) -> Update:
         _draw_margin(data, figure.add_subplot(grid[0, 2])),
     ]
     figure.suptitle(data.title, fontsize=11)
-
-    def update(temperature: float, loss: str, view: str) -> list[Artist]:
-        return [artist for part in parts for artist in part(temperature, loss, view)]
-
-    return update
+    return together(parts)
 
 
 def _draw_contours(data: LossLandscape, ax: Axes) -> Update:
@@ -193,15 +189,8 @@ def _draw_contours(data: LossLandscape, ax: Axes) -> Update:
     bar.ax.set_yticklabels(["lowest", "highest"], fontsize=9)
     ax.grid(False)
     # the unit of the axes changes with the directions: as words it costs less than as tick labels
-    ax.set(
-        xlim=(-1, 1),
-        ylim=(-1, 1),
-        aspect="auto",
-        xlabel=" ",
-        ylabel=" ",
-        xticks=[-1, -0.5, 0, 0.5, 1],
-        yticks=[-1, -0.5, 0, 0.5, 1],
-    )
+    ticks = [-1, -0.5, 0, 0.5, 1]
+    ax.set(xlim=(-1, 1), ylim=(-1, 1), aspect="auto", xlabel=" ", ylabel=" ", xticks=ticks, yticks=ticks)
     ax.legend(fontsize=8, loc="lower left", frameon=True, framealpha=0.85)
     line = moving_line(ax, "from above (grey: exactly flat)")
 
@@ -233,16 +222,8 @@ def _draw_surface(data: LossLandscape, ax: Axes) -> Update:
         Poly3DCollection([np.zeros((4, 3))], cmap="viridis", edgecolor="white", linewidth=0.2)
     )
     surface.set_clim(0, 1)
-    ax.set(
-        xlim=(-1, 1),
-        ylim=(-1, 1),
-        zlim=(0, 1),
-        xlabel="first direction",
-        ylabel="second",
-        xticks=[-1, 0, 1],
-        yticks=[-1, 0, 1],
-        zticks=[0, 0.5, 1],
-    )
+    ax.set(xlim=(-1, 1), ylim=(-1, 1), zlim=(0, 1), xlabel="first direction", ylabel="second")
+    ax.set(xticks=[-1, 0, 1], yticks=[-1, 0, 1], zticks=[0, 0.5, 1])
     for axis in (ax.xaxis, ax.yaxis, ax.zaxis):
         axis.set_ticklabels([])
         axis.labelpad = -10
@@ -273,12 +254,8 @@ def _draw_margin(data: LossLandscape, ax: Axes) -> Update:
     (path,) = ax.plot([], [], ".-", color=COLOURS[0], lw=1.8)
     ax.axhline(0, color=COLOURS[1], ls="--", lw=1.4, label="above: the model is fooled")
     room = 0.08 * np.ptp(every) + 1e-6
-    ax.set(
-        xlim=(-0.5, every.shape[1] - 0.5),
-        ylim=(every.min() - room, every.max() + 3 * room),
-        xlabel="PGD step",
-        ylabel="margin (logits)",
-    )
+    ax.set(xlim=(-0.5, every.shape[1] - 0.5), ylim=(every.min() - room, every.max() + 3 * room))
+    ax.set(xlabel="PGD step", ylabel="margin (logits)")
     ax.legend(fontsize=8, loc="upper left")
     line = moving_line(ax, "what PGD reaches on this loss")
 

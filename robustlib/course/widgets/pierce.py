@@ -198,17 +198,13 @@ def _draw(game: Game, figure: Figure) -> Update:
     naive = ax.axhline(0, color=COLOURS[4], ls="-.", lw=1.6, label="adversarial accuracy as served (T_a = 1)")
     (chosen,) = ax.plot([], [], color=COLOURS[0], ls=":", lw=2, label="T_a you have chosen")
     (confidence,) = ax.plot(
-        [], [], "D", color=COLOURS[5], mec="black", ms=9, label="mean confidence of your copy (free)"
+        [], [], "D", color=COLOURS[5], mec="black", ms=9, label="your copy's mean confidence (free)"
     )
     (attacks,) = ax.plot([], [], "o", color=COLOURS[1], mec="black", ms=11, label="your attacks")
     (curve,) = ax.plot([], [], color="black", lw=1.4, alpha=0.7, label="every answer (shown at the end)")
     ax.set_xscale("log")
-    ax.set(
-        xlim=(tried[0] / 2, tried[-1] * 2),
-        ylim=(-3, 103),
-        xlabel="adversary temperature T_a (log scale)",
-        ylabel="percent",
-    )
+    ax.set(xlim=(tried[0] / 2, tried[-1] * 2), ylim=(-3, 103), ylabel="percent")
+    ax.set_xlabel("adversary temperature T_a (log scale)")
     ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
     line = moving_line(ax, data.title)
 

@@ -111,25 +111,21 @@ class LiveFigure:
         return picture.getvalue()
 
 
-def moving_line(ax: Axes, heading: str, *, fontsize: float = 10) -> Text:
+def moving_line(ax: Axes, heading: str) -> Text:
     """A heading that stays over a line that may change: of text, only what changes is drawn again."""
     ax.set_title(f"{heading}\n", fontsize=11)
-    return ax.annotate(
-        "",
-        (0.5, 1),
-        xytext=(0, 5),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        ha="center",
-        va="baseline",
-        fontsize=fontsize,
-        annotation_clip=False,
-    )
+    place = {"xycoords": "axes fraction", "xytext": (0, 5), "textcoords": "offset points", "annotation_clip": False}
+    return ax.annotate("", (0.5, 1), ha="center", va="baseline", fontsize=10, **place)
 
 
 def moving_ring(ax: Axes) -> Line2D:
     """A ring to be moved over a curve, at the value shown."""
     return ax.plot([], [], "o", ms=14, mfc="none", mec="black", mew=2)[0]
+
+
+def together(parts: Sequence[Update]) -> Update:
+    """One update of several panels that show the same values."""
+    return lambda *values: [artist for part in parts for artist in part(*values)]
 
 
 def two_halves(figure: Figure, title: str, draw_half: Callable[[Figure, Any], Update]) -> Update:

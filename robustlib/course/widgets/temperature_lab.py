@@ -22,7 +22,16 @@ from robustlib.attacks.diagnostics import input_gradient, logit_gradient, maskin
 from robustlib.calibration.metrics import calibration_report, reliability_bins, top_label
 from robustlib.calibration.temperature import scale_logits
 from robustlib.course.plots import COLOURS, MARKERS, plot_curves, plot_picture, plot_probabilities, plot_reliability
-from robustlib.course.widgets.scene import Choice, Scene, Update, moving_line, moving_ring, nearest, plot_scene
+from robustlib.course.widgets.scene import (
+    Choice,
+    Scene,
+    Update,
+    moving_line,
+    moving_ring,
+    nearest,
+    plot_scene,
+    together,
+)
 from robustlib.course.widgets.shell import LiveScene
 
 TEMPERATURES = tuple(float(f"{t:.4g}") for t in np.logspace(-4, 4, 81))
@@ -186,13 +195,18 @@ def _draw(lab: TemperatureLab, figure: Figure) -> Update:
     ]
     if with_pictures:
         parts.append(_draw_pictures(lab, *(figure.add_subplot(cell[0, 0]) for cell in left)))
-    heading = figure.suptitle(lab.title if with_pictures else "\n", fontsize=11)
+        figure.suptitle(lab.title, fontsize=11)
+    else:
+        parts.append(_draw_sentence(lab, figure))
+    return together(parts)
+
+
+def _draw_sentence(lab: TemperatureLab, figure: Figure) -> Update:
+    heading = figure.suptitle("\n", fontsize=11)
 
     def update(temperature: float, example: int) -> list[Artist]:
-        if with_pictures:
-            return [artist for part in parts for artist in part(temperature, example)]
         heading.set_text("\n".join((*textwrap.wrap(lab.captions[example], 120, max_lines=2), "")[:2]))
-        return [artist for part in parts for artist in part(temperature, example)] + [heading]
+        return [heading]
 
     return update
 

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robustlib.course.plots import COLOURS, MARKERS
-from robustlib.course.widgets.scene import Choice, Scene, Update, moving_line, moving_ring, plot_scene
+from robustlib.course.widgets.scene import Choice, Scene, Update, moving_line, moving_ring, plot_scene, together
 from robustlib.course.widgets.shell import LiveScene
 
 METRICS = {"logit_range": "logit range (logits)", "margin": "margin (logits)"}
@@ -104,11 +104,7 @@ def _draw(data: TrainingTemperature, figure: Figure) -> Update:
     axes = figure.subplots(1, 2 + len(metrics))
     parts = [_draw_trade_off(data, axes[0]), _draw_curves(data, "accuracy", "accuracy (%)", axes[1])]
     parts += [_draw_curves(data, metric, METRICS[metric], ax) for metric, ax in zip(metrics, axes[2:], strict=True)]
-
-    def update(temperature: float) -> list[Artist]:
-        return [artist for part in parts for artist in part(temperature)]
-
-    return update
+    return together(parts)
 
 
 def _draw_trade_off(data: TrainingTemperature, ax: Axes) -> Update:
