@@ -1,15 +1,16 @@
-"""Attacks that come from libraries: what we add to them."""
+"""What all attacks on images promise, and those that come from libraries: what we add to them."""
 
 import numpy as np
 import pytest
 import torch
 from models_for_tests import LinearClassifier, predictions, random_images, small_net
 
-from robustlib.attacks import auto_attack, carlini_wagner, hop_skip_jump, square
-from robustlib.attacks.scores import CrossEntropy
+from robustlib.attacks import auto_attack, carlini_wagner, hop_skip_jump, pgd, square
+from robustlib.attacks.scores import CrossEntropy, Margin
 from robustlib.calibration.checks import check_radius
 
 ATTACKS = {
+    pgd: {"steps": 5},
     carlini_wagner: {"steps": 20, "binary_search_steps": 3},
     hop_skip_jump: {"steps": 4, "max_gradient_evaluations": 40},
     square: {"n_queries": 10},
@@ -68,6 +69,8 @@ def test_bad_input_is_named(attack, change, message):
 @pytest.mark.parametrize(
     ("attack", "option"),
     [
+        (pgd, "steps"),
+        (pgd, "restarts"),
         (carlini_wagner, "steps"),
         (carlini_wagner, "binary_search_steps"),
         (hop_skip_jump, "steps"),
@@ -81,7 +84,7 @@ def test_an_attack_without_a_budget_is_refused(attack, option):
         attack(LinearClassifier(), random_images(2), torch.tensor([0, 1]), epsilon=0.1, **{option: 0})
 
 
-@pytest.mark.parametrize("attack", [square, auto_attack])
+@pytest.mark.parametrize("attack", [pgd, square, auto_attack])
 def test_an_unknown_norm_is_refused(attack):
     with pytest.raises(ValueError, match=r"norm must be one of \['l2', 'linf'\], got 'l1'"):
         attack(LinearClassifier(), random_images(2), torch.tensor([0, 1]), epsilon=0.1, norm="l1")
@@ -145,10 +148,64 @@ def test_examples_of_other_batches_stay_as_they_are(attack):
     assert fooled.any()
 
 
+@every_attack
+def test_every_attack_keeps_the_training_mode_and_its_random_numbers_apart(attack):
+    model, images = small_net(), random_images(6, (1, 6, 6))
+    labels = predictions(model, images)
+    model.train()
+    model[2].eval()
+    state = torch.random.get_rng_state()
+    attack(model, images, labels, epsilon=0.1, **ATTACKS[attack])
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert model.training
+    assert model[0].training
+    assert not model[2].training
+
+
+@pytest.mark.parametrize(
+    ("attack", "options"),
+    [
+        (square, {"epsilon": 0.08, "n_queries": 100}),
+        (carlini_wagner, {"epsilon": 0.6, "steps": 40}),
+        (hop_skip_jump, {"epsilon": 0.6, "steps": 3}),
+        (auto_attack, {"epsilon": 0.05, "n_queries": 50}),
+    ],
+)
+def test_library_attacks_stay_in_their_ball_and_count_passes(attack, options):
+    model, images = small_net(), random_images(20, (1, 6, 6))
+    labels = torch.cat([predictions(model, images)[:15], (predictions(model, images)[15:] + 1) % 4])
+    before = images.clone()
+    result = attack(model, images, labels, **options)
+    change = (result.adversarial - images).flatten(1)
+    linf = attack in (square, auto_attack)
+    size = change.abs().amax(dim=1) if linf else change.norm(dim=1)
+    assert (size <= options["epsilon"] * (1 + 1e-4)).all()
+    assert torch.equal(images, before)
+    assert (result.outcome[15:] == "skipped").all()
+    assert result.adversarial_accuracy < result.clean_accuracy == 0.75
+    assert result.n_forward > 20
+    assert (result.n_backward > 0) == (attack in (carlini_wagner, auto_attack))
+    right = (predictions(model, result.adversarial) == labels).numpy()
+    assert (right == (result.outcome == "failed")).all()
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 4])
+def test_auto_attack_runs_with_few_classes(n_classes):
+    model, images = small_net(n_classes=n_classes), random_images(8, (1, 6, 6))
+    result = auto_attack(model, images, predictions(model, images), epsilon=0.08, n_queries=20)
+    reference = pgd(model, images, predictions(model, images), epsilon=0.08, score=Margin())
+    assert result.adversarial_accuracy <= reference.adversarial_accuracy
+
+
+def test_a_loss_of_its_own_takes_no_other_score():
+    with pytest.raises(ValueError, match="a loss of its own"):
+        square(LinearClassifier(), random_images(2), torch.tensor([0, 1]), epsilon=0.1, score=Margin())
+
+
 @pytest.mark.parametrize(
     ("attack", "options", "excess"),
     [
-        (carlini_wagner, {"steps": 300, "binary_search_steps": 9, "initial_constant": 0.1}, 0.03),
+        (carlini_wagner, {"steps": 300, "binary_search_steps": 9}, 0.03),
         (hop_skip_jump, {"steps": 12, "max_gradient_evaluations": 150}, 0.1),
     ],
 )

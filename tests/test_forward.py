@@ -191,10 +191,9 @@ def test_pixels_that_rounding_left_outside_are_clamped_and_others_named(problem)
 
 
 @pytest.mark.parametrize("step_size", [0.0, -0.01, float("nan"), float("inf")])
-@pytest.mark.parametrize("attack", [pgd, carlini_wagner])
-def test_a_step_that_goes_nowhere_is_refused(attack, step_size, problem):
+def test_a_step_that_goes_nowhere_is_refused(step_size, problem):
     with pytest.raises(ValueError, match="step_size must be a finite number above 0"):
-        attack(*problem, epsilon=0.1, step_size=step_size)
+        pgd(*problem, epsilon=0.1, step_size=step_size)
 
 
 @pytest.mark.parametrize("seed", [20261122, 2**32 - 1, 2**70, np.int64(5)])

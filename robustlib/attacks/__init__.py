@@ -17,36 +17,3 @@ from robustlib.attacks.pgd import fgsm, pgd
 from robustlib.attacks.result import AttackResult
 from robustlib.attacks.scores import DLR, CrossEntropy, Margin, Score, TrueClassProbability
 from robustlib.attacks.statistics import in_words, mean_interval, mean_of, paired_difference, proportion_interval
-
-__all__ = [
-    "ADVERSARIES",
-    "DLR",
-    "Adversary",
-    "Attack",
-    "AttackResult",
-    "CrossEntropy",
-    "Evaluation",
-    "Margin",
-    "Score",
-    "TrueClassProbability",
-    "auto_attack",
-    "calibrated",
-    "carlini_wagner",
-    "evaluate",
-    "fgsm",
-    "hop_skip_jump",
-    "in_words",
-    "input_jacobian",
-    "input_landscape",
-    "masking",
-    "mean_interval",
-    "mean_of",
-    "paired_difference",
-    "pgd",
-    "plan_adversary",
-    "proportion_interval",
-    "square",
-    "tied_score_share",
-    "transfer",
-    "weight_landscape",
-]

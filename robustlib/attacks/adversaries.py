@@ -68,8 +68,7 @@ class Evaluation:
     """Adversarial accuracy of a served model, with everything needed to compare it in pairs.
 
     Attributes:
-        correct: (n,) whether the served model is right on what the attack returned.
-        clean_correct: (n,) whether it is right on the inputs.
+        correct, clean_correct: (n,) whether the served model is right after the attack, and on the inputs.
         queries: (n,) model queries spent on each example, where the attack counts them.
     """
 
@@ -94,11 +93,7 @@ class Evaluation:
         return proportion_interval(int(self.correct.sum()), len(self.correct))
 
     def minus(self, other: Evaluation) -> PairedDifference:
-        """Adversarial accuracy here minus there, on the same examples, with a 95 % interval.
-
-        Raises:
-            ValueError: the two were not measured on equally many examples.
-        """
+        """This adversarial accuracy minus the other, on the same examples, with a 95 % interval."""
         return paired_difference(other.correct, self.correct)
 
 

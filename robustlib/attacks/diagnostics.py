@@ -51,8 +51,7 @@ class Masking:
 def input_jacobian(model: nn.Module, images: Tensor, *, batch_size: int = 256) -> tuple[Tensor, Tensor]:
     """Logits (n, n_classes) and their derivative by every pixel (n, n_classes, n_pixels).
 
-    One backward pass a class, and then the gradient of any loss at any temperature is a product with it:
-    this is what makes a slider over temperatures free.
+    The gradient of any loss at any temperature is then a product with it: a slider over temperatures is free.
 
     Raises:
         TypeError, ValueError, FloatingPointError: as `attacks.inputs.prepare`.

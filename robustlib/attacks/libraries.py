@@ -19,9 +19,11 @@ from robustlib.attacks.ball import round_inward
 from robustlib.attacks.inputs import clean_predictions, prepare
 from robustlib.attacks.result import AttackResult, outcomes
 from robustlib.attacks.scores import CrossEntropy, Score
-from robustlib.calibration.checks import check_counts, check_positive, check_radius
+from robustlib.calibration.checks import check_counts, check_radius
 from robustlib.calibration.temperature import scale_logits
 from robustlib.models.forward import Forward, evaluating, gradients_on, mixed_seed, seeded
+
+CW_STEP, CW_CONSTANT = 0.02, 1e-2  # Adam's step, and the c at which the search over c begins
 
 
 def carlini_wagner(
@@ -33,24 +35,20 @@ def carlini_wagner(
     score: Score | None = None,
     steps: int = 100,
     binary_search_steps: int = 6,
-    step_size: float = 0.02,
-    initial_constant: float = 1e-2,
     batch_size: int = 512,
 ) -> AttackResult:
-    """Carlini and Wagner's L2 attack (foolbox): smallest perturbation found, fooled if its L2 norm is <= epsilon.
+    """Carlini and Wagner's L2 attack (foolbox): the smallest perturbation; it succeeds if its L2 norm is <= epsilon.
 
     Its objective is ||d||^2 + c * (logit margin), so a temperature acts like a division of c: the binary
     search over c, not the loss, decides whether the attack notices. Taught in: notebooks/02.
 
-    Args and errors as in `robustlib.attacks.pgd`. `details["l2"]` holds the L2 norm of each perturbation found,
-    float32 (n,), also where it is above epsilon; NaN where none was found and where the example was skipped.
+    Args and errors as in `robustlib.attacks.pgd`. `details["l2"]`: L2 norm of each perturbation, float32 (n,), also
+    where it is above epsilon; NaN where there is none and where the example was skipped.
     """
     check_counts(steps=steps, binary_search_steps=binary_search_steps)
-    check_positive(step_size=step_size, initial_constant=initial_constant)
     foolbox = _foolbox()
-    attack = foolbox.attacks.L2CarliniWagnerAttack(
-        binary_search_steps=binary_search_steps, steps=steps, stepsize=step_size, initial_const=initial_constant
-    )
+    sizes = {"steps": steps, "binary_search_steps": binary_search_steps}
+    attack = foolbox.attacks.L2CarliniWagnerAttack(**sizes, stepsize=CW_STEP, initial_const=CW_CONSTANT)
 
     def search(wrapped, batch: Tensor, batch_labels: Tensor) -> tuple[Tensor, Tensor]:
         raw, _, fooled = attack(wrapped, batch, batch_labels, epsilons=None)

@@ -51,18 +51,15 @@ def pgd(
             early then.
         seed: of the random starts, drawn per example: they do not depend on the batch size.
 
-    Returns:
-        AttackResult; skipped examples are unchanged if `leave_early`.
-
     Raises:
         ValueError, TypeError: as `inputs.prepare`, or a number that makes no attack.
         FloatingPointError: the model returns NaN; the message names the example.
     """
     check_radius(epsilon, norm)
     check_counts(steps=steps, restarts=restarts, batch_size=batch_size)
-    size = 2.5 * epsilon / steps if step_size is None else step_size
     if step_size is not None:
         check_positive(step_size=step_size)
+    size = 2.5 * epsilon / steps if step_size is None else step_size
     early = leave_early and not keep_path
     climb = _Climb(score or CrossEntropy(), epsilon, norm, steps, size, random_start, early, keep_path, seed)
     with gradients_on(), evaluating(model):

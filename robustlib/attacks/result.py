@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 SUCCEEDED, FAILED, SKIPPED = "succeeded", "failed", "skipped"
@@ -17,12 +17,10 @@ class AttackResult:
     """Outcome of an attack on n examples, judged by the model that was searched.
 
     Attributes:
-        adversarial: the inputs after the attack, in the type and order of the inputs; a skipped example is
-            returned unchanged.
+        adversarial: the inputs after the attack, in their type and order; a skipped example is unchanged.
         outcome: (n,) array of "succeeded" (prediction now wrong), "failed" (still right) and "skipped"
             (already wrong before the attack, so not attacked).
-        n_forward: forward passes, counted per example.
-        n_backward: backward passes, counted per example.
+        n_forward, n_backward: passes of the model, counted per example.
         queries: (n,) model queries spent on each example, where the attack counts them.
         details: what a single attack adds (the path of PGD, the words a text attack changed).
     """
@@ -56,9 +54,7 @@ class AttackResult:
         return float((self.outcome == outcome).sum() / total) if total else float("nan")
 
 
-def outcomes(
-    clean_correct: Sequence[bool] | np.ndarray, adversarial_correct: Sequence[bool] | np.ndarray
-) -> np.ndarray:
-    """Outcome of each example from whether the model was right before and after, both (n,)."""
+def outcomes(clean_correct: ArrayLike, adversarial_correct: ArrayLike) -> np.ndarray:
+    """Outcome of each example from whether the model was right before and after, both (n,) bool."""
     before, after = np.asarray(clean_correct, dtype=bool), np.asarray(adversarial_correct, dtype=bool)
     return np.where(~before, SKIPPED, np.where(after, FAILED, SUCCEEDED))

@@ -36,11 +36,8 @@ def best_other_logit(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class CrossEntropy:
-    """Cross-entropy at a temperature, in nats: the loss of FGSM and PGD, and what the illusion fools.
-
-    The temperature divides the logits (equation 7).
-    """
+class _Tempered:
+    """A score that passes through softmax; the temperature divides the logits (equation 7)."""
 
     temperature: float = 1.0
     scale_free: ClassVar[bool] = False
@@ -48,25 +45,21 @@ class CrossEntropy:
 
     def __post_init__(self) -> None:
         check_temperature(self.temperature)
+
+
+class CrossEntropy(_Tempered):
+    """Cross-entropy at a temperature, in nats: the loss of FGSM and PGD, and what the illusion fools."""
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         return torch.nn.functional.cross_entropy(logits / self.temperature, labels, reduction="none")
 
 
-@dataclass(frozen=True)
-class TrueClassProbability:
+class TrueClassProbability(_Tempered):
     """1 - p(true class) at a temperature: what text attacks compare candidates with (the paper, section 3).
 
     Computed in the dtype of the logits, as a served model would: in float32 it is exactly 0 from a logit gap
     of about 16.6 temperatures on, and every comparison is then a tie.
     """
-
-    temperature: float = 1.0
-    scale_free: ClassVar[bool] = False
-    minimum_classes: ClassVar[int] = 2
-
-    def __post_init__(self) -> None:
-        check_temperature(self.temperature)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         return 1 - true_logit(torch.softmax(logits / self.temperature, dim=1), labels)
@@ -76,8 +69,7 @@ class TrueClassProbability:
 class Margin:
     """Largest wrong logit minus the true one; with two classes minus the log-odds of the true class.
 
-    Dividing the logits by a temperature divides it by the same number and changes no comparison and no
-    direction: the score no temperature can touch.
+    A temperature divides it and so changes no comparison and no direction.
     """
 
     scale_free: ClassVar[bool] = True

@@ -26,8 +26,7 @@ class PairedDifference:
         difference: accuracy of b minus accuracy of a.
         low, high: confidence interval of the difference.
         p_value: exact McNemar test of "no difference", two-sided; 1.0 where no example differs.
-        n: examples.
-        n_only_a, n_only_b: examples that only a, only b got right; the others say nothing on the difference.
+        n, n_only_a, n_only_b: all examples; those that only a, only b got right.
     """
 
     difference: float
@@ -60,16 +59,13 @@ def paired_difference(
     """Compare two conditions on the same examples, b minus a.
 
     Interval: Bonett and Price, J. Educ. Behav. Stat. 37 (2012), a Wald interval after adding one example to
-    each of the two kinds that differ; it holds its level for few differing examples. Test: McNemar's in its
-    exact (binomial) form. Unpaired intervals would be far too wide: most examples are the same in both.
+    each of the two kinds that differ; it holds its level for few differing examples. Test: McNemar's, exact.
 
     Args:
-        correct_a: (n,) bool, one for each example: classified correctly under condition a.
-        correct_b: (n,) bool, the same examples in the same order under condition b.
+        correct_a, correct_b: (n,) bool, whether each example is classified correctly under condition a, b.
 
     Raises:
-        TypeError: values are not bool (0/1 integers are refused: they could be predicted labels).
-        ValueError: shapes differ, are not (n,), or n is 0.
+        TypeError, ValueError: as `check_correct`, or the shapes differ.
     """
     a, b = check_correct(correct_a, "correct_a"), check_correct(correct_b, "correct_b")
     if a.shape != b.shape:
@@ -79,15 +75,9 @@ def paired_difference(
     centre = share_b - share_a
     reach = float(stats.norm.ppf((1 + LEVEL) / 2)) * math.sqrt((share_a + share_b - centre**2) / (n + 2))
     differing = only_a + only_b
-    return PairedDifference(
-        difference=(only_b - only_a) / n,
-        low=max(-1.0, centre - reach),
-        high=min(1.0, centre + reach),
-        p_value=float(stats.binomtest(only_b, differing).pvalue) if differing else 1.0,
-        n=n,
-        n_only_a=only_a,
-        n_only_b=only_b,
-    )
+    p_value = float(stats.binomtest(only_b, differing).pvalue) if differing else 1.0
+    low, high = max(-1.0, centre - reach), min(1.0, centre + reach)
+    return PairedDifference((only_b - only_a) / n, low, high, p_value, n, only_a, only_b)
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:

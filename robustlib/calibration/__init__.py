@@ -12,21 +12,3 @@ from robustlib.calibration.fit import (
 from robustlib.calibration.metrics import calibration_report, calibration_report_from_probs, reliability_bins, top_label
 from robustlib.calibration.search import search_log, search_paper
 from robustlib.calibration.temperature import TemperatureScaled, scale_logits
-
-__all__ = [
-    "TemperatureFit",
-    "TemperatureScaled",
-    "calibration_report",
-    "calibration_report_from_probs",
-    "fit_histogram",
-    "fit_isotonic",
-    "fit_platt",
-    "fit_temperature",
-    "fit_temperature_descent",
-    "reliability_bins",
-    "scale_logits",
-    "search_log",
-    "search_paper",
-    "top_label",
-    "typical_gap",
-]

@@ -174,12 +174,10 @@ def _descend(
 
 @dataclass(frozen=True)
 class Platt:
-    """softmax(slope * logits + bias) with one slope and one bias for each class. May change predictions.
+    """softmax(slope * logits + bias), slope and bias (n_classes,) float64. May change predictions.
 
-    Attributes:
-        slope, bias: (n_classes,) float64.
-        nll: mean negative log-likelihood of the data it was fitted on, in nats.
-        converged: the largest derivative of the NLL is at most 1e-4 of the size of the terms it sums.
+    `nll` is the mean on the data it was fitted on, in nats; `converged`: the largest derivative of the NLL is at most
+    1e-4 of the size of the terms it sums.
     """
 
     slope: Tensor
@@ -271,8 +269,8 @@ class OneVsRest:
 def fit_isotonic(logits: Tensor, labels: Tensor) -> OneVsRest:
     """Isotonic regression for each class against the rest (scikit-learn's), on the log-odds of its softmax.
 
-    Log-odds order examples as probabilities do, but keep their order where float64 probabilities are all 1.0.
-    Predictions may change. Zadrozny and Elkan, KDD 2002. Arguments and errors as `fit_temperature`.
+    Log-odds keep their order where float64 probabilities are all 1.0. Predictions may change. Zadrozny and Elkan,
+    KDD 2002. Arguments and errors as `fit_temperature`.
     """
     from sklearn.isotonic import IsotonicRegression
 
@@ -285,9 +283,8 @@ def fit_isotonic(logits: Tensor, labels: Tensor) -> OneVsRest:
 def fit_histogram(logits: Tensor, labels: Tensor, n_bins: int = 15) -> OneVsRest:
     """Histogram binning for each class against the rest, in bins of equal count of its softmax's log-odds.
 
-    A bin's probability is its share of that class. Equal count, not equal width: an underconfident
-    model has all its probabilities in one bin of equal width. Predictions may change.
-    Zadrozny and Elkan, ICML 2001. Arguments and errors as `fit_temperature`; n_bins at most, fewer on ties.
+    Equal count, not width: an underconfident model has all its probabilities in one bin of equal width. At most
+    n_bins, fewer on ties. Predictions may change. Zadrozny and Elkan, ICML 2001. Otherwise as `fit_isotonic`.
     """
     check_counts(n_bins=n_bins)
     return _one_vs_rest(logits, labels, partial(_histogram_map, n_bins=n_bins))
@@ -302,8 +299,7 @@ def _one_vs_rest(logits: Tensor, labels: Tensor, fit: Callable[..., Callable]) -
 def typical_gap(logits: Tensor) -> float:
     """Median over rows of largest minus second largest logit, (n, n_classes) logits, in their unit.
 
-    Divided by T it is the typical log-odds of the two leading classes: a temperature of this size makes
-    confidence middling, which is where to centre a search. 0.0 where most rows are tied.
+    A temperature of this size makes confidence middling, which is where to centre a search. 0.0 where most are tied.
     """
     logits = check_logits(logits)
     top = logits.detach().double().topk(2, dim=1).values.cpu().numpy()

@@ -1,9 +1,8 @@
 """How well confidence matches accuracy: reliability bins, ECE, MCE, NLL, Brier score, mean confidence.
 
-Written out instead of imported: torchmetrics takes logits that happen to lie in [0, 1] for probabilities
-(every logit does at a large T), answers 0.0 for NaN, and puts a confidence of exactly 1.0, which
-overconfident models give all the time, into a bin of its own. Tests compare with it and with scikit-learn.
-Everything is computed in float64. Taught in: notebooks/01.
+Written out instead of imported, in float64: torchmetrics takes logits that happen to lie in [0, 1] (at a large T
+every one does) for probabilities, answers 0.0 for NaN, and puts a confidence of exactly 1.0, which overconfident
+models give all the time, into a bin of its own. Taught in: notebooks/01.
 """
 
 from __future__ import annotations
@@ -39,16 +38,10 @@ class CalibrationReport:
 def calibration_report(
     logits: Tensor, labels: Tensor, *, temperature: float = 1.0, n_bins: int = 15
 ) -> CalibrationReport:
-    """Every calibration metric of softmax(logits / temperature). Paper: equations 4, 5. Taught in: notebooks/01.
-
-    Args:
-        logits: (n, n_classes) scores before softmax, no temperature applied yet.
-        labels: (n,) class indices.
-        temperature: finite, above 0.
-        n_bins: equal-width bins of the two calibration errors.
+    """Every calibration metric of softmax(logits / temperature); logits (n, n_classes). Paper: equations 4, 5.
 
     Raises:
-        ValueError: logits are not finite or look like probabilities, labels do not fit, or n is 0.
+        TypeError, ValueError: as `check_predictions`, or the temperature is none.
     """
     logits, labels = check_predictions(logits, labels)
     log_probs = scale_logits(logits.detach().double(), temperature).log_softmax(dim=1)
@@ -66,17 +59,13 @@ def calibration_report_from_probs(probs: Tensor, labels: Tensor, *, n_bins: int 
 def reliability_bins(confidence: Tensor, correct: Tensor, n_bins: int = 15) -> dict[str, np.ndarray]:
     """Accuracy and mean confidence in equal-width bins of top-label confidence.
 
-    Bins are (low, high], the first one [0, high]: Guo et al. 2017, section 2. (torchmetrics uses [low, high),
-    and one bin more for 1.0; the two differ only for confidences that fall on an edge.)
+    Bins are (low, high], the first one [0, high]: Guo et al. 2017, section 2.
 
     Args:
-        confidence: (n,) probability of the predicted class; `top_label` takes it from probabilities.
-        correct: (n,) bool, whether the predicted class is the true one.
-        n_bins: number of bins over [0, 1].
+        confidence, correct: (n,) each, as from `top_label`.
 
     Returns:
-        dict of `edges` (n_bins + 1,), `count`, `confidence`, `accuracy` (n_bins,); the last two are NaN for
-        empty bins.
+        dict of `edges` (n_bins + 1,), `count`, `confidence`, `accuracy` (n_bins,); NaN in empty bins.
 
     Raises:
         ValueError: a confidence is NaN or outside [0, 1], shapes differ, or n is 0.

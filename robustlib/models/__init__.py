@@ -2,14 +2,3 @@
 
 from robustlib.models.forward import Forward, evaluating, float32_mode, logits_of, seeded, warn_if_random
 from robustlib.models.images import Normalised, build_image_model
-
-__all__ = [
-    "Forward",
-    "Normalised",
-    "build_image_model",
-    "evaluating",
-    "float32_mode",
-    "logits_of",
-    "seeded",
-    "warn_if_random",
-]
