@@ -53,7 +53,7 @@ class Adversary:
     """How an adversary searches: with which score, and on which model (None: the served one).
 
     `temperature` is T_a, relative to the logits as served; NaN where none is used.
-    `status` says how it was found ("ok", "separable", "bracket refused", ...).
+    `status` is that of the fit or the search ("ok", "separable", "bracket refused", ...).
     """
 
     name: str
@@ -135,7 +135,7 @@ def transfer(name: str, model: Callable, attack: Attack) -> Adversary:
 
 
 def evaluate(served: Any, attack: Attack, adversary: Adversary, inputs: Any, labels: Tensor) -> Evaluation:
-    """Search as the adversary does, then score what it found on the model as served.
+    """Search as the adversary does, then judge the result by the model as served.
 
     Args:
         served: model giving logits (n, n_classes) of inputs, its design temperature included.

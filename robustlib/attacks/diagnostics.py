@@ -102,12 +102,12 @@ def masking(logits: Tensor, labels: Tensor, *, temperature: float = 1.0, jacobia
     zero = (by_logit == 0).all(dim=1)
     cosine = zero_pixels = math.nan
     if jacobian is not None:
-        here = input_gradient(logits, jacobian, labels, temperature)
-        alive = (here != 0).any(dim=1)
+        gradient = input_gradient(logits, jacobian, labels, temperature)
+        alive = (gradient != 0).any(dim=1)
         zero_pixels = 1 - float(alive.double().mean())
         reference = input_gradient(logits.double(), jacobian.double(), labels, 1.0)
         if alive.any():
-            cosine = float(_cosine(here[alive].double(), reference[alive]).mean())
+            cosine = float(_cosine(gradient[alive].double(), reference[alive]).mean())
     quantiles = torch.quantile(gap, torch.tensor([0.05, 0.5, 0.95], dtype=gap.dtype, device=gap.device))
     return Masking(
         temperature=temperature,

@@ -52,7 +52,7 @@ def carlini_wagner(
 
     def search(wrapped, batch: Tensor, batch_labels: Tensor) -> tuple[Tensor, Tensor]:
         raw, _, fooled = attack(wrapped, batch, batch_labels, epsilons=None)
-        # What foolbox returns where it found nothing is black, which its own coordinates cannot reach.
+        # Without success foolbox returns black, which its own coordinates cannot reach.
         return raw, fooled & raw.flatten(1).any(dim=1)
 
     return _minimal_norm(search, model, images, labels, epsilon, score, batch_size)

@@ -1,6 +1,6 @@
 """What an attack searches with: scores of logits, higher meaning nearer to being fooled.
 
-The paper's illusion lives here. A score that passes through softmax at a temperature loses its signal in
+A score that passes through softmax at a temperature loses its signal in
 floating point when the temperature is badly chosen; a score made of logit differences cannot.
 Taught in: notebooks/02 and 03.
 """
