@@ -170,7 +170,3 @@ def _write(
     path = results_dir(profile) / "interactive" / f"{kind}-{name}.json"
     replace_file(path, text)
     return path
-
-
-def save_interactive(kind: str, name: str, **data: Any) -> Path:
-    return {"temperature": save_temperature, "landscape": save_landscape}[kind](name, **data)

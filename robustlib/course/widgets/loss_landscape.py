@@ -267,6 +267,3 @@ def _draw_margin(data: LossLandscape, ax: Axes) -> Update:
         return [path, line]
 
     return update
-
-
-still = exactly_flat
