@@ -17,8 +17,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -31,7 +33,7 @@ from robustlib.attacks.words.queries import QueryCache
 from robustlib.attacks.words.resources import load_recipe
 from robustlib.data import load_text, resolve_dataset
 from robustlib.data.folders import results_dir
-from robustlib.models.texts import TextClassifier, use_onednn
+from robustlib.models.texts import TextClassifier
 from robustlib.study.environment import environment
 from robustlib.training.texts import TextTraining, train_text_classifier
 
@@ -192,9 +194,8 @@ def main() -> None:
     for name in options.recipes:
         rows += run_ours(model, data.texts, data.labels, name, OURS, clock)
         rows += run_ours(model, data.texts, data.labels, name, OURS, clock, TEMPERATURES)
-        use_onednn(model, active=False)
-        rows += run_ours(model, data.texts, data.labels, name, PLAIN, clock)
-        use_onednn(model)
+        with patch("robustlib.models.texts.OneDnnProducts", nullcontext):
+            rows += run_ours(model, data.texts, data.labels, name, PLAIN, clock)
     versions = environment()
     if options.textattack_python:
         runs = []

@@ -9,18 +9,27 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from robustlib.models.texts import OneDnnLinear, TextClassifier, Texts
+from robustlib.models.forward import float32_mode
+from robustlib.models.texts import TextClassifier, Texts
 
-PRECISIONS = ("float32", "bfloat16", "float16", "int8")
+PRECISIONS = ("float32", "tf32", "bfloat16", "float16", "int8")
+
+
+def usable(precision: str, device: torch.device | str) -> bool:
+    """Whether a model on this device can compute in a precision; all but "tf32" work everywhere."""
+    on_gpu = torch.device(device).type == "cuda"
+    return precision != "tf32" or (on_gpu and torch.cuda.get_device_capability(device) >= (8, 0))
 
 
 def at_precision(model: TextClassifier, precision: str) -> TextClassifier:
     """A copy of a classifier that computes in another precision. Taught in: notebooks/06.
 
+    - "tf32": weights and activations in float32, the factors of matrix products rounded to 10 bits of mantissa.
     - "bfloat16", "float16": weights, activations and logits in that type. On a CPU, float16's matrix products are
       summed in float32 and then rounded, as GPUs do: torch's own kernels do the same seven times slower.
     - "int8": dynamic quantisation of every linear layer, symmetric, weights by output channel, activations by token,
@@ -28,27 +37,29 @@ def at_precision(model: TextClassifier, precision: str) -> TextClassifier:
       activation scale is one for the whole batch, so that a text's logits depend on its neighbours (by 0.07 in a
       trial), and which torch is about to remove.
 
-    Args:
-        model: a float32 classifier; it is not changed.
-        precision: one of `PRECISIONS`.
-
     Returns:
-        A `TextClassifier` in eval mode on the same device, without gradients. Its logits are converted to float32
+        A classifier in evaluation mode on the same device, without gradients. Its logits are converted to float32
         exactly, after they were rounded.
 
     Raises:
-        ValueError: unknown precision, or a model that is not float32.
+        ValueError: unknown precision, a model that is not float32, or "tf32" without an Ampere GPU or a later one.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     dtypes = {parameter.dtype for parameter in model.parameters()}
-    if dtypes != {torch.float32}:
+    if dtypes != {torch.float32} or model.precision != "float32":
         raise ValueError(
-            f"the model must be float32, its weights are {sorted(map(str, dtypes))}: start from the original"
+            f"the model must be float32, its weights are {sorted(map(str, dtypes))} and it computes in "
+            f"{model.precision}: start from the original"
         )
+    if not usable(precision, model.device):
+        raise ValueError(f"tf32 needs a CUDA GPU of compute capability 8.0 or above, the model is on {model.device}")
     victim = copy.deepcopy(model).eval().requires_grad_(False)
+    victim.precision = precision
     if precision == "int8":
         _replace_linear(victim, Int8Linear)
+    elif precision == "tf32":
+        victim.body = Tf32Body(victim.body)
     elif precision != "float32":
         victim.to(getattr(torch, precision))
         if precision == "float16" and victim.device.type == "cpu":
@@ -56,33 +67,43 @@ def at_precision(model: TextClassifier, precision: str) -> TextClassifier:
     return victim
 
 
-def rounded_probabilities(
-    model: Callable[[Texts], Tensor], decimals: int, temperature: float = 1.0
-) -> Callable[[Texts], Tensor]:
+def rounded_probabilities(model: Callable[[Texts], Tensor], decimals: int) -> Callable[[Texts], Tensor]:
     """The victim behind a service that answers with probabilities rounded to `decimals` places.
 
-    Its logits are the logarithms of what the service answers, so that softmax gives the rounded probabilities back
-    (up to their sum, which rounding moves off 1). A probability rounded to 0 is taken for half a unit of the last
-    place, 0.5 * 10**-decimals, the largest value it can stand for; equal answers stay equal, and between classes with
-    equal answers the first one is the prediction.
+    Its logits (n, n_classes) are the float32 logarithms of the answers, so that softmax gives the rounded
+    probabilities back (up to their sum, which rounding moves off 1). A probability rounded to 0 is taken for half a
+    unit of the last place, 0.5 * 10**-decimals, the largest value it can stand for; equal answers stay equal, and
+    between classes with equal answers the first one is the prediction.
 
-    Args:
-        model: maps texts to (n, n_classes) logits.
-        decimals: places after the point.
-        temperature: the service's design temperature; logits are divided by it before softmax.
-
-    Returns:
-        A callable that maps texts to (n, n_classes) float32 log-probabilities.
+    Raises:
+        ValueError: `decimals` below 1.
     """
     if decimals < 1:
         raise ValueError(f"decimals must be at least 1, got {decimals}: rounded to whole numbers nothing is left")
     unit = 10.0**-decimals
 
     def victim(texts: Texts) -> Tensor:
-        probabilities = torch.softmax(model(texts).double() / temperature, dim=1)
+        probabilities = torch.softmax(model(texts).double(), dim=1)
         return probabilities.round(decimals=decimals).clamp_min(unit / 2).log().float()
 
     return victim
+
+
+class Tf32Body(nn.Module):
+    """A classifier's body whose float32 products run in TF32 on a GPU, whatever is set around it."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body, self.config = body, body.config
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The token embedding layer."""
+        return self.body.get_input_embeddings()
+
+    def forward(self, **inputs: Tensor) -> Any:
+        """As the body."""
+        with float32_mode("tf32"):
+            return self.body(**inputs)
 
 
 class Float16Linear(nn.Module):
@@ -125,7 +146,7 @@ def _scale(values: Tensor) -> Tensor:
 
 def _widened(layer: nn.Linear, weight: Tensor) -> nn.Linear:
     """A float32 linear layer with this weight and the layer's bias, without gradients."""
-    wide = OneDnnLinear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
+    wide = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
     wide.weight = nn.Parameter(weight.detach().float(), requires_grad=False)
     if layer.bias is not None:
         wide.bias = nn.Parameter(layer.bias.detach().float(), requires_grad=False)

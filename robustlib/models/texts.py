@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustlib.models.forward import seeded
+from robustlib.models.forward import evaluating, seeded
+from robustlib.models.onednn import OneDnnProducts
 from robustlib.models.pretrained import TINY, load_minilm, load_sequence_classifier, tiny_classifier
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
@@ -34,27 +35,35 @@ class TextClassifier(nn.Module):
 
     Attributes:
         body: module that maps `input_ids` or `inputs_embeds` and `attention_mask` to (n, n_classes) logits.
-        tokenizer: fast tokeniser (`tokenizers.Tokenizer`) cutting at `max_length` tokens, longest text of a pair first.
-        n_truncated: texts cut so far by `logits`; the first one also raises a UserWarning.
+        tokenizer: fast tokeniser (`tokenizers.Tokenizer`) that keeps `max_length` tokens, longest of a pair cut first.
+        precision: what the model computes in, see `models.precision.at_precision`.
+        n_truncated: texts truncated so far; the first one also raises a UserWarning.
         history: one dict for each epoch of training, empty for a model that was not trained here.
+
+    Raises:
+        ValueError: `max_length` exceeds the encoder's positions, or the encoder has no padding token.
     """
 
     def __init__(self, body: nn.Module, tokenizer: Any, *, name: str, max_length: int = 128):
         super().__init__()
         config = body.config
+        if config.pad_token_id is None:
+            raise ValueError(
+                f"{name!r} has no padding token, so texts of different lengths cannot share a batch: set pad_token_id "
+                "in its config.json (for a decoder such as GPT-2 usually to eos_token_id)"
+            )
         limit = config.max_position_embeddings - (config.pad_token_id + 1 if "roberta" in config.model_type else 0)
         if not 3 <= max_length <= limit:
             raise ValueError(f"max_length must lie between 3 and the {limit} positions of {name!r}, got {max_length}")
         self.body = body
         self.tokenizer = tokenizer
         self.name, self.max_length, self.n_classes = name, max_length, config.num_labels
+        self.precision = "float32"
         self.n_truncated = 0
         self.history: list[dict[str, float]] = []
-        self._pad_id = config.pad_token_id or 0
         self._takes_types = getattr(config, "type_vocab_size", 0) > 1
         tokenizer.no_padding()  # MiniLM's own file pads everything to 128
         tokenizer.enable_truncation(max_length, strategy="longest_first")
-        use_onednn(body)
 
     @classmethod
     def from_name(
@@ -71,8 +80,7 @@ class TextClassifier(nn.Module):
             max_length: tokens kept of a text or pair, special tokens included.
 
         Raises:
-            ConnectionError: a hub name, and neither the local hub cache nor the hub has it.
-            ValueError: `layers` or `max_length` does not fit the encoder, or a downloaded file is not the expected one.
+            ConnectionError, ValueError: as `load_sequence_classifier`, and where `layers` or `max_length` does not fit.
         """
         if n_classes < 2:
             raise ValueError(f"n_classes must be at least 2, got {n_classes}")
@@ -104,52 +112,40 @@ class TextClassifier(nn.Module):
         return self._logits(inputs_embeds=embeddings, attention_mask=attention_mask, **types)
 
     def _logits(self, **inputs: Tensor) -> Tensor:
-        output = self.body(**inputs)
+        with OneDnnProducts():
+            output = self.body(**inputs)
         return output if isinstance(output, Tensor) else output.logits
 
-    def logits(self, texts: Texts, batch_size: int | None = None) -> Tensor:
-        """Logits of texts, in eval mode and without gradients.
+    def logits(self, texts: Texts) -> Tensor:
+        """Logits (n, n_classes) of texts or pairs, in evaluation mode and without gradients; no temperature applied.
 
-        Texts are sorted by length, so that a batch pads little; a text's logits do not depend on its batch but for
-        rounding (float32: below 1e-5 of the largest logit in our trials).
-
-        Args:
-            texts: strings, or pairs of strings.
-            batch_size: texts for one forward pass; None takes 32 on a CPU and 1024 on a GPU.
-
-        Returns:
-            (n, n_classes) float32 on the CPU, in the order of `texts`. A model in lower precision answers in that
-            precision; the conversion to float32 is exact. No temperature is applied.
+        float32 on the CPU, in the order of `texts`. A model in lower precision answers in that precision; the
+        conversion is exact. A text's logits depend on its batch by rounding alone (float32: below 1e-5 of the largest).
 
         Raises:
-            ValueError: a text without any character other than white space; its index is named.
-            TypeError: `texts` is a single string, or holds something other than strings or pairs.
+            TypeError, ValueError: as `check_texts`.
         """
         encodings = self.tokenise(texts)
-        was_training = self.training
-        self.eval()
-        try:
-            return run_sorted(encodings, self.collate, self._logits, self.n_classes, batch_size, self.device)
-        finally:
-            self.train(was_training)
+        with evaluating(self):
+            return run_sorted(encodings, self.collate, self._logits, self.n_classes, self.device)
 
     def tokenise(self, texts: Texts) -> list[Any]:
-        """One `tokenizers.Encoding` for each text, not padded, cut at `max_length`."""
-        _check_texts(texts)
+        """One `tokenizers.Encoding` for each text, not padded, truncated at `max_length`."""
+        check_texts(texts)
         encodings = self.tokenizer.encode_batch_fast(list(texts))
-        cut = sum(bool(encoding.overflowing) for encoding in encodings)
-        if cut and not self.n_truncated:
+        truncated = sum(bool(encoding.overflowing) for encoding in encodings)
+        if truncated and not self.n_truncated:
             warnings.warn(
-                f"{cut} of {len(texts)} texts exceed max_length={self.max_length} tokens and were cut; the model sees "
-                "their beginning only (later ones are only counted, in n_truncated)",
+                f"{truncated} of {len(texts)} texts exceed max_length={self.max_length} tokens and were truncated "
+                "(later ones are only counted, in n_truncated)",
                 stacklevel=2,
             )
-        self.n_truncated += cut
+        self.n_truncated += truncated
         return encodings
 
     def collate(self, encodings: Sequence[Any]) -> dict[str, Tensor]:
         """Batch on the model's device, (n, seq_len) int64 each, padded on the right to its longest text."""
-        return collate_encodings(encodings, self._pad_id, self._takes_types, self.device)
+        return collate_encodings(encodings, self.body.config.pad_token_id, self._takes_types, self.device)
 
     @property
     def device(self) -> torch.device:
@@ -157,14 +153,23 @@ class TextClassifier(nn.Module):
         return self.body.get_input_embeddings().weight.device
 
     def save(self, folder: Path | str) -> None:
-        """Write model.safetensors, classifier.json (with the encoder's configuration) and tokenizer.json."""
+        """Write model.safetensors, classifier.json (with the encoder's configuration) and tokenizer.json.
+
+        Raises:
+            ValueError: the model is not float32: `load` would give back another one.
+        """
         from safetensors.torch import save_file
 
+        if self.precision != "float32" or {value.dtype for value in self.body.parameters()} != {torch.float32}:
+            raise ValueError(
+                f"only a float32 classifier can be saved, this one computes in {self.precision}: save the original and "
+                "call at_precision after loading it"
+            )
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         weights = {key: value.detach().cpu().contiguous() for key, value in self.body.state_dict().items()}
         save_file(weights, folder / "model.safetensors")
-        about = {
+        settings = {
             "name": self.name,
             "pooled": isinstance(self.body, PooledClassifier),
             "n_classes": self.n_classes,
@@ -172,7 +177,7 @@ class TextClassifier(nn.Module):
             "history": self.history,
             "encoder": {key: value for key, value in self.body.config.to_dict().items() if key != "_name_or_path"},
         }
-        (folder / "classifier.json").write_text(json.dumps(about, indent=1, default=str))
+        (folder / "classifier.json").write_text(json.dumps(settings, indent=1, default=str))
         self.tokenizer.save(str(folder / "tokenizer.json"))
 
     @classmethod
@@ -185,18 +190,18 @@ class TextClassifier(nn.Module):
         folder = Path(folder)
         if not (folder / "classifier.json").is_file():
             raise FileNotFoundError(f"{folder} holds no classifier.json: it was not written by TextClassifier.save")
-        about = json.loads((folder / "classifier.json").read_text())
-        settings = dict(about["encoder"])
-        config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+        settings = json.loads((folder / "classifier.json").read_text())
+        encoder = dict(settings["encoder"])
+        config = AutoConfig.for_model(encoder.pop("model_type"), **encoder)
         with seeded(0):  # initial weights are overwritten: only the caller's generator is protected
-            if about["pooled"]:
-                body = PooledClassifier(AutoModel.from_config(config), about["n_classes"])
+            if settings["pooled"]:
+                body = PooledClassifier(AutoModel.from_config(config), settings["n_classes"])
             else:
                 body = AutoModelForSequenceClassification.from_config(config)
         body.load_state_dict(load_file(folder / "model.safetensors"))
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        model = cls(body, tokenizer, name=about["name"], max_length=about["max_length"])
-        model.history = about["history"]
+        model = cls(body, tokenizer, name=settings["name"], max_length=settings["max_length"])
+        model.history = settings["history"]
         return model.eval()
 
 
@@ -229,36 +234,37 @@ class SentenceEncoder:
     Stands in for the Universal Sentence Encoder of TextFooler and BAE in the attacks' similarity constraint.
     """
 
-    def __init__(self, max_length: int = 256):  # 256: the model's own setting (sentence_bert_config.json)
+    def __init__(self) -> None:
         self.encoder, self.tokenizer = load_minilm()
         self.encoder.eval().requires_grad_(False)
-        use_onednn(self.encoder)
         self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(max_length)
+        self.tokenizer.enable_truncation(256)  # the model's own setting (sentence_bert_config.json)
 
     def to(self, device: torch.device | str) -> SentenceEncoder:
         """Move the encoder."""
         self.encoder.to(device)
         return self
 
-    def __call__(self, texts: Sequence[str], batch_size: int | None = None) -> Tensor:
+    def __call__(self, texts: Sequence[str]) -> Tensor:
         """Embeddings (n, 384), float32 on the CPU, L2 norm 1, in the order of `texts`.
 
         Raises:
-            ValueError: a text without any character other than white space; its index is named.
+            TypeError, ValueError: as `check_texts`.
         """
-        _check_texts(texts)
-        device = self.encoder.device
-
-        def embed(attention_mask: Tensor, **inputs: Tensor) -> Tensor:
-            hidden = self.encoder(attention_mask=attention_mask, **inputs).last_hidden_state
-            return nn.functional.normalize(mean_pool(hidden, attention_mask))
-
-        def collate(encodings: Sequence[Any]) -> dict[str, Tensor]:
-            return collate_encodings(encodings, self.encoder.config.pad_token_id, True, device)
-
+        check_texts(texts)
         encodings = self.tokenizer.encode_batch_fast(list(texts))
-        return run_sorted(encodings, collate, embed, self.encoder.config.hidden_size, batch_size, device)
+        with evaluating(self.encoder):
+            return run_sorted(
+                encodings, self._collate, self._embed, self.encoder.config.hidden_size, self.encoder.device
+            )
+
+    def _collate(self, encodings: Sequence[Any]) -> dict[str, Tensor]:
+        return collate_encodings(encodings, self.encoder.config.pad_token_id, True, self.encoder.device)
+
+    def _embed(self, attention_mask: Tensor, **inputs: Tensor) -> Tensor:
+        with OneDnnProducts():
+            hidden = self.encoder(attention_mask=attention_mask, **inputs).last_hidden_state
+        return nn.functional.normalize(mean_pool(hidden, attention_mask))
 
 
 def mean_pool(hidden: Tensor, attention_mask: Tensor) -> Tensor:
@@ -272,19 +278,14 @@ def run_sorted(
     collate: Callable[[Sequence[Any]], Batch],
     function: Callable[..., Tensor],
     width: int,
-    batch_size: int | None,
     device: torch.device,
 ) -> Tensor:
     """`function(**collate(batch))` over length-sorted batches of encodings: (n, width) float32 on the CPU, in order."""
-    if batch_size is None:
-        batch_size = 1024 if device.type == "cuda" else 32  # 32 sentences stay in a CPU's cache
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    batches = length_sorted(encodings, batch_size)
+    batches = length_sorted(encodings, 1024 if device.type == "cuda" else 32)  # 32 sentences stay in a CPU's cache
     with torch.no_grad():
         rows = [function(**collate([encodings[i] for i in batch])).float() for batch in batches]
     result = torch.empty(len(encodings), width)
-    if rows:  # one transfer at the end, so that a GPU is not waited for in between
+    if rows:  # one transfer at the end: each one synchronises with a GPU
         result[torch.tensor([i for batch in batches for i in batch])] = torch.cat(rows).cpu()
     return result
 
@@ -314,41 +315,25 @@ def collate_encodings(
     return batch
 
 
-def _check_texts(texts: Texts) -> None:
+def check_texts(texts: Sequence[Any]) -> None:
+    """Raise unless every text is a non-empty string, or a tuple of two; the message names its index.
+
+    Raises:
+        TypeError: `texts` is a single string, or holds something other than strings or pairs.
+        ValueError: a text of white space alone, or one with a lone surrogate, which no tokeniser takes.
+    """
     if isinstance(texts, str):
         raise TypeError("texts must be a list of texts, got one string: put it into a list")
-    for index, item in enumerate(texts):
-        parts = (item,) if isinstance(item, str) else item
-        if not isinstance(parts, tuple | list) or len(parts) > 2 or not all(isinstance(part, str) for part in parts):
-            raise TypeError(f"texts[{index}] must be a string or a pair of strings, got {type(item).__name__}")
+    for index, text in enumerate(texts):
+        parts = text if isinstance(text, tuple) and len(text) == 2 else (text,)
+        if not all(isinstance(part, str) for part in parts):
+            raise TypeError(f"texts[{index}] must be a string or a tuple of two strings, got {text!r:.60}")
         if not all(part.strip() for part in parts):
             raise ValueError(f"texts[{index}] is empty: leave it out, a classifier has nothing to read there")
-
-
-class OneDnnLinear(nn.Linear):
-    """A linear layer that goes through oneDNN on a CPU in float32, as a 1x1 convolution over the tokens.
-
-    torch hands float32 matrix products to MKL, which gives AMD processors half of what oneDNN reaches (MiniLM's layers
-    on two Zen 5 cores: 210 against 460 GFLOP/s); convolutions go to oneDNN. Same sums, public operators.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(..., in_features) to (..., out_features)."""
-        elsewhere = input.device.type != "cpu" or input.dtype != torch.float32 or torch.is_autocast_enabled("cpu")
-        n_tokens = input.numel() // self.in_features
-        if elsewhere or n_tokens < 128:  # for a few tokens oneDNN's copy of the weights costs more than it saves
-            return super().forward(input)
-        pixels = input.reshape(1, n_tokens, 1, self.in_features).permute(0, 3, 1, 2)  # channels last: a view
-        # A 1x1 kernel has nothing to dilate, but in a process with one thread torch asks oneDNN for dilated ones only.
-        output = nn.functional.conv2d(pixels, self.weight[:, :, None, None], self.bias, dilation=2)
-        return output.permute(0, 2, 3, 1).reshape(*input.shape[:-1], self.out_features)
-
-
-def use_onednn(module: nn.Module, active: bool = True) -> None:
-    """Turn every plain `nn.Linear` inside `module` into `OneDnnLinear`, or back; the weights stay the same tensors."""
-    source, target = (nn.Linear, OneDnnLinear) if active else (OneDnnLinear, nn.Linear)
-    if active and not torch.backends.mkldnn.is_available():
-        return
-    for layer in module.modules():
-        if type(layer) is source:
-            layer.__class__ = target
+        try:
+            "".join(parts).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"texts[{index}] is not valid Unicode ({error.reason}): replace what is wrong with "
+                'text.encode("utf-8", "replace").decode()'
+            ) from None

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from robustlib.data import cache
 from robustlib.models.forward import seeded
+from robustlib.models.onednn import OneDnnProducts
 from robustlib.models.pretrained import load_masked_language_model, load_minilm
-from robustlib.models.texts import Texts, collate_encodings, length_sorted, use_onednn
+from robustlib.models.texts import Texts, collate_encodings, length_sorted
 from robustlib.training.autocast import autocast_context, resolve_precision
 from robustlib.training.checkpoint import Checkpoint
 from robustlib.training.methods import Step
@@ -46,7 +47,6 @@ class MaskedLanguageModel(nn.Module):
         self._mask_id = tokenizer.token_to_id(self._mask)
         tokenizer.no_padding()
         tokenizer.enable_truncation(max_length)
-        use_onednn(body)
         self._special = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         self._entries = _entries(tokenizer, body.config.vocab_size, self._special)
         self.history: list[dict[str, float]] = []
@@ -81,9 +81,10 @@ class MaskedLanguageModel(nn.Module):
 
     def logits_at(self, batch: dict[str, Tensor], places: Any) -> Tensor:
         """Logits (n_places, vocab_size) of the tokens at `places`, an index into (n, seq_len)."""
-        hidden = self.body.base_model(**batch).last_hidden_state[places]
         head = self.body.cls if hasattr(self.body, "cls") else self.body.lm_head
-        return head(hidden)  # the vocabulary is large: only where it is asked
+        with OneDnnProducts():
+            hidden = self.body.base_model(**batch).last_hidden_state[places]
+            return head(hidden)  # the vocabulary is large: only where it is asked
 
     def collate(self, encodings: Sequence[Any]) -> dict[str, Tensor]:
         """Padded batch on the model's device."""

@@ -11,21 +11,15 @@ from torch import Tensor
 
 from robustlib.attacks.result import AttackResult
 from robustlib.attacks.scores import Score, TrueClassProbability
-from robustlib.attacks.words.queries import Memory, QueryCache, Victim
+from robustlib.attacks.words.queries import QueryCache, Victim
 from robustlib.attacks.words.resources import load_recipe
-from robustlib.attacks.words.search import (
-    Ask,
-    Found,
-    Questions,
-    Ranking,
-    Recipe,
-    rank_words,
-    run_lockstep,
-    search_sentence,
-)
+from robustlib.attacks.words.search import Ask, Questions, Ranking, Recipe, rank_words, run_lockstep, search_sentence
 from robustlib.attacks.words.words import Example, Words, joined
 from robustlib.calibration.checks import check_labels
 from robustlib.data.progress import progress
+from robustlib.models.texts import check_texts
+
+WIDTH = 512  # sentences under way at a time: bounds memory, does not change results
 
 
 def attack_texts(
@@ -37,63 +31,50 @@ def attack_texts(
     score: Score | None = None,
     max_queries: int | None = None,
     trace: bool = False,
-    width: int = 512,
     description: str | None = None,
 ) -> AttackResult:
-    """Attack every text with one recipe, all of them in lockstep.
+    """Attack every text with one recipe, all of them in lockstep. Paper: section 4. Taught in: notebooks/05.
 
-    What the attacker sees of the model is `score` of its logits; success is read off the logits' argmax, so scoring
-    at temperature T is the attack on the model served at temperature T, and its result holds for the model itself.
-    Paper: equation 1, section 4. Taught in: notebooks/05.
+    The attacker sees `score` of the model's logits; success is read off their argmax, which no temperature changes.
 
     Args:
-        model: texts (or pairs) to logits (n, n_classes), no temperature applied; or a `QueryCache` of one, which then
-            answers again what it was asked in earlier calls (other temperatures, scores, recipes).
+        model: texts (or pairs) to logits (n, n_classes); or a `QueryCache` of one, which remembers earlier calls.
         texts: strings, or pairs of strings, of which both are attacked.
-        labels: (n,) int64 class indices.
+        labels: (n,) class indices.
         recipe: "dg", "pwws", "tf", or a recipe from `resources.load_recipe` or `recipes`.
-        score: higher is nearer to fooled; default `TrueClassProbability()`, the paper's. `Margin()` has no temperature.
+        score: default `TrueClassProbability()`, the paper's.
         max_queries: bound on the queries of one text, clean one included.
         trace: keep every step in `details["trace"]` (see `format_trace`).
-        width: texts under way at a time; bounds memory, does not change results.
         description: of the progress bar; None shows none.
 
     Returns:
-        `AttackResult` with the texts found (of a failed attack the last text reached, as in TextAttack), `queries` (n,)
-        and n_forward = texts the model was run on in this call. `details`: "n_hits" (queries answered from memory),
-        "n_batches", "model_seconds", "helper_seconds" (in sentence encoder and masked language model), "n_words" (n,),
-        "n_changed" (n,) words that differ, and "trace".
+        The last text each search reached, `queries` (n,) and `n_forward`, texts the model was run on in this call.
+        `details`: "n_hits" (queries answered from memory), "n_batches", "model_seconds", "helper_seconds" (sentence
+        encoder and masked language model), "n_words" and "n_changed" (n,) and "trace".
 
     Raises:
-        ValueError: an empty text or one with a lone surrogate (its index is named), labels outside the model's
-            classes, probabilities or non-finite numbers from the model.
-        TypeError: something that is neither string nor pair of strings.
+        TypeError, ValueError: texts as `check_texts`, labels outside the model's classes, a model as `QueryCache`.
     """
     cache, recipe, score = _prepared(model, texts, labels, recipe, score)
     if max_queries is not None and max_queries < 1:
         raise ValueError(f"max_queries must be at least 1 (the clean text), got {max_queries}")
-    helpers = [recipe.masked_lm, recipe.similarity and recipe.similarity.encoder]
-    before = cache.n_hits, cache.n_forward, cache.n_batches, cache.seconds, _seconds(helpers)
+    before = _spent(cache, recipe)
     searches = (
         search_sentence(text, label, recipe, scale_free=score.scale_free, max_queries=max_queries)
         for text, label in zip(texts, labels.tolist(), strict=True)
     )
-    ended: list[Found] = _run(searches, cache, recipe, score, width, len(texts), description)
-    details: dict[str, Any] = {
-        "n_hits": cache.n_hits - before[0],
-        "n_batches": cache.n_batches - before[2],
-        "model_seconds": cache.seconds - before[3],
-        "helper_seconds": _seconds(helpers) - before[4],
-        "n_words": np.array([found.n_words for found in ended], dtype=np.int64),
-        "n_changed": np.array([found.n_changed for found in ended], dtype=np.int64),
-    }
+    results = _run(searches, cache, recipe, score, len(texts), description)
+    details: dict[str, Any] = {name: value - before[name] for name, value in _spent(cache, recipe).items()}
+    n_forward = details.pop("n_forward")
+    for name in ("n_words", "n_changed"):
+        details[name] = np.array([getattr(result, name) for result in results], dtype=np.int64)
     if trace:
-        details["trace"] = [found.trace for found in ended]
+        details["trace"] = [result.trace for result in results]
     return AttackResult(
-        adversarial=[found.example for found in ended],
-        outcome=np.array([found.outcome for found in ended], dtype="U9"),
-        n_forward=cache.n_forward - before[1],
-        queries=np.array([found.n_queries for found in ended], dtype=np.int64),
+        adversarial=[result.example for result in results],
+        outcome=np.array([result.outcome for result in results], dtype="U9"),
+        n_forward=n_forward,
+        queries=np.array([result.n_queries for result in results], dtype=np.int64),
         details=details,
     )
 
@@ -105,23 +86,22 @@ def word_importance(
     *,
     recipe: Recipe | str = "dg",
     score: Score | None = None,
-    width: int = 512,
 ) -> list[Ranking]:
-    """The word ranking an attack starts with, for each text (paper: appendix E.7, table 20).
+    """The word ranking an attack starts with, one for each text; arguments as for `attack_texts`.
 
-    Arguments as for `attack_texts`. Returns one `Ranking` a text, words in reading order. `rank_correlation` compares
-    two of them, `tied_share` tells how much of one is left to chance.
+    `rank_correlation` compares two of them, `tied_share` tells how much of one is left to chance. Paper: appendix E.7,
+    table 20.
     """
     cache, recipe, score = _prepared(model, texts, labels, recipe, score)
 
-    def rank(text: Example, label: int):
+    def rank(text: Example, label: int) -> Generator[Ask, Any, Ranking]:
         words = Words.of(text)
-        questions = Questions.about(words, label)
+        questions = Questions.of(words, label)
         (clean,), _ = yield from questions.judge([text])
         return (yield from rank_words(words, recipe, questions, clean, scale_free=score.scale_free))
 
     searches = (rank(text, label) for text, label in zip(texts, labels.tolist(), strict=True))
-    return _run(searches, cache, recipe, score, width, len(texts), None)
+    return _run(searches, cache, recipe, score, len(texts), None)
 
 
 def tied_share(importance: np.ndarray) -> float:
@@ -145,19 +125,19 @@ def rank_correlation(a: Ranking, b: Ranking) -> float:
     return float(np.corrcoef(ranks)[0, 1]) if len(a.positions) > 1 else float("nan")
 
 
-def format_trace(steps: Sequence[dict[str, Any]], *, n_candidates: int = 4, n_words: int = 12) -> str:
-    """One sentence's attack as lines of text: clean score, word ranking, then each word with its candidates' scores."""
+def format_trace(steps: Sequence[dict[str, Any]]) -> str:
+    """One sentence's attack as lines: clean score, the 12 first words, each word tried with its 4 best candidates."""
     lines = []
     for step in steps:
         if step["step"] == "clean":
             lines.append(f"score {step['score']:.6g}  {joined(step['text'])}")
         elif step["step"] == "ranking":
-            order = np.argsort(-np.array(step["importance"]), kind="stable")[:n_words]
+            order = np.argsort(-np.array(step["importance"]), kind="stable")[:12]
             lines.append("words  " + "  ".join(f"{step['words'][k]} {step['importance'][k]:.6g}" for k in order))
         else:
             best = sorted(zip(step["candidates"], step["scores"], strict=True), key=lambda pair: -pair[1])
-            shown = "  ".join(f"{word} {value:.6g}" for word, value in best[:n_candidates])
-            lines.append(f"{step['word']} -> {step['accepted'] or '(kept)'}  of  {shown}")
+            candidates = "  ".join(f"{word} {value:.6g}" for word, value in best[:4])
+            lines.append(f"{step['word']} -> {step['accepted'] or '(kept)'}  of  {candidates}")
     return "\n".join(lines)
 
 
@@ -165,25 +145,10 @@ def _prepared(
     model: Victim | QueryCache, texts: Sequence[Example], labels: Tensor, recipe: Recipe | str, score: Score | None
 ) -> tuple[QueryCache, Recipe, Score]:
     """Checked inputs, with the defaults filled in."""
-    if isinstance(texts, str):
-        raise TypeError("texts must be a list of texts, got one string: put it into a list")
-    for index, text in enumerate(texts):
-        parts = (text,) if isinstance(text, str) else text
-        pair = isinstance(text, tuple) and len(text) == 2 and all(isinstance(part, str) for part in text)
-        if not (isinstance(text, str) or pair):
-            raise TypeError(f"texts[{index}] must be a string or a tuple of two strings, got {text!r:.60}")
-        if not all(part.strip() for part in parts):
-            raise ValueError(f"texts[{index}] is empty: leave it out, there is nothing to attack")
-        try:
-            joined(text).encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"texts[{index}] is no valid Unicode ({error.reason}), tokenisers refuse it: "
-                'replace what is wrong with text.encode("utf-8", "replace").decode()'
-            ) from None
+    check_texts(texts)
     check_labels(labels, len(texts))
     return (
-        model if isinstance(model, QueryCache) else QueryCache(model),
+        QueryCache.of(model),
         load_recipe(recipe) if isinstance(recipe, str) else recipe,
         TrueClassProbability() if score is None else score,
     )
@@ -194,7 +159,6 @@ def _run(
     cache: QueryCache,
     recipe: Recipe,
     score: Score,
-    width: int,
     total: int,
     description: str | None,
 ) -> list[Any]:
@@ -206,7 +170,7 @@ def _run(
         encoder = recipe.similarity.encoder
         services["encode"] = lambda asks: _split(np.stack(encoder.answers(_items(asks))), asks)
     services["judge"] = _judge(cache, score)
-    ended = run_lockstep(searches, services, width=width)
+    ended = run_lockstep(searches, services, width=WIDTH)
     if description is not None:
         ended = progress(ended, description=description, total=total)
     results = dict(ended)
@@ -220,14 +184,22 @@ def _judge(cache: QueryCache, score: Score) -> Callable[[list[Ask]], list[Any]]:
         check_labels(labels, len(logits), logits.shape[1])
         if logits.shape[1] < score.minimum_classes:
             raise ValueError(f"{score} needs {score.minimum_classes} classes, the model has {logits.shape[1]}")
-        scores, fooled = score(logits, labels).tolist(), (logits.argmax(dim=1) != labels).tolist()
-        return list(zip(_split(scores, asks), _split(fooled, asks), strict=True))
+        scores, success = score(logits, labels).tolist(), (logits.argmax(dim=1) != labels).tolist()
+        return list(zip(_split(scores, asks), _split(success, asks), strict=True))
 
     return judge
 
 
-def _seconds(helpers: Sequence[Memory | None]) -> float:
-    return sum(helper.seconds for helper in helpers if helper is not None)
+def _spent(cache: QueryCache, recipe: Recipe) -> dict[str, float]:
+    """What was spent so far on the victim and on the models that help the attack."""
+    helpers = [recipe.masked_lm, recipe.similarity and recipe.similarity.encoder]
+    return {
+        "n_forward": cache.n_forward,
+        "n_hits": cache.n_hits,
+        "n_batches": cache.n_batches,
+        "model_seconds": cache.seconds,
+        "helper_seconds": sum(helper.seconds for helper in helpers if helper is not None),
+    }
 
 
 def _items(asks: list[Ask]) -> list[Any]:

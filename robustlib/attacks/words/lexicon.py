@@ -10,6 +10,8 @@ import numpy as np
 
 from robustlib.data import content
 
+MIN_COSINE, MOST_NEIGHBOURS = 0.5, 50  # TextFooler's bounds on the neighbours of a word
+
 # NLTK's English stop words (179), what TextAttack's StopwordModification leaves alone by default. Compared with case:
 # "The" is not among them, and may be changed.
 _NLTK = """
@@ -53,14 +55,11 @@ _ENDINGS = {  # Princeton's rules of detachment (manual page morphy.7WN), and "v
 
 
 class WordNet:
-    """Synonyms from WordNet's own files, as NLTK finds them, in a fifth of a second instead of seven.
+    """Synonyms from WordNet's own files, as NLTK finds them, loaded in a fifth of a second instead of seven.
 
     Args:
         files: paths of index.noun, data.noun, noun.exc and the same for verb, adj and adv (WordNet 3.0) by these
-            names, as `robustlib.data.fetch("wordnet")` gives them; each may be gzipped.
-
-    Raises:
-        KeyError: a file is missing; the message names it.
+            names, as `robustlib.data.fetch("wordnet")` returns them; each may be gzipped.
     """
 
     def __init__(self, files: Mapping[str, Path]) -> None:
@@ -107,28 +106,24 @@ class WordNet:
         return [name.split("(")[0] for name in names]  # adjectives carry markers such as "(a)"
 
 
-def embedding_neighbours(
-    words: Sequence[str], vectors: np.ndarray, *, min_cosine: float = 0.5, limit: int = 50
-) -> Callable[[str], Sequence[str]]:
+def embedding_neighbours(words: Sequence[str], vectors: np.ndarray) -> Callable[[str], Sequence[str]]:
     """Neighbours of words in an embedding, nearest first: TextFooler's candidates from other vectors.
 
     Args:
         words: (n,) entries.
-        vectors: (n, d) their embeddings; brought to unit length here.
-        min_cosine: TextFooler's bound on the cosine similarity.
-        limit: most neighbours of one word.
+        vectors: (n, d) their embeddings, of any length.
     """
     unit = np.asarray(vectors, dtype=np.float32)
     unit = unit / np.linalg.norm(unit, axis=1, keepdims=True).clip(1e-12)
-    position = {word: i for i, word in enumerate(words)}
+    rows = {word: i for i, word in enumerate(words)}
 
     @lru_cache(maxsize=2**14)
     def neighbours(word: str) -> tuple[str, ...]:
-        at = position.get(word)
-        if at is None:
+        row = rows.get(word)
+        if row is None:
             return ()
-        cosine = unit @ unit[at]
-        nearest = np.argsort(-cosine, kind="stable")[: limit + 1]
-        return tuple(words[i] for i in nearest if i != at and cosine[i] >= min_cosine)[:limit]
+        cosine = unit @ unit[row]
+        nearest = np.argsort(-cosine, kind="stable")[: MOST_NEIGHBOURS + 1]
+        return tuple(words[i] for i in nearest if i != row and cosine[i] >= MIN_COSINE)[:MOST_NEIGHBOURS]
 
     return neighbours

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from robustlib.attacks.words.words import Example, joined
 from robustlib.calibration.checks import check_logits
+from robustlib.models.forward import logits_of
 
 Victim = Callable[[list[Example]], Tensor]
 
@@ -22,17 +24,15 @@ class Memory:
 
     Args:
         function: list of questions to one answer for each, in order.
-        length: of a question, what batches are sorted by; default: characters of a text or pair.
-        batch_size: questions in one call, sorted by length so that a model pads little. A function may cut them
-            into smaller batches itself.
+        length: of a question, by which batches are sorted, so that a model pads little; default: characters of a text.
+        batch_size: questions in one call.
         max_bytes: bound on questions and answers together; 0 keeps nothing from one call to the next.
 
     Attributes:
         n_queries: questions asked.
         n_hits: questions answered without the function: remembered, or asked twice in one call.
         n_forward: questions the function answered, `n_queries - n_hits`.
-        n_batches: calls of the function.
-        seconds: time spent in the function.
+        n_batches: calls of the function, which take `seconds` in all.
     """
 
     def __init__(
@@ -54,23 +54,22 @@ class Memory:
 
     def answers(self, questions: Sequence[Hashable]) -> list[Any]:
         """One answer for each question."""
-        found, missing = [], {}
+        answers, missing = [], {}
         for question in questions:
             answer = self._answers.get(question)
             if answer is None:
                 missing.setdefault(question)
             else:
                 self._answers.move_to_end(question)
-            found.append(answer)
-        self.n_queries += len(found)
-        self.n_hits += len(found) - len(missing)
+            answers.append(answer)
+        self.n_queries += len(answers)
+        self.n_hits += len(answers) - len(missing)
         if missing:
             new = self._compute(sorted(missing, key=self.length, reverse=True))
-            found = [
-                new[question] if answer is None else answer for question, answer in zip(questions, found, strict=True)
-            ]
+            known = zip(questions, answers, strict=True)
+            answers = [new[question] if answer is None else answer for question, answer in known]
             self._remember(new)
-        return found
+        return answers
 
     def _compute(self, questions: list[Any]) -> dict[Any, Any]:
         new = {}
@@ -99,30 +98,43 @@ class Memory:
 class QueryCache(Memory):
     """Logits of a victim by text.
 
-    Logits and not scores are kept, because a temperature or another score acts on logits alone: one cache
-    serves every temperature, every adversary and every step of a search over temperatures. Switched off
-    (`max_bytes=0`) or with another batch size the logits are the same up to the victim's own rounding, which
+    Logits are kept, not scores: a temperature or another score acts on logits alone, so one cache serves every
+    temperature and every adversary. Without it or with another batch size the logits are the same up to rounding, which
     in float32 depends on what a text is padded with (about 1e-6 of the largest logit).
 
     Args:
-        model: victim, texts (or pairs of texts) to logits (n, n_classes), no temperature applied.
-        batch_size: as in `Memory`.
-        max_bytes: as in `Memory`. The default, 512 MB, holds some 800,000 sentences.
+        model: victim, texts (or pairs of texts) to logits (n, n_classes), no temperature applied. A module is run in
+            evaluation mode and without gradients.
+        batch_size, max_bytes: as in `Memory`. The default, 512 MB, holds some 800,000 sentences.
     """
 
     def __init__(self, model: Victim, *, batch_size: int = 1024, max_bytes: int = 2**29) -> None:
         self.model = model
         super().__init__(self._logits, batch_size=batch_size, max_bytes=max_bytes)
 
+    @classmethod
+    def of(cls, victim: Victim) -> QueryCache:
+        """A cache of the victim's logits; the victim itself where it is one.
+
+        A served version of a cache (`TemperatureScaled`) is asked for whole lists, which the cache inside splits: its
+        batches, and so the rounding of its logits, are then those of an attack on that cache.
+        """
+        if isinstance(victim, cls):
+            return victim
+        inside = isinstance(getattr(victim, "model", None), cls)
+        return cls(victim, batch_size=sys.maxsize) if inside else cls(victim)
+
     def __call__(self, examples: Sequence[Example]) -> Tensor:
-        """Logits of the examples, (n, n_classes) float32 on the CPU."""
+        """Logits of the examples, (n, n_classes) float32 on the CPU.
+
+        Raises:
+            TypeError, ValueError: what the victim returns are no logits: see `logits_of`; or they are probabilities.
+        """
         rows = self.answers(examples)
         return torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, 0)
 
     def _logits(self, examples: list[Example]) -> list[np.ndarray]:
-        logits = self.model(examples)
+        logits = logits_of(self.model, examples)
         check_logits(logits, "the victim's logits")
-        if len(logits) != len(examples):
-            raise ValueError(f"the victim returned {len(logits)} rows of logits for {len(examples)} texts")
         # Copies, since one remembered row of a batch would keep the whole batch alive.
-        return [row.copy() for row in logits.detach().float().cpu().numpy()]
+        return [row.copy() for row in logits.float().numpy()]

@@ -1,4 +1,4 @@
-"""The paper's four text attacks as TextAttack 0.3.11 composes them, and what stands in where its parts cannot be had.
+"""The paper's four text attacks as TextAttack 0.3.11 composes them, and what stands in where its parts are unavailable.
 
 | part | dg: DeepWordBug | pwws: PWWS | tf: TextFooler | bae: BAE-R |
 | --- | --- | --- | --- | --- |
@@ -27,8 +27,8 @@ sentences by dg and 60 by pwws also ended in the same texts after the same numbe
 1. The draws depend on seed, text and position, not on a global generator: see `transformations.edit_rng`.
 2. WordNet 3.0 by our own reader, equal to NLTK's (21,739 words compared).
 3. TextFooler's counter-fitted vectors are on no package index. `counter_fitting` of the data registry holds lists
-   computed from them: at most 8 neighbours with cosine >= 0.755, so fewer and stricter candidates. Where that file
-   cannot be had, neighbours are computed from word vectors (`lexicon.embedding_neighbours`, cosine >= 0.5).
+   computed from them: at most 8 neighbours with cosine >= 0.755, so fewer and stricter candidates. Without that file,
+   neighbours are computed from word vectors (`lexicon.embedding_neighbours`, cosine >= 0.5).
 4. Any masked language model: BERT by name, else one fine-tuned once from MiniLM. TextAttack reads bert-base-uncased.
 5. NLTK's list as it was when the paper was written.
 6. Universal tags of an averaged perceptron, as in TextAttack, but trained on another treebank: see `tagger`.
@@ -69,7 +69,7 @@ BAE_COSINE = 0.936338023
 
 
 def deepwordbug(*, seed: int = 0) -> Recipe:
-    """DeepWordBug (Gao et al. 2018), the paper's "dg": one character edit a word, the best of four.
+    """DeepWordBug (Gao et al. 2018), the paper's "dg": one character edit per word, the best of four.
 
     Args:
         seed: of the places and letters of the edits.
@@ -85,7 +85,7 @@ def pwws(synonyms: Synonyms) -> Recipe:
     """Probability weighted word saliency (Ren et al. 2019): synonyms from WordNet.
 
     Args:
-        synonyms: word to lemmas, such as `lexicon.WordNet(folder).synonyms`.
+        synonyms: word to lemmas, such as `lexicon.WordNet(files).synonyms`.
     """
 
     def propose(original: Words, current: Words, index: int) -> list[str]:
@@ -94,50 +94,31 @@ def pwws(synonyms: Synonyms) -> Recipe:
     return Recipe("pwws", "weighted-saliency", STOP_WORDS, propose)
 
 
-def textfooler(
-    neighbours: Synonyms,
-    tagger: Tagger,
-    sentence_encoder: SentenceEncoder | Memory,
-    *,
-    min_cosine: float = TEXTFOOLER_COSINE,
-    stop_words: frozenset[str] = TEXTFOOLER_STOP_WORDS,
-) -> Recipe:
+def textfooler(neighbours: Synonyms, tagger: Tagger, sentence_encoder: SentenceEncoder | Memory) -> Recipe:
     """TextFooler (Jin et al. 2020): neighbours in counter-fitted vectors that keep part of speech and meaning.
 
     Args:
         neighbours: lower-case word to neighbours with cosine at least 0.5, nearest first.
         tagger: words and a position to a universal tag, see `tagger`.
-        sentence_encoder: texts to embeddings (n, d). Its answers are remembered as long as the recipe lives.
-        min_cosine: of the windows before and after a replacement.
-        stop_words: words never touched.
+        sentence_encoder: texts to embeddings (n, d), remembered as long as the recipe lives.
     """
 
     def propose(original: Words, current: Words, index: int) -> list[str]:
         return neighbour_swaps(current.words[index], neighbours)
 
-    similarity = Similarity(remembered(sentence_encoder), min_cosine, to_original=False)
+    similarity = Similarity(remembered(sentence_encoder), TEXTFOOLER_COSINE, to_original=False)
     constraints = (same_part_of_speech(tagger),)
-    return Recipe("tf", "delete", stop_words, propose, constraints=constraints, similarity=similarity)
+    return Recipe("tf", "delete", TEXTFOOLER_STOP_WORDS, propose, constraints=constraints, similarity=similarity)
 
 
-def bae(
-    masked_lm: MaskedLM | Memory,
-    tagger: Tagger,
-    sentence_encoder: SentenceEncoder | Memory,
-    *,
-    min_cosine: float = BAE_COSINE,
-    limit: int = 50,
-) -> Recipe:
+def bae(masked_lm: MaskedLM | Memory, tagger: Tagger, sentence_encoder: SentenceEncoder | Memory) -> Recipe:
     """BAE, mode R (Garg and Ramakrishnan 2020): a masked language model's guesses for the word.
 
     Args:
         masked_lm: list of (tokens, position) to guesses (vocabulary entry, logit), most likely first, for the
             token at that position, which it masks. Tokens are cut at white space and around the word, so joined
             by spaces they are the text. Word pieces keep their "##". About 100 guesses leave 50 words.
-        tagger: words and a position to a universal tag, see `tagger`.
-        sentence_encoder: texts to embeddings (n, d).
-        min_cosine: of the windows of the original text and the candidate.
-        limit: words taken from the guesses.
+        tagger, sentence_encoder: as for `textfooler`.
     """
     memory = masked_lm if isinstance(masked_lm, Memory) else Memory(masked_lm, length=_text_length, max_bytes=2**27)
     return Recipe(
@@ -145,9 +126,9 @@ def bae(
         "delete",
         STOP_WORDS,
         masked_lm=memory,
-        pick=lambda word, guesses: guessed_swaps(word, guesses, limit),
+        pick=guessed_swaps,
         constraints=(same_part_of_speech(tagger),),
-        similarity=Similarity(remembered(sentence_encoder), min_cosine, to_original=True),
+        similarity=Similarity(remembered(sentence_encoder), BAE_COSINE, to_original=True),
     )
 
 

@@ -1,11 +1,12 @@
 """The attacks by name, with the word lists, thesauri and models that this machine has.
 
-What stands in for a resource that cannot be had is written into the recipe's `note`, for the record of a run.
+What stands in for an unavailable resource is written into the recipe's `note`, for the record of a run.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -16,7 +17,7 @@ from robustlib.attacks.words.queries import Memory
 from robustlib.attacks.words.search import Recipe
 from robustlib.attacks.words.tagger import Tagger, perceptron_tagger, wordnet_tagger
 from robustlib.attacks.words.transformations import Synonyms
-from robustlib.data import DATASETS, FetchError, content, fetch, resolve_dataset
+from robustlib.data import FetchError, content, fetch, resolve_dataset
 
 RECIPES = ("dg", "pwws", "tf", "bae")
 
@@ -24,13 +25,11 @@ RECIPES = ("dg", "pwws", "tf", "bae")
 def load_recipe(
     name: str, *, seed: int = 0, device: str = "cpu", masked_lm: recipes.MaskedLM | Memory | None = None
 ) -> Recipe:
-    """One of the paper's attacks ("dg", "pwws", "tf", "bae"), ready for `attack_texts`.
+    """One of the paper's attacks ("dg", "pwws", "tf", "bae": see the table in `recipes`), ready for `attack_texts`.
 
-    Thesauri and models are loaded once in a process, and what they answered is remembered: keep the recipe for a
-    sweep over temperatures.
+    Thesauri and models are loaded once in a process, and their answers remembered: keep the recipe for a sweep.
 
     Args:
-        name: see the table in `robustlib.attacks.words.recipes`.
         seed: of DeepWordBug's edits.
         device: where the sentence encoder of tf and bae runs.
         masked_lm: for bae only: see `recipes.bae`.
@@ -44,16 +43,16 @@ def load_recipe(
     if name == "pwws":
         return recipes.pwws(load_wordnet().synonyms)
     if name == "tf":
-        neighbours, near = load_neighbours()
+        neighbours, source = load_neighbours()
         tagger, tags = load_tagger()
         recipe = recipes.textfooler(neighbours, tagger, load_sentence_encoder(device))
-        return recipe.noted(f"neighbours: {near}; tags: {tags}; similarity: MiniLM")
+        return replace(recipe, note=f"neighbours: {source}; tags: {tags}; similarity: MiniLM")
     if name == "bae":
         if masked_lm is None:
             raise ValueError("bae needs masked_lm=, a masked language model (robustlib.training.texts has one)")
         tagger, tags = load_tagger()
         recipe = recipes.bae(masked_lm, tagger, load_sentence_encoder(device))
-        return recipe.noted(f"tags: {tags}; similarity: MiniLM")
+        return replace(recipe, note=f"tags: {tags}; similarity: MiniLM")
     raise ValueError(f"unknown recipe {name!r}; known: {', '.join(RECIPES)}")
 
 
@@ -74,7 +73,7 @@ def load_neighbours() -> tuple[Synonyms, str]:
     return lambda word: table.get(word, ()), "counter-fitted vectors, the nearest 8 with cosine >= 0.755"
 
 
-def minilm_neighbours(*, min_cosine: float = 0.5) -> Synonyms:
+def minilm_neighbours() -> Synonyms:
     """Neighbours among the whole words of MiniLM's vocabulary, by the cosine of its input embeddings.
 
     Weaker than counter-fitted vectors: opposites, which share their contexts, count as near.
@@ -85,17 +84,16 @@ def minilm_neighbours(*, min_cosine: float = 0.5) -> Synonyms:
     vectors = encoder.get_input_embeddings().weight.detach().numpy()
     vocabulary = sorted((word, at) for word, at in tokenizer.get_vocab().items() if word.isalpha() and word.isascii())
     words, rows = zip(*vocabulary, strict=True)
-    return embedding_neighbours(words, vectors[np.array(rows)], min_cosine=min_cosine)
+    return embedding_neighbours(words, vectors[np.array(rows)])
 
 
 @lru_cache(maxsize=1)
 def load_tagger() -> tuple[Tagger, str]:
-    """Part-of-speech tagger and what it is: the perceptron where its weights can be had, else WordNet's counts."""
-    if "pos_tagger" in DATASETS:
-        try:
-            return perceptron_tagger(fetch("pos_tagger")["tagger.json.gz"]), "averaged perceptron, UD English EWT"
-        except FetchError:
-            pass
+    """Part-of-speech tagger and what it is: the perceptron where its weights are available, else WordNet's counts."""
+    try:
+        return perceptron_tagger(fetch("pos_tagger")["tagger.json.gz"]), "averaged perceptron, UD English EWT"
+    except FetchError:
+        pass
     return wordnet_tagger(load_wordnet()), "the part of speech WordNet saw most, out of context"
 
 

@@ -1,16 +1,15 @@
 """Greedy word replacement by importance, many sentences in lockstep.
 
-Each sentence is searched by a generator that reads like the algorithm: it yields what it wants to know and is
-sent the answers. `run_lockstep` collects the questions of all sentences, so that a model sees full batches, and
-no sentence's result depends on the others.
-Taught in: notebooks/05.
+Each sentence is searched by a generator that reads like the algorithm: it yields its questions and is sent the
+answers. `run_lockstep` collects the questions of all sentences, so that a model sees full batches; no sentence's
+result depends on the others. Taught in: notebooks/05.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +20,7 @@ from robustlib.attacks.words.queries import Memory
 from robustlib.attacks.words.words import Example, Words, joined
 
 UNKNOWN = "[UNK]"  # TextAttack puts these letters into the text, whatever the model's own unknown token
+WINDOW = 15  # words around a change whose similarity is compared; shorter texts pass with similarity 1
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,16 @@ class Similarity:
         encoder: texts to embeddings (n, d), any length.
         min_cosine: least cosine allowed.
         to_original: compare with the original text; otherwise with the text before this replacement.
-        window: words around the change that are compared. Texts with fewer words pass with similarity 1.
     """
 
     encoder: Memory
     min_cosine: float
     to_original: bool
-    window: int = 15
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One attack, put together from its parts. `robustlib.attacks.words.recipes` has the paper's four.
+    """One attack, put together from its parts; `recipes` has the paper's four.
 
     Attributes:
         name: for records.
@@ -51,10 +49,9 @@ class Recipe:
         stop_words: words never touched, compared with case.
         propose: original words, current words and position to replacements; None with a `masked_lm`.
         masked_lm: (tokens, position of the masked one) to guesses, see `recipes.bae`.
-        pick: turns a word and the guesses for it into replacements.
-        constraints: applied in order.
-        similarity: applied last.
-        note: which substitutes are in use, for records.
+        pick: word and guesses to replacements.
+        constraints: applied in order, then `similarity`.
+        note: what stands in for unavailable resources, for records.
     """
 
     name: str
@@ -67,22 +64,18 @@ class Recipe:
     similarity: Similarity | None = None
     note: str = ""
 
-    def noted(self, note: str) -> Recipe:
-        """The same recipe with a note."""
-        return replace(self, note=note)
-
 
 class Ask(NamedTuple):
-    """What a search wants to know: `items` from `service` ("judge", "encode" or "fill"); judge needs the label."""
+    """A question of a search: `items` for `service` ("judge", "encode" or "fill"); judge needs the label."""
 
     service: str
     items: list
     label: int = -1
 
 
-@dataclass
-class Found:
-    """What the search of one sentence ended with."""
+@dataclass(frozen=True)
+class SentenceResult:
+    """What the search of one sentence ended with; `example` is the last text it reached."""
 
     outcome: str
     example: Example
@@ -106,7 +99,7 @@ class Ranking(NamedTuple):
 
 @dataclass
 class Questions:
-    """One sentence's way to the victim: counts its queries and stops at the limit."""
+    """The queries of one sentence: counts them and stops at the limit."""
 
     label: int
     limit: int | None
@@ -114,21 +107,20 @@ class Questions:
     asked: int = 0
 
     @classmethod
-    def about(cls, words: Words, label: int, limit: int | None = None) -> Questions:
+    def of(cls, words: Words, label: int, limit: int | None = None) -> Questions:
         return cls(label, limit, per_ask=max(16, 2**22 // max(1, len(words.text))))
 
     def judge(self, examples: Iterable[Example]) -> Generator[Ask, Any, tuple[list[float], list[bool]]]:
-        """Scores of the examples and whether they are misclassified; fewer than asked where the limit cuts."""
-        left = None if self.limit is None else self.limit - self.asked
-        examples = itertools.islice(examples, left)
+        """Scores of the examples and whether they are misclassified; of the first ones where the limit is reached."""
+        examples = itertools.islice(examples, None if self.limit is None else self.limit - self.asked)
         scores: list[float] = []
-        fooled: list[bool] = []
+        success: list[bool] = []
         while batch := list(itertools.islice(examples, self.per_ask)):
             answer = yield Ask("judge", batch, self.label)
             scores += answer[0]
-            fooled += answer[1]
+            success += answer[1]
         self.asked += len(scores)
-        return scores, fooled
+        return scores, success
 
     @property
     def exhausted(self) -> bool:
@@ -137,7 +129,7 @@ class Questions:
 
 def search_sentence(
     example: Example, label: int, recipe: Recipe, *, scale_free: bool = False, max_queries: int | None = None
-) -> Generator[Ask, Any, Found]:
+) -> Generator[Ask, Any, SentenceResult]:
     """Attack one sentence: rank its words, then replace them one after the other while the score rises.
 
     TextAttack's GreedyWordSwapWIR: of a word's candidates (in the order of their texts) the one with the highest score
@@ -145,24 +137,22 @@ def search_sentence(
     a similarity constraint, with the most similar of those misclassified that head the candidates.
 
     Args:
-        example: text or pair.
         label: true class.
-        recipe: the attack.
         scale_free: the score has no natural unit (see `rank_words`).
-        max_queries: bound on the queries of this sentence; candidates beyond it are not looked at.
+        max_queries: bound on the queries of this sentence; candidates beyond it are not considered.
     """
     original = current = Words.of(example)
-    questions = Questions.about(original, label, max_queries)
+    questions = Questions.of(original, label, max_queries)
     trace: list[dict[str, Any]] = []
 
-    def found(outcome: str) -> Found:
+    def ended(outcome: str) -> SentenceResult:
         changed = sum(a != b for a, b in zip(original.words, current.words, strict=False))
-        return Found(outcome, example, questions.asked, len(original), changed, trace)
+        return SentenceResult(outcome, example, questions.asked, len(original), changed, trace)
 
-    (score,), (skip,) = yield from questions.judge([example])
+    (score,), (misclassified,) = yield from questions.judge([example])
     trace.append({"step": "clean", "text": example, "score": score})
-    if skip:
-        return found(SKIPPED)
+    if misclassified:
+        return ended(SKIPPED)
     ranking = yield from rank_words(original, recipe, questions, score, scale_free=scale_free)
     trace.append({"step": "ranking", "words": ranking.words, "importance": ranking.importance.tolist()})
     for index in ranking.order():
@@ -172,12 +162,12 @@ def search_sentence(
         if swap is None:
             continue
         accepted = max(swap.scores) > score  # of the best by score, as in TextAttack, whichever is taken
-        trace.append({"step": "swap", "word": current.words[index], **swap.shown(accepted)})
+        trace.append({"step": "swap", "word": current.words[index], **swap.as_step(accepted)})
         if accepted:
             current, example, score = Words.of(swap.text), swap.text, swap.score
-            if swap.fooled:
-                return found(SUCCEEDED)
-    return found(FAILED)
+            if swap.success:
+                return ended(SUCCEEDED)
+    return ended(FAILED)
 
 
 class Swap(NamedTuple):
@@ -186,11 +176,11 @@ class Swap(NamedTuple):
     text: Example
     word: str
     score: float
-    fooled: bool
+    success: bool
     candidates: list[str]
     scores: list[float]
 
-    def shown(self, accepted: bool) -> dict[str, Any]:
+    def as_step(self, accepted: bool) -> dict[str, Any]:
         """As a step of the trace."""
         return {"candidates": self.candidates, "scores": self.scores, "accepted": self.word if accepted else None}
 
@@ -198,10 +188,9 @@ class Swap(NamedTuple):
 def judge_swaps(
     original: Words, current: Words, index: int, recipe: Recipe, questions: Questions
 ) -> Generator[Ask, Any, Swap | None]:
-    """The replacement of word `index` with the highest score; None if there is no candidate.
+    """The replacement of word `index` with the highest score, of equal scores the first by text; None without one.
 
-    Among candidates of equal score the first by text. If the best fools the victim, the most similar one of
-    those that lead the order by score and fool it too.
+    If the best is misclassified: the most similar one of those that lead the order by score and are misclassified too.
     """
     words, similarity = yield from candidates(original, current, index, recipe)
     if not words:
@@ -209,11 +198,11 @@ def judge_swaps(
     texts = [current.replaced(index, word) for word in words]
     by_text = sorted(range(len(texts)), key=lambda k: joined(texts[k]))
     texts, words, similarity = ([row[k] for k in by_text] for row in (texts, words, similarity))
-    scores, fooled = yield from questions.judge(texts)
+    scores, success = yield from questions.judge(texts)
     ranked = sorted(range(len(scores)), key=lambda k: -scores[k])
-    leading = list(itertools.takewhile(fooled.__getitem__, ranked))
+    leading = list(itertools.takewhile(success.__getitem__, ranked))
     best = max(leading, key=similarity.__getitem__) if leading else ranked[0]
-    return Swap(texts[best], words[best], scores[best], fooled[best], words[: len(scores)], scores)
+    return Swap(texts[best], words[best], scores[best], success[best], words[: len(scores)], scores)
 
 
 def rank_words(
@@ -267,15 +256,15 @@ def candidates(
     for constraint in recipe.constraints:
         if words:
             words = constraint(original, current, index, words)
-    limit = recipe.similarity
-    if limit is None or not words or len(current) < limit.window:
+    similarity = recipe.similarity
+    if similarity is None or not words or len(current) < WINDOW:
         return words, [1.0] * len(words)
-    reference = original if limit.to_original else current
-    windows = [current.window(index, limit.window, word) for word in words]
-    vectors = yield Ask("encode", [reference.window(index, limit.window), *windows])
+    reference = original if similarity.to_original else current
+    windows = [current.window(index, WINDOW, word) for word in words]
+    vectors = yield Ask("encode", [reference.window(index, WINDOW), *windows])
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     cosine = (unit[1:] @ unit[0]).tolist()
-    kept = [k for k, value in enumerate(cosine) if value >= limit.min_cosine]
+    kept = [k for k, value in enumerate(cosine) if value >= similarity.min_cosine]
     return [words[k] for k in kept], [cosine[k] for k in kept]
 
 
@@ -290,15 +279,15 @@ Service = Callable[[list[Ask]], list[Any]]
 
 
 def run_lockstep(
-    searches: Iterable[Generator[Ask, Any, Any]], services: Mapping[str, Service], *, width: int = 512
+    searches: Iterable[Generator[Ask, Any, Any]], services: Mapping[str, Service], *, width: int
 ) -> Iterator[tuple[int, Any]]:
     """Run searches together and yield (position, result) as they end.
 
     Args:
         searches: generators that yield `Ask` and are sent the answer.
         services: name to function that answers many asks at once, in the order in which to serve: sentences that wait
-            for an early service are helped first, so that the last one, the victim, is asked by all of them together.
-        width: searches under way at a time. When one ends the next begins, which keeps batches full and bounds memory.
+            for an early service are served first, so that the last one, the victim, is asked by all of them together.
+        width: searches under way at a time: when one ends the next begins, which keeps batches full and bounds memory.
     """
     queue = enumerate(searches)
     waiting: dict[int, tuple[Generator[Ask, Any, Any], Ask]] = {}

@@ -8,6 +8,7 @@ import re
 import string
 from collections.abc import Callable, Sequence
 
+from robustlib.attacks.words.lexicon import MOST_NEIGHBOURS
 from robustlib.attacks.words.words import split_words
 
 Synonyms = Callable[[str], Sequence[str]]
@@ -17,8 +18,8 @@ def edit_rng(seed: int, text: str, index: int) -> random.Random:
     """Generator of the character edits of word `index` of the original `text`.
 
     TextAttack draws from one global generator, so a text's candidates depend on the texts before it. Here they
-    depend on seed, text and position alone: the same at every temperature, which is what lets a cache of
-    logits serve a sweep, and the same whether sentences are attacked together or one by one.
+    depend on seed, text and position alone: at every temperature a cache of logits has them, and sentences may be
+    attacked together or one by one.
     """
     digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
     return random.Random(f"{seed}/{index}/{digest}")
@@ -47,9 +48,10 @@ def wordnet_swaps(word: str, synonyms: Synonyms) -> list[str]:
     return [other for other in synonyms(word) if other != word and "_" not in other and len(split_words(other)) == 1]
 
 
-def neighbour_swaps(word: str, neighbours: Synonyms, limit: int = 50) -> list[str]:
+def neighbour_swaps(word: str, neighbours: Synonyms) -> list[str]:
     """The nearest words in an embedding, in the case of the word they replace (TextFooler)."""
-    return [recased for other in neighbours(word.lower())[:limit] if (recased := match_case(other, word)) != word]
+    recased = (match_case(other, word) for other in neighbours(word.lower())[:MOST_NEIGHBOURS])
+    return [other for other in recased if other != word]
 
 
 def match_case(word: str, reference: str) -> str:
