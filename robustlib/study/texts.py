@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 from torch import Tensor
@@ -12,53 +11,18 @@ from torch import Tensor
 from robustlib.attacks.adversaries import Attack
 from robustlib.attacks.result import AttackResult
 from robustlib.attacks.scores import Margin, Score, TrueClassProbability
-from robustlib.attacks.words.attack import attack_texts
-from robustlib.attacks.words.queries import QueryCache, Victim
-from robustlib.attacks.words.resources import load_recipe
-from robustlib.attacks.words.search import Recipe
-from robustlib.attacks.words.words import Example
-from robustlib.calibration.temperature import scale_logits
+from robustlib.attacks.words import QueryCache, Recipe, attack_texts, load_recipe
+from robustlib.attacks.words.queries import Victim
+from robustlib.calibration.temperature import TemperatureScaled
 from robustlib.data import load_text
-from robustlib.models import precision
+from robustlib.models.precision import at_precision, rounded_probabilities, usable
 from robustlib.study.base import Study, check_seed
 from robustlib.study.environment import pick_device
 from robustlib.study.profiles import TextSettings, get_profile, settings_in_use
 from robustlib.training.augmentation import augment_with_attack
-from robustlib.training.masked_lm import MaskedTraining, masked_language_model
+from robustlib.training.masked_lm import MaskedLanguageModel, MaskedTraining, masked_language_model
 from robustlib.training.methods import Method
 from robustlib.training.texts import LabelledTexts, TextTraining, train_text_classifier
-
-
-@dataclass(frozen=True)
-class ServedTexts:
-    """A victim as a defender serves it: the cached logits of the model inside, divided by a design temperature.
-
-    Temperature acts on logits only, so every served version shares the cache of the model inside.
-    """
-
-    cache: QueryCache
-    design_temperature: float = 1.0
-
-    def __call__(self, texts: Sequence[Example]) -> Tensor:
-        """Logits (n, n_classes) float32, the design temperature applied."""
-        return scale_logits(self.cache(list(texts)), self.design_temperature)
-
-
-def attack_served(
-    served: ServedTexts | Victim, texts: Sequence[Example], labels: Tensor, *, recipe: Recipe, score: Score
-) -> AttackResult:
-    """Attack a served victim through its cache: the adversary's temperature multiplies the design temperature.
-
-    One division by the product instead of two divisions: the same score up to one rounding.
-
-    Args:
-        served: a served victim; or any other texts to logits, such as one behind a calibrator, attacked as it is.
-    """
-    if not isinstance(served, ServedTexts):
-        return attack_texts(served, list(texts), labels, recipe=recipe, score=score)
-    if isinstance(score, TrueClassProbability):
-        score = TrueClassProbability(score.temperature * served.design_temperature)
-    return attack_texts(served.cache, list(texts), labels, recipe=recipe, score=score)
 
 
 @dataclass(frozen=True)
@@ -92,12 +56,11 @@ class TextStudy(Study):
 
     def recipe(self, name: str) -> Recipe:
         """The recipe of an attack, for `attack_texts` and `word_importance`."""
-        if name not in self._recipes:
-            masked_lm = self._masked_lm() if name == "bae" else None
-            self._recipes[name] = load_recipe(
-                name, seed=self.training.seed, device=self.training.device, masked_lm=masked_lm
-            )
-        return self._recipes[name]
+        sizes = self.settings
+        masked_lm = (
+            (sizes.masked_lm_name, self.dataset, sizes.n_train, sizes.masked_lm_texts) if name == "bae" else None
+        )
+        return _recipe(name, self.training.seed, self.training.device, masked_lm)
 
     def options(self, attack: str) -> dict[str, Any]:
         """The recipe's name and substitutes, for bae its language model, and what else is not in the training."""
@@ -111,39 +74,45 @@ class TextStudy(Study):
         }
 
     def at_precision(self, name: str) -> TextStudy:
-        """The same study of a victim that computes in another precision ("bfloat16", "float16", "int8")."""
-        return replace(self, model=precision.at_precision(self.model, name), precision=name)
+        """The same study of a victim that computes in another precision, see `models.precision`."""
+        return replace(self, model=at_precision(self.model, name), precision=name)
 
     def rounded(self, decimals: int) -> TextStudy:
         """The same study of a victim whose probabilities are rounded to `decimals` places."""
-        victim = precision.rounded_probabilities(self.cache, decimals)
+        victim = rounded_probabilities(self.cache, decimals)
         return replace(self, victim=victim, precision=f"{decimals}-decimals")
 
-    @cached_property
-    def _recipes(self) -> dict[str, Recipe]:
-        return {}
-
-    def _attack(self, name: str, served: ServedTexts | Victim, texts: Any, labels: Tensor, *, score: Score):
-        return attack_served(served, texts, labels, recipe=self.recipe(name), score=score)
+    def _attack(self, name: str, served: Victim, texts: Any, labels: Tensor, *, score: Score) -> AttackResult:
+        return attack_texts(served, texts, labels, recipe=self.recipe(name), score=score)
 
     def budget(self, attack: str) -> dict[str, Any]:
         """Text attacks are bounded by their constraints, not by a radius."""
         return {}
 
-    def served(self, design_temperature: float) -> ServedTexts:
-        """The victim as a defender with this design temperature serves it."""
-        return ServedTexts(self.cache, design_temperature)
+    def served(self, design_temperature: float) -> Victim:
+        """The victim as a defender with this design temperature serves it: its cached logits, divided."""
+        return self.cache if design_temperature == 1 else TemperatureScaled(self.cache, design_temperature)
 
     def size(self, attack: str) -> int:
         """How many test sentences an attack gets: fewer where its constraints cost more than the victim."""
         return min(len(self.inputs), self.settings.n_slow if attack in ("tf", "bae") else self.settings.n_test)
 
-    def _masked_lm(self):
-        if self.settings.masked_lm_name is not None:
-            return masked_language_model(name=self.settings.masked_lm_name).to(self.training.device)
-        data = load_text(self.dataset, "train", n=self.settings.n_train, seed=0)
-        config = MaskedTraining(seed=self.training.seed, device=self.training.device)
-        return masked_language_model(data.texts[: self.settings.masked_lm_texts], config=config)
+
+@lru_cache(maxsize=8)
+def _recipe(name: str, seed: int, device: str, masked_lm: tuple | None) -> Recipe:
+    """The recipe, with what its parts answered so far, once in a process; `masked_lm` as for `_masked_lm`."""
+    model = None if masked_lm is None else _masked_lm(seed, device, *masked_lm)
+    return load_recipe(name, seed=seed, device=device, masked_lm=model)
+
+
+def _masked_lm(
+    seed: int, device: str, name: str | None, dataset: str, n_train: int | None, n_texts: int
+) -> MaskedLanguageModel:
+    """A masked language model by name, or one fine-tuned on the first `n_texts` training texts."""
+    if name is not None:
+        return masked_language_model(name=name).to(device)
+    data = load_text(dataset, "train", n=n_train, seed=0)
+    return masked_language_model(data.texts[:n_texts], config=MaskedTraining(seed=seed, device=device))
 
 
 def text_study(
@@ -158,49 +127,42 @@ def text_study(
     """Data and fine-tuned victim of a profile; trains where the cache has no such model.
 
     Args:
-        dataset: another data set with the sizes of the profile's first one; default: the first that can be had.
+        dataset: another data set with the sizes of the profile's first one; default: the first that is available.
         encoder: another encoder, by name.
         layers: of that encoder; default all.
         changes: fields of `TextTraining` that differ from the profile's, for example `training_temperature=100.0`; or
             `n_train`, training texts.
 
     Raises:
-        robustlib.data.FetchError: the data cannot be had.
-        ConnectionError: the encoder cannot be had.
+        robustlib.data.FetchError, ConnectionError: the data or the encoder is unavailable.
     """
     check_seed(seed)
     if dataset is None:
         settings, substitution = settings_in_use(profile, "text")
     else:
         settings, substitution = replace(get_profile(profile).texts[0], dataset=dataset), ""
-    name = settings.dataset
     if encoder is not None:
         settings = replace(settings, encoder=encoder, layers=layers)
-    if "n_train" in changes:
-        settings = replace(settings, n_train=changes.pop("n_train"))
+    device = pick_device().type
+    settings = replace(
+        settings,
+        n_train=changes.pop("n_train", settings.n_train),
+        precisions=tuple(precision for precision in settings.precisions if usable(precision, device)),
+    )
     train, validation, test = (
-        load_text(name, split, n=_at_most(name, split, n), seed=0)
+        load_text(settings.dataset, split, n=_at_most(settings.dataset, split, n), seed=0)
         for split, n in (("train", settings.n_train), ("validation", settings.n_validation), ("test", settings.n_test))
     )
-    recipe = TextTraining(
-        n_classes=len(train.class_names),
-        encoder=settings.encoder,
-        layers=settings.layers,
-        epochs=settings.epochs,
-        max_length=settings.max_length,
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        seed=seed,
-        device=pick_device().type,
-    )
-    recipe = replace(recipe, **changes)
-    if recipe.method.name == "dg-aug":
-        train = _augmented(recipe, train)
+    shared = ("encoder", "layers", "epochs", "max_length", "batch_size", "learning_rate")
+    sizes = {field: getattr(settings, field) for field in shared}
+    training = TextTraining(**{"n_classes": len(train.class_names), **sizes, "seed": seed, "device": device, **changes})
+    if training.method.name == "dg-aug":
+        train = _augmented(training, train)
     return TextStudy(
         settings=settings,
-        training=recipe,
+        training=training,
         substitution=substitution,
-        model=train_text_classifier(recipe, train),
+        model=train_text_classifier(training, train),
         inputs=test.texts,
         labels=test.labels,
         validation_inputs=validation.texts,
@@ -209,17 +171,17 @@ def text_study(
     )
 
 
-def _augmented(recipe: TextTraining, train: LabelledTexts) -> LabelledTexts:
+def _augmented(training: TextTraining, train: LabelledTexts) -> LabelledTexts:
     """The training set with a DeepWordBug example of each text, found against a standard model (paper, section 4)."""
     standard = replace(
-        recipe,
+        training,
         method=Method(),
         gradient_rule="none",
         training_temperature=1.0,
         temperature_schedule="constant",
         suffix="",
     )
-    return augment_with_attack(train.texts, train.labels, train_text_classifier(standard, train), seed=recipe.seed)
+    return augment_with_attack(train.texts, train.labels, train_text_classifier(standard, train), seed=training.seed)
 
 
 def _at_most(name: str, split: str, n: int | None) -> int | None:
