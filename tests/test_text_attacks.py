@@ -434,6 +434,12 @@ def test_a_service_that_answers_with_probabilities_is_refused_whatever_the_batch
     assert "succeeded" in logarithms.outcome
 
 
+def test_labels_may_be_of_any_integer_type():
+    labels = labels_of(Linear(), TEXTS)
+    for other in (labels.int(), labels.numpy().astype("uint8")):
+        assert same(attack_texts(Linear(), TEXTS, other), attack_texts(Linear(), TEXTS, labels))
+
+
 def test_labels_outside_the_models_classes_are_refused():
     with pytest.raises(ValueError, match=r"labels must lie in \[0, 1\], found 2 to 2"):
         attack_texts(Linear(), ["a film"], torch.tensor([2]))

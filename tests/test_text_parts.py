@@ -331,16 +331,16 @@ def test_memory_switched_off_answers_the_same():
 
 
 @pytest.mark.parametrize(
-    ("output", "message"),
+    ("output", "error", "message"),
     [
-        (torch.tensor([[0.25, 0.75]]), "look like probabilities"),
-        (torch.tensor([[float("nan"), 1.0]]), "NaN or infinity"),
-        (torch.zeros(2, 2) - 1, "2 rows of logits for 1 texts"),
-        (torch.zeros(1) - 1, "must have shape"),
+        (torch.tensor([[0.25, 0.75]]), ValueError, "look like probabilities"),
+        (torch.tensor([[float("nan"), 1.0]]), FloatingPointError, "NaN or infinite logits"),
+        (torch.zeros(2, 2) - 1, ValueError, r"shape \(2, 2\) for 1 examples"),
+        (["positive"], TypeError, "tensor of logits"),
     ],
 )
-def test_query_cache_refuses_what_are_not_logits(output, message):
-    with pytest.raises(ValueError, match=message):
+def test_query_cache_refuses_what_are_not_logits(output, error, message):
+    with pytest.raises(error, match=message):
         QueryCache(lambda texts: output)(["a text"])
 
 

@@ -53,9 +53,9 @@ def attack_texts(
         encoder and masked language model), "n_words" and "n_changed" (n,) and "trace".
 
     Raises:
-        TypeError, ValueError: texts as `check_texts`, labels outside the model's classes, a model as `QueryCache`.
+        TypeError, ValueError: as `check_texts`, `check_labels` and `QueryCache`; or `max_queries` below 1.
     """
-    cache, recipe, score = _prepared(model, texts, labels, recipe, score)
+    cache, labels, recipe, score = _prepared(model, texts, labels, recipe, score)
     if max_queries is not None and max_queries < 1:
         raise ValueError(f"max_queries must be at least 1 (the clean text), got {max_queries}")
     before = _spent(cache, recipe)
@@ -92,7 +92,7 @@ def word_importance(
     `rank_correlation` compares two of them, `tied_share` tells how much of one is left to chance. Paper: appendix E.7,
     table 20.
     """
-    cache, recipe, score = _prepared(model, texts, labels, recipe, score)
+    cache, labels, recipe, score = _prepared(model, texts, labels, recipe, score)
 
     def rank(text: Example, label: int) -> Generator[Ask, Any, Ranking]:
         words = Words.of(text)
@@ -143,12 +143,12 @@ def format_trace(steps: Sequence[dict[str, Any]]) -> str:
 
 def _prepared(
     model: Victim | QueryCache, texts: Sequence[Example], labels: Tensor, recipe: Recipe | str, score: Score | None
-) -> tuple[QueryCache, Recipe, Score]:
+) -> tuple[QueryCache, Tensor, Recipe, Score]:
     """Checked inputs, with the defaults filled in."""
     check_texts(texts)
-    check_labels(labels, len(texts))
     return (
         QueryCache.of(model),
+        check_labels(labels, len(texts)),
         load_recipe(recipe) if isinstance(recipe, str) else recipe,
         TrueClassProbability() if score is None else score,
     )

@@ -128,13 +128,12 @@ class QueryCache(Memory):
         """Logits of the examples, (n, n_classes) float32 on the CPU.
 
         Raises:
-            TypeError, ValueError: what the victim returns are no logits: see `logits_of`; or they are probabilities.
+            TypeError, ValueError, FloatingPointError: the victim returns no logits (see `logits_of`), or probabilities.
         """
         rows = self.answers(examples)
         return torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, 0)
 
     def _logits(self, examples: list[Example]) -> list[np.ndarray]:
-        logits = logits_of(self.model, examples)
-        check_logits(logits, "the victim's logits")
+        logits = check_logits(logits_of(self.model, examples), "the victim's logits")
         # Copies, since one remembered row of a batch would keep the whole batch alive.
         return [row.copy() for row in logits.float().numpy()]
