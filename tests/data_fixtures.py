@@ -12,8 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from robustlib.data import registry
-from robustlib.data.files import File
-from robustlib.data.registry import Dataset
+from robustlib.data.registry import Dataset, File
 
 
 def make_workspace(folder: Path, monkeypatch) -> Path:

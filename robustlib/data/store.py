@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from robustlib.data.files import File
+from robustlib.data.registry import File
 from robustlib.data.registry import DATASETS, Dataset, get
 from robustlib.data.folders import cache_dir, data_dirs, is_writable, replace_file
 
