@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import math
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pandas as pd
 
 from robustlib.attacks.adversaries import Evaluation
 from robustlib.attacks.statistics import PairedDifference, mean_interval, proportion_interval
-from robustlib.data.folders import results_dir
+from robustlib.data.folders import replace_file, results_dir
 from robustlib.study.environment import environment
 
 
@@ -140,10 +139,7 @@ class RecordBook:
         """Write `records/<experiment>[-seed].csv` under the profile's results, atomically; returns its path."""
         seed = self._common["seed"]
         path = results_dir(self.profile) / "records" / f"{self.experiment}-seed{seed}.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.part")
-        self.frame.to_csv(temporary, index=False)
-        temporary.replace(path)
+        replace_file(path, self.frame.to_csv(index=False, lineterminator="\n"))
         return path
 
 

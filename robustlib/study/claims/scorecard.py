@@ -6,7 +6,6 @@ The tests themselves are in `robustlib.study.claims.served`.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 from dataclasses import replace
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from robustlib.data.folders import results_dir
+from robustlib.data.folders import replace_file, results_dir
 from robustlib.study.claims.findings import (
     BASELINE,
     EQUIVALENCE_MARGIN,
@@ -176,8 +175,8 @@ def write_scorecard(folder: Path) -> tuple[Path, Path]:
     records = load_records(folder)
     frame = scorecard(records)
     csv, markdown = folder / "scorecard.csv", folder / "scorecard.md"
-    _write(csv, frame.to_csv(index=False))
-    _write(markdown, f"# Scorecard\n\n{_section(frame, records)}\n")
+    replace_file(csv, frame.to_csv(index=False))
+    replace_file(markdown, f"# Scorecard\n\n{_section(frame, records)}\n")
     return csv, markdown
 
 
@@ -285,10 +284,4 @@ def update_readme(path: Path, section: str) -> None:
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise ValueError(f"{path} must hold the line {BEGIN} and, below it, {END}, once each")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
-    _write(path, f"{before}{BEGIN}\n{section}\n{END}{after}")
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    replace_file(path, f"{before}{BEGIN}\n{section}\n{END}{after}")
