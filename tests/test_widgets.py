@@ -15,6 +15,7 @@ import torch
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from robustlib.attacks import pgd
 from robustlib.attacks.diagnostics import input_jacobian, masking
 from robustlib.attacks.landscape import input_landscape, weight_landscape
 from robustlib.attacks.scores import DLR, CrossEntropy, Margin
@@ -97,25 +98,18 @@ def lab(model, images):
     labels = logits.argmax(dim=1)
     labels[::5] = (labels[::5] + 1) % len(CLASSES)
     rows = [
-        {
-            "metric": "accuracy",
-            "adversary": who,
-            "attack": attack,
-            "design_temperature": t,
-            "mean": mean,
-            "low": mean - 5,
-            "high": mean + 5,
-        }
-        for who, attack in (("none", "pgd"), ("cal", "pgd"), ("none", "clean"))
+        ("accuracy", adversary, attack, t, mean, mean - 5, mean + 5)
+        for adversary, attack in (("none", "pgd"), ("cal", "pgd"), ("none", "clean"))
         for t, mean in ((1e-2, 80.0), (1.0, 20.0), (1e2, 40.0))
     ]
+    columns = ["metric", "adversary", "attack", "design_temperature", "mean", "low", "high"]
     _, jacobian = input_jacobian(model, images[:3])
     return temperature_lab_data(
         logits,
         labels,
         class_names=CLASSES,
         chosen=range(3),
-        records=pd.DataFrame(rows, columns=COLUMNS),
+        records=pd.DataFrame(rows, columns=columns).reindex(columns=COLUMNS),
         title="lab",
         pictures=images[:3],
         jacobian=jacobian,
@@ -167,27 +161,19 @@ def riddle(naive=80.0):
 
 
 def training_rows():
-    rows = []
-    for t in (0.1, 1.0, 10.0):
+    rows = [
+        (t, metric, attack, adversary, mean, mean - 1, mean + 1)
+        for t in (0.1, 1.0, 10.0)
         for metric, attack, adversary, mean in (
             ("accuracy", "clean", "none", 90 - t),
             ("accuracy", "pgd", "margin", 20 + t),
             ("logit_range", "clean", "none", 5 * t),
             ("margin", "clean", "none", 2 * t),
             ("ece", "clean", "none", 3),
-        ):
-            rows.append(
-                {
-                    "training_temperature": t,
-                    "metric": metric,
-                    "attack": attack,
-                    "adversary": adversary,
-                    "mean": mean,
-                    "low": mean - 1,
-                    "high": mean + 1,
-                }
-            )
-    return pd.DataFrame(rows, columns=COLUMNS)
+        )
+    ]
+    columns = ["training_temperature", "metric", "attack", "adversary", "mean", "low", "high"]
+    return pd.DataFrame(rows, columns=columns).reindex(columns=COLUMNS)
 
 
 @pytest.fixture
@@ -243,12 +229,12 @@ def test_every_control_changes_picture_and_words_without_the_model(widget, model
     for control in controls:
         assert control.description
         start = control.value
-        shown, said = picture.value, words.value
+        before = picture.value, words.value
         control.value = next(value for _, value in reversed(control.options) if value != start)
-        assert picture.value != shown, control.description
-        assert words.value != said, control.description
+        assert picture.value != before[0], control.description
+        assert words.value != before[1], control.description
         control.value = start
-        assert (picture.value, words.value) == (shown, said), "the way back leads to the same picture"
+        assert (picture.value, words.value) == before, "the way back leads to the same picture"
     assert "role=" in words.value
     assert model.calls == calls
 
@@ -336,8 +322,8 @@ def test_the_lab_draws_the_example_at_its_temperature(lab):
     assert [bar.get_height() for bar in bars] == pytest.approx(probs)
     green = matplotlib.colors.to_rgba(plots.COLOURS[2])
     assert [bar.get_facecolor() == green for bar in bars] == [k == lab.labels[2] for k in range(4)]
-    told = temperature_lab_scene(lab).describe(10.0, 2)
-    assert "pgd 20.0 % at T_d = 1" in told  # a tie in log T: the first
+    words = temperature_lab_scene(lab).describe(10.0, 2)
+    assert "pgd 20.0 % at T_d = 1" in words  # a tie in log T: the first
 
 
 def test_gradients_that_are_exactly_zero_are_crossed(lab):
@@ -351,28 +337,13 @@ def test_gradients_that_are_exactly_zero_are_crossed(lab):
 
 
 def test_a_lab_of_texts_shows_the_sentence(lab):
-    logits = torch.tensor([[2.0, -1.0], [0.0, 1.0]])
-    made = temperature_lab_data(
-        logits,
-        torch.tensor([0, 1]),
-        class_names=("no", "yes"),
-        chosen=[1],
-        title="texts",
-        records=pd.DataFrame(columns=COLUMNS),
-        sentences=["so it goes"],
-        temperatures=FEW,
-    )
+    examples = torch.tensor([[2.0, -1.0], [0.0, 1.0]]), torch.tensor([0, 1])
+    about = {"class_names": ("no", "yes"), "title": "texts", "records": pd.DataFrame(columns=COLUMNS)}
+    made = temperature_lab_data(*examples, chosen=[1], sentences=["so it goes"], temperatures=FEW, **about)
     assert "so it goes" in plot_temperature_lab(made, 1.0).get_suptitle()
     assert "none measured" in temperature_lab_scene(made).describe(1.0, 0)
     with pytest.raises(ValueError, match="chosen is empty"):
-        temperature_lab_data(
-            logits,
-            torch.tensor([0, 1]),
-            class_names=("no", "yes"),
-            chosen=[],
-            title="texts",
-            records=pd.DataFrame(columns=COLUMNS),
-        )
+        temperature_lab_data(*examples, chosen=[], **about)
 
 
 def test_surfaces_are_read_off_the_stored_logits(landscape, model, images):
@@ -408,21 +379,11 @@ def test_a_landscape_of_two_classes_offers_no_dlr(images):
 
 
 def test_paths_of_all_temperatures_are_those_of_one_at_a_time(model, images):
-    from robustlib.attacks import pgd
-
     label = model(images[:1]).argmax(dim=1)
     together = pgd_paths(model, images[:1], label, (0.5, 1.0, 50.0), epsilon=0.1, steps=3)
     for row, temperature in enumerate((0.5, 1.0, 50.0)):
-        alone = pgd(
-            model,
-            images[:1],
-            label,
-            epsilon=0.1,
-            steps=3,
-            score=CrossEntropy(temperature),
-            random_start=False,
-            keep_path=True,
-        ).details["path"][:, 0]
+        options = {"epsilon": 0.1, "steps": 3, "random_start": False, "keep_path": True}
+        alone = pgd(model, images[:1], label, score=CrossEntropy(temperature), **options).details["path"][:, 0]
         torch.testing.assert_close(together[row], alone)
 
 
@@ -434,9 +395,9 @@ def test_the_image_replay_holds_what_the_attacker_saw(image_replay, images):
     step = image_replay.path[1, 1] - image_replay.path[1, 0]
     inside = (image_replay.path[1, 1] > 0) & (image_replay.path[1, 1] < 1)
     assert (np.sign(step) == np.sign(image_replay.gradients[1, 0]))[inside].all(), "the step follows the sign shown"
-    told = image_replay_scene(image_replay).describe(4, 1.0, 1e-6)
-    assert "T_d = 1e-06" in told
-    assert "gradient exactly 0" in told
+    words = image_replay_scene(image_replay).describe(4, 1.0, 1e-6)
+    assert "T_d = 1e-06" in words
+    assert "gradient exactly 0" in words
     assert plot_image_replay(image_replay, 4, (1.0, 1e-6)).axes
 
 
@@ -448,10 +409,10 @@ def test_the_text_replay_marks_what_changed(text_replay):
     assert {word for word, _ in ranking.scores[:2]} == {"good", "fine"}
     assert swaps[-1].changed == {1, 4}
     assert text_replay.steps[1e-3][-1].changed == frozenset()
-    told = text_replay_scene(text_replay).describe(99, 1.0, 1e-3)
-    assert f"[{swaps[-1].words[1]}]" in told
-    assert "succeeded" in told
-    assert "0 exactly" in told
+    words = text_replay_scene(text_replay).describe(99, 1.0, 1e-3)
+    assert f"[{swaps[-1].words[1]}]" in words
+    assert "succeeded" in words
+    assert "0 exactly" in words
     assert plot_text_replay(text_replay, 3, (1.0, 1e-3)).axes
 
 
@@ -532,9 +493,9 @@ def test_training_temperatures_are_arranged_from_records():
     assert data.temperatures == (0.1, 1.0, 10.0)
     assert list(data.series["accuracy"]) == ["clean", "pgd, margin"]
     assert data.series["margin"]["clean"]["mean"].tolist() == pytest.approx([0.2, 2.0, 20.0])
-    told = training_temperature_scene(data).describe(1.0)
-    assert "accuracy (pgd, margin) 21 [20, 22] %" in told
-    assert "margin (clean) 2 [1, 3] logits" in told
+    words = training_temperature_scene(data).describe(1.0)
+    assert "accuracy (pgd, margin) 21 [20, 22] %" in words
+    assert "margin (clean) 2 [1, 3] logits" in words
     assert len(plot_training_temperature(data, 1.0).axes) == 4
 
 
