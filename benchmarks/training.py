@@ -27,10 +27,11 @@ from robustlib.models.forward import seeded
 from robustlib.models.images import build_image_model
 from robustlib.models.texts import TextClassifier
 from robustlib.study.environment import pick_device
-from robustlib.training.ascc import ascc_step, substitution_table
+from robustlib.training.ascc import ascc_step
 from robustlib.training.autocast import autocast_context, resolve_precision
 from robustlib.training.loop import apply_gradient_rule
 from robustlib.training.methods import Method, Step, image_method, method_step
+from robustlib.training.substitutes import substitution_table
 
 EPSILON = 0.05
 LEARNING_RATE = 1e-6  # so small that labels drawn at random do no harm, however many steps are taken

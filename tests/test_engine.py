@@ -12,9 +12,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from robustlib.models.images import build_image_model
-from robustlib.training import ascc
 from robustlib.training import images as training
 from robustlib.training import loop as engine
+from robustlib.training import substitutes
 from robustlib.training.checkpoint import Checkpoint
 from robustlib.training.images import ImageTraining, trained_image_model
 from robustlib.training.loop import Training, fit
@@ -34,7 +34,7 @@ def folder(tmp_path, monkeypatch):
     """A cache of its own, a checkpoint after every epoch, and substitutes that need no data."""
     monkeypatch.setenv("ROBUSTLIB_CACHE", str(tmp_path))
     monkeypatch.setattr(engine, "monotonic", itertools.count(step=100).__next__)
-    monkeypatch.setattr(ascc, "resolve_substitutes", lambda: ("embedding", {}))
+    monkeypatch.setattr(substitutes, "resolve_substitutes", lambda: ("embedding", {}))
     return tmp_path
 
 

@@ -12,18 +12,11 @@ from scipy.optimize import linprog
 from robustlib.data import FetchError
 from robustlib.data.folders import data_dirs
 from robustlib.models.texts import TextClassifier
-from robustlib.training import ascc
-from robustlib.training.ascc import (
-    INITIAL_STD,
-    SubstitutionTable,
-    adversarial_weights,
-    ascc_step,
-    mixture,
-    resolve_substitutes,
-    substitution_table,
-)
+from robustlib.training import substitutes
+from robustlib.training.ascc import INITIAL_STD, SubstitutionTable, adversarial_weights, ascc_step, mixture
 from robustlib.training.autocast import autocast_context
 from robustlib.training.methods import standard_step
+from robustlib.training.substitutes import resolve_substitutes, substitution_table
 from robustlib.training.texts import TextTraining, fit_text
 
 TEXTS = ["a b c d", "e f g", "a c ! hi e", "b"]
@@ -134,20 +127,20 @@ def test_words_of_a_byte_level_vocabulary_carry_their_space():
         get_vocab=lambda: vocabulary,
         get_added_tokens_decoder=lambda: {0: SimpleNamespace(content="<s>")},
     )
-    words, pieces = ascc._vocabulary(tokenizer)
+    words, pieces = substitutes._vocabulary(tokenizer)
     assert words == {"Good": 7, "fine": 3, "good": 2} and pieces == {1, 6}
 
 
 def test_listed_neighbours_keep_order_and_case():
     words = {"good": 1, "Good": 2, "fine": 3, "nice": 4, "Fine": 5}
     lists = {"good": ["nice", "splendid", "fine", "good", "nice"], "fine": ["good"]}
-    found = ascc._listed(words, lambda word: lists.get(word, ()))
+    found = substitutes._listed(words, lambda word: lists.get(word, ()))
     assert found == {1: [4, 3], 2: [5], 3: [1], 4: [], 5: [2]}
 
 
 def test_counter_fitted_lists_are_cut_and_cached(monkeypatch):
-    monkeypatch.setattr(ascc, "fetch", lambda name: name)
-    monkeypatch.setattr(ascc, "content", lambda files, name: b'{"a": ["b", "zz", "c", "d"], "!": ["a"]}')
+    monkeypatch.setattr(substitutes, "fetch", lambda name: name)
+    monkeypatch.setattr(substitutes, "content", lambda files, name: b'{"a": ["b", "zz", "c", "d"], "!": ["a"]}')
     model = tiny()
     vocabulary = model.tokenizer.get_vocab()
     table = substitution_table(model, n_substitutes=2)
@@ -155,31 +148,33 @@ def test_counter_fitted_lists_are_cut_and_cached(monkeypatch):
     assert table.ids[row].tolist() == [vocabulary[letter] for letter in "abc"] and table.allowed[row].all()
     assert table.allowed.sum() == len(vocabulary) + 2 and table.ids.shape == (len(vocabulary), 3)
     assert table.continues.sum() == sum(token.startswith("##") for token in vocabulary)
-    monkeypatch.setattr(ascc, "fetch", lambda name: pytest.fail("computed again"))
+    monkeypatch.setattr(substitutes, "fetch", lambda name: pytest.fail("computed again"))
     again = substitution_table(tiny(seed=1), n_substitutes=2)  # these lists do not depend on the weights
     assert torch.equal(again.ids, table.ids) and again.source == "counter-fitted"
 
 
 def test_wordnet_synonyms_come_nearest_first(monkeypatch):
     synonyms = {"b": ["c", "f", "e", "b_c"], "a": ["b"]}  # "a" is a stop word
-    monkeypatch.setattr(ascc, "load_wordnet", lambda: SimpleNamespace(synonyms=lambda word: synonyms.get(word, [])))
+    monkeypatch.setattr(
+        substitutes, "load_wordnet", lambda: SimpleNamespace(synonyms=lambda word: synonyms.get(word, []))
+    )
     words = {letter: at for at, letter in enumerate("bcfea")}
     vectors = torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0], [3.0, 1.0], [1.0, 0.0]])  # to b: c 0, f 0.71, e 0.95
-    assert ascc._wordnet(words, vectors, 2) == {0: [3, 2]}
+    assert substitutes._wordnet(words, vectors, 2) == {0: [3, 2]}
 
 
 def test_nearest_words_in_the_embedding_respect_the_cosine_and_the_stop_words():
     words = {"bad": 0, "good": 1, "fine": 2, "not": 3}
     vectors = torch.tensor([[-1.0, 0.0], [1.0, 0.1], [1.0, 0.0], [1.0, 0.0]])
-    assert ascc._nearest(words, vectors, 8) == {0: [], 1: [2], 2: [1]}
+    assert substitutes._nearest(words, vectors, 8) == {0: [], 1: [2], 2: [1]}
 
 
 def test_without_data_the_embedding_is_left(monkeypatch):
     def missing(*arguments):
         raise FetchError("no network")
 
-    monkeypatch.setattr(ascc, "fetch", missing)
-    monkeypatch.setattr(ascc, "load_wordnet", missing)
+    monkeypatch.setattr(substitutes, "fetch", missing)
+    monkeypatch.setattr(substitutes, "load_wordnet", missing)
     assert resolve_substitutes() == ("embedding", {"counter-fitted": "no network", "wordnet": "no network"})
     with pytest.raises(FetchError, match="no network"):
         resolve_substitutes(("wordnet",))

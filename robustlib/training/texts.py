@@ -73,9 +73,9 @@ def train_text_classifier(config: TextTraining, data: LabelledTexts, *, refresh:
         "data": data_digest(data.texts, labels),
     }
     if config.method.name == "ascc":
-        from robustlib.training import ascc
+        from robustlib.training import substitutes
 
-        settings["substitutes"] = ascc.resolve_substitutes()[0]
+        settings["substitutes"] = substitutes.resolve_substitutes()[0]
 
     def build() -> TextClassifier:
         return TextClassifier.from_name(
@@ -113,7 +113,8 @@ def _step(config: TextTraining, model: TextClassifier) -> Step:
     autocast = autocast_context(config.precision, config.device)
     if config.method.name != "ascc":
         return method_step(config.method, autocast)
-    from robustlib.training.ascc import ascc_step, resolve_substitutes, substitution_table
+    from robustlib.training.ascc import ascc_step
+    from robustlib.training.substitutes import resolve_substitutes, substitution_table
 
     method, table = config.method, substitution_table(model, substitutes=resolve_substitutes()[0])
     return partial(
