@@ -183,8 +183,9 @@ def main() -> None:
 
     dataset, _ = resolve_dataset(("rotten_tomatoes", "rotten_tomatoes_rated"))
     data = load_text(dataset, "test", n=options.sentences)
+    train = load_text(dataset, "train")
     training = TextTraining(layers=options.layers, epochs=2, batch_size=32, learning_rate=5e-5)
-    model = train_text_classifier(training, load_text(dataset, "train"))
+    model = train_text_classifier(training, train.texts, train.labels)
     clean = model(data.texts)
     accuracy = (clean.argmax(dim=1) == data.labels).double().mean()
     print(f"{dataset}, {len(data.texts)} sentences, clean accuracy {accuracy:.3f}")

@@ -2,10 +2,10 @@
 
     python benchmarks/training.py [--profile quick] [--out results/benchmarks] [--threads 1]
 
-Images: the small CNN, 128 images of 28 x 28. Texts: MiniLM with two layers, 32 texts of 25 tokens. Both are made up,
+Images: the small CNN, 128 images of 28 x 28. Texts: MiniLM with two layers, 32 texts of 25 tokens. Both are random,
 since no time depends on them; `smoke` takes smaller ones. All methods take turns, in float32 and, where the hardware
-has it, in bfloat16; a turn is a few steps. On a CPU times are CPU time; on a GPU wall time, with the GPU waited for at
-either end of a turn. Prints a table, writes training.csv.
+has it, in bfloat16; a turn is a few steps. On a CPU times are CPU time; on a GPU wall time, synchronised at either end
+of a turn. Prints a table, writes training.csv.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from robustlib.models.forward import seeded
 from robustlib.models.images import build_image_model
 from robustlib.models.texts import TextClassifier
 from robustlib.study.environment import pick_device
-from robustlib.training.ascc import ascc_step
 from robustlib.training.autocast import autocast_context, resolve_precision
 from robustlib.training.loop import apply_gradient_rule
 from robustlib.training.methods import Method, Step, image_method, method_step
@@ -42,7 +41,7 @@ N_CLASSES = 10
 class Sizes:
     """What is trained. The names are those of `robustlib.models` and `robustlib.models.texts`."""
 
-    dataset: str = "made up"
+    dataset: str = "random"
     side: int = 28
     n_images: int = 128
     encoder: str = "minilm"
@@ -56,16 +55,21 @@ SMOKE = Sizes(side=8, n_images=8, encoder="tiny-bert", n_texts=4, n_tokens=6)
 
 @dataclass(frozen=True)
 class Trained:
-    """A model with a batch to train it on, the methods to do it by, and what makes a method's step."""
+    """A model with a batch to train it on, and the methods to do it by."""
 
     kind: str
     model: nn.Module
     batch: Any
     labels: Tensor
     methods: tuple[Method, ...]
-    step: Callable[[Method, Any], Step]
     optimiser: torch.optim.Optimizer
     in_a_turn: int = 1  # steps that are timed together, on a CPU
+
+    def step(self, method: Method, autocast: Any) -> Step:
+        """The method's step; substitutes from the token embeddings need no data."""
+        substitutes = method.definition.substitutes
+        resources = {"table": substitution_table(self.model, source="embedding")} if substitutes else {}
+        return method_step(method, autocast, **resources)
 
 
 def trained_images(sizes: Sizes, device: torch.device) -> Trained:
@@ -84,11 +88,11 @@ def trained_images(sizes: Sizes, device: torch.device) -> Trained:
         image_method("ddi", EPSILON, steps=3, solutions=3),
     )
     optimiser = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, weight_decay=5e-4, fused=True)
-    return Trained("images", model, images, labels, methods, method_step, optimiser, in_a_turn=4)  # 5 ms a step
+    return Trained("images", model, images, labels, methods, optimiser, in_a_turn=4)  # 5 ms a step
 
 
 def trained_texts(sizes: Sizes, device: torch.device) -> Trained:
-    """The encoder with AdamW, as `robustlib.training.texts` has them; substitutes from its embeddings need no data."""
+    """The encoder with AdamW, as `robustlib.training.texts` has them."""
     model = TextClassifier.from_name(sizes.encoder, 2, layers=sizes.layers).to(device).train()
     generator, shape = torch.Generator().manual_seed(0), (sizes.n_texts, sizes.n_tokens)
     batch = {
@@ -104,17 +108,8 @@ def trained_texts(sizes: Sizes, device: torch.device) -> Trained:
         Method("ddi", steps=2, solutions=2),
         Method("ascc", steps=5),
     )
-    table = substitution_table(model, substitutes="embedding")
-
-    def step(method: Method, autocast: Any) -> Step:
-        if method.name != "ascc":
-            return method_step(method, autocast)
-        return partial(
-            ascc_step, table=table, steps=method.steps, alpha=method.alpha, beta=method.kl, autocast=autocast
-        )
-
     optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
-    return Trained("texts", model, batch, labels, methods, step, optimiser)
+    return Trained("texts", model, batch, labels, methods, optimiser)
 
 
 def one_step(trained: Trained, step: Step) -> None:

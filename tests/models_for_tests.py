@@ -41,3 +41,22 @@ def small_net(seed: int = 0, n_classes: int = 4, shape: tuple[int, int, int] = (
 def predictions(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         return model(images).argmax(dim=1)
+
+
+def tiny_text_model(*, scale: float = 15.0, seed: int = 0, n_classes: int = 2, max_length: int = 32):
+    """A tiny random text classifier in evaluation mode, whose answers are far from uniform."""
+    from robustlib.models.texts import TextClassifier
+
+    model = TextClassifier.from_name("tiny-bert", n_classes, seed=seed, max_length=max_length)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(scale if parameter.ndim > 1 else 1)
+    return model
+
+
+def letter_texts(n: int = 32) -> tuple[list[str], torch.Tensor]:
+    """Sentences of several lengths whose class is one of two letters, and their labels."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 2, (n,), generator=generator)
+    fillers = torch.randint(1, 6, (n,), generator=generator).tolist()
+    return [f"{'k ' * filler}{'ab'[label]} k" for filler, label in zip(fillers, labels.tolist(), strict=True)], labels

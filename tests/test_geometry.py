@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from models_for_tests import LinearClassifier, predictions, random_images, small_net
+from models_for_tests import LinearClassifier, predictions, random_images, small_net, tiny_text_model
 from torch import nn
 
 from robustlib.calibration.temperature import TemperatureScaled
@@ -27,12 +27,9 @@ def boundary_of_two_classes():
     return model, images, labels, {"linf": margins / slope.abs().sum(), "l2": margins / (slope**2).sum().sqrt()}
 
 
-def tiny(seed=0):
-    """A random encoder whose answers are far from uniform, and its answers to `TEXTS`."""
-    model = TextClassifier.from_name("tiny-bert", 2, seed=seed, max_length=32)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(8 if parameter.ndim > 1 else 1)
+def tiny():
+    """A text classifier, and its answers to `TEXTS`."""
+    model = tiny_text_model(scale=8)
     return model, model(TEXTS).argmax(dim=1)
 
 

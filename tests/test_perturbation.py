@@ -4,26 +4,25 @@ import pytest
 import torch
 
 from robustlib.models.texts import TextClassifier
-from robustlib.training.perturbation import OpenInput, PerturbationSet, opened
+from robustlib.training.perturbation import ContinuousInput, PerturbationSet, continuous
 
 GENERATOR = torch.Generator().manual_seed(0)
 MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]])[..., None]
-TOKENS = OpenInput(torch.randn(3, 4, 6, generator=GENERATOR), lambda h: h.sum(dim=(1, 2))[:, None], MASK)
-PIXELS = OpenInput(torch.rand(3, 2, 5, 5, generator=GENERATOR), lambda x: x, None, 0.0, 1.0)
+TOKENS = ContinuousInput(torch.randn(3, 4, 6, generator=GENERATOR), lambda h: h.sum(dim=(1, 2))[:, None], MASK)
+PIXELS = ContinuousInput(torch.rand(3, 2, 5, 5, generator=GENERATOR), lambda x: x, None, 0.0, 1.0)
 
 
 def length(delta, batch, chosen):
     if chosen.norm == "linf":
         return delta.abs().amax()
-    return torch.linalg.vector_norm(delta, dim=-1 if chosen.per == "token" else tuple(range(1, delta.ndim))).max()
+    return torch.linalg.vector_norm(delta, dim=tuple(range(1, delta.ndim))).max()
 
 
 @pytest.mark.parametrize("batch", [TOKENS, PIXELS], ids=["tokens", "pixels"])
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("per", ["example", "token"])
 @pytest.mark.parametrize("radius", [0.01, 1.0])
-def test_starts_and_steps_stay_inside_and_off_the_padding(batch, norm, per, radius):
-    chosen = PerturbationSet(norm, radius, step_size=0.7 * radius, initial=radius, per=per)
+def test_starts_and_steps_stay_inside_and_off_the_padding(batch, norm, radius):
+    chosen = PerturbationSet(norm, radius, step_size=0.7 * radius, initial=radius)
     torch.manual_seed(0)
     delta = chosen.start(batch)
     for _ in range(4):
@@ -37,7 +36,7 @@ def test_starts_and_steps_stay_inside_and_off_the_padding(batch, norm, per, radi
 
 def test_the_steps_written_out():
     gradient = torch.tensor([[3.0, -4.0]])
-    batch = OpenInput(torch.zeros(1, 2), lambda x: x)
+    batch = ContinuousInput(torch.zeros(1, 2), lambda x: x)
     at = torch.zeros(1, 2)
     l2 = PerturbationSet("l2", radius=1.0, step_size=0.5, initial=0.0)
     torch.testing.assert_close(l2.ascend(at, gradient, batch), torch.tensor([[0.3, -0.4]]))
@@ -50,28 +49,27 @@ def test_the_steps_written_out():
 def test_the_start_of_freelb_has_its_size():
     chosen = PerturbationSet("l2", radius=1.0, initial=0.05)
     torch.manual_seed(1)
-    many = OpenInput(torch.zeros(1000, 5, 40), lambda h: h, torch.tensor([1, 1, 1, 0, 0])[None, :, None])
+    many = ContinuousInput(torch.zeros(1000, 5, 40), lambda h: h, torch.tensor([1, 1, 1, 0, 0])[None, :, None])
     norms = torch.linalg.vector_norm(chosen.start(many).flatten(1), dim=1)
     assert norms.max() <= 0.05
     assert norms.mean() == pytest.approx(0.05 / 3**0.5, rel=0.02)  # components uniform in [-1, 1]
 
 
-def test_opened_texts_and_images_give_the_model_s_own_logits():
+def test_texts_and_images_give_the_model_s_own_logits():
     model = TextClassifier.from_name("tiny-bert", 2)
     inputs = model.collate(model.tokenise(["a b c", "a"]))
-    batch = opened(model, inputs)
+    batch = continuous(model, inputs)
     torch.testing.assert_close(batch.forward(batch.values), model(inputs))
     assert batch.mask.shape == (*inputs["input_ids"].shape, 1) and not batch.mask.all()
     linear = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
     images = torch.rand(2, 1, 2, 2)
-    assert torch.equal(opened(linear, images).forward(images), linear(images))
+    assert torch.equal(continuous(linear, images).forward(images), linear(images))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"norm": "l1"}, "norm must be linf or l2"),
-        ({"per": "batch"}, "per example or token"),
         ({"radius": -1.0}, "radius must be finite and at least 0"),
         ({"initial": 2.0}, "initial must be at most the radius"),
     ],

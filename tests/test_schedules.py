@@ -2,7 +2,6 @@
 
 import pytest
 
-from robustlib.training.loop import Training
 from robustlib.training.schedules import SCHEDULES, WARM_UP, training_temperature_at
 
 
@@ -23,15 +22,3 @@ def test_where_each_begins_and_ends():
         assert ends[name] == pytest.approx((100, 1))
     assert training_temperature_at("linear", 100.0, 0.5) == training_temperature_at("cosine", 100.0, 0.5) == 50.5
     assert training_temperature_at("warm-up", 100.0, WARM_UP / 2) == pytest.approx(10)  # even in log T
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"temperature_schedule": "square"}, "temperature_schedule must be one of constant, linear"),
-        ({"training_temperature": -1.0}, "training_temperature must be finite and above 0"),
-    ],
-)
-def test_a_bad_one_is_named(options, message):
-    with pytest.raises(ValueError, match=message):
-        Training(**options)

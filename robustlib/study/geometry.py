@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from robustlib.attacks.pgd import pgd
 from robustlib.attacks.scores import Margin
 from robustlib.models.forward import evaluating, seeded
-from robustlib.training.perturbation import NORMS, PerturbationSet, opened
+from robustlib.training.perturbation import NORMS, PerturbationSet, continuous
 
 _BATCH = 64
 
@@ -31,7 +31,7 @@ def _margins(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _batches(model: nn.Module, inputs: Any, labels: Tensor) -> Iterator[tuple[Any, Tensor]]:
-    """Batches as `opened` takes them: pixels as they are, texts tokenised."""
+    """Batches as `continuous` takes them: pixels as they are, texts tokenised."""
     for start in range(0, len(labels), _BATCH):
         part, truth = inputs[start : start + _BATCH], labels[start : start + _BATCH]
         if not isinstance(part, Tensor):
@@ -51,7 +51,7 @@ def first_order_margins(model: nn.Module, inputs: Any, labels: Tensor, *, norm: 
     found = []
     with evaluating(model):
         for part, truth in _batches(model, inputs, labels):
-            batch = opened(model, part)
+            batch = continuous(model, part)
             values = batch.values.detach().requires_grad_(True)
             logits = batch.forward(values)
             gaps = logits.gather(1, truth[:, None]) - logits
@@ -76,7 +76,7 @@ def roughness(
     changes, sizes = [], []
     with evaluating(model), seeded(seed), torch.no_grad():
         for part, truth in _batches(model, inputs, labels):
-            batch = opened(model, part)
+            batch = continuous(model, part)
             before = _margins(batch.forward(batch.values), truth)
             after = _margins(batch.forward(batch.values + perturbations.start(batch)), truth)
             changes.append((after - before).abs().cpu())

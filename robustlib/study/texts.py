@@ -19,10 +19,8 @@ from robustlib.models.precision import at_precision, rounded_probabilities, usab
 from robustlib.study.base import Study, check_seed
 from robustlib.study.environment import pick_device
 from robustlib.study.profiles import TextSettings, get_profile, settings_in_use
-from robustlib.training.augmentation import augment_with_attack
 from robustlib.training.masked_lm import MaskedLanguageModel, MaskedTraining, masked_language_model
-from robustlib.training.methods import Method
-from robustlib.training.texts import LabelledTexts, TextTraining, train_text_classifier
+from robustlib.training.texts import TextTraining, train_text_classifier
 
 
 @dataclass(frozen=True)
@@ -156,32 +154,17 @@ def text_study(
     shared = ("encoder", "layers", "epochs", "max_length", "batch_size", "learning_rate")
     sizes = {field: getattr(settings, field) for field in shared}
     training = TextTraining(**{"n_classes": len(train.class_names), **sizes, "seed": seed, "device": device, **changes})
-    if training.method.name == "dg-aug":
-        train = _augmented(training, train)
     return TextStudy(
         settings=settings,
         training=training,
         substitution=substitution,
-        model=train_text_classifier(training, train),
+        model=train_text_classifier(training, train.texts, train.labels),
         inputs=test.texts,
         labels=test.labels,
         validation_inputs=validation.texts,
         validation_labels=validation.labels,
         class_names=test.class_names,
     )
-
-
-def _augmented(training: TextTraining, train: LabelledTexts) -> LabelledTexts:
-    """The training set with a DeepWordBug example of each text, found against a standard model (paper, section 4)."""
-    standard = replace(
-        training,
-        method=Method(),
-        gradient_rule="none",
-        training_temperature=1.0,
-        temperature_schedule="constant",
-        suffix="",
-    )
-    return augment_with_attack(train.texts, train.labels, train_text_classifier(standard, train), seed=training.seed)
 
 
 def _at_most(name: str, split: str, n: int | None) -> int | None:

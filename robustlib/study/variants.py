@@ -21,7 +21,7 @@ from robustlib.study.geometry import logit_ranges
 from robustlib.study.images import image_study
 from robustlib.study.profiles import TrainingSettings, get_profile, settings_in_use
 from robustlib.study.records import RecordBook, Reference, matching, over_seeds
-from robustlib.training.methods import Method, image_method
+from robustlib.training.methods import Method, image_method, method_definition
 
 MODALITIES = ("image", "text")
 ADVERSARIES = ("none", "cal", "cal-exact", "margin")
@@ -47,25 +47,14 @@ class Variant:
     @property
     def title(self) -> str:
         """How a figure calls it."""
-        names = {
-            "standard": "standard",
-            "pgd": "PGD",
-            "fgsm": "FGSM",
-            "freelb": "FreeLB",
-            "trades": "TRADES",
-            "ascc": "ASCC",
-            "dg-aug": "augmented (dg)",
-            "ddi": "DDi",
-        }
-        name = names.get(self.method, self.method)
-        if self.method == "ddi" and self.steps is not None:
-            name = f"DDi (M = {self.solutions}, K = {self.steps})"
+        definition = method_definition(self.method)
+        details = "" if self.steps is None else definition.details.format(M=self.solutions, K=self.steps)
         rule = {"none": "", "clip": ", clipped", "normalise": ", normalised"}[self.rule]
         temperature = "" if self.temperature == 1 else f", T = {self.temperature:g}"
         schedule = "" if self.schedule == "constant" else f" ({self.schedule})"
         epochs = f", {self.longer}x epochs" if self.longer > 1 else ""
         examples = "" if self.n_train is None else f", n = {self.n_train}"
-        return f"{name}{rule}{temperature}{schedule}{epochs}{examples}"
+        return f"{definition.title}{details}{rule}{temperature}{schedule}{epochs}{examples}"
 
 
 def lesson_settings(profile: str, modality: str) -> TrainingSettings:
@@ -81,7 +70,7 @@ def trained_variant(profile: str, modality: str, variant: Variant, *, seed: int 
         robustlib.data.FetchError: no data.
     """
     sizes = lesson_settings(profile, modality)
-    steps = variant.steps or sizes.steps
+    steps = method_definition(variant.method).steps or variant.steps or sizes.steps
     epochs, suffix = sizes.epochs * variant.longer, ""
     if variant.longer > 1:
         suffix = f"(epochs={epochs})"

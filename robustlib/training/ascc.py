@@ -10,23 +10,28 @@ Dong et al., "Towards Robustness Against Natural Language Word Substitutions", I
     loss = CE(p(x), y) + beta KL(p(x) || p(u))              gradients through both p(x) and p(u), none through w
 
 v is the encoder's token embedding, s_i0 the token itself, L the sentence's tokens, p = softmax(logits / temperature).
+For large T the gradients of the cross-entropy fall as 1 / T, those of the KL term as 1 / T**2 and the entropy's not at
+all: beta weighs less, alpha more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from robustlib.models.texts import TextClassifier
+if TYPE_CHECKING:
+    from robustlib.training.methods import Method
 
 # Both codes draw h by Kaiming's rule, whose width for a batch of shape (n, 128, 9) is sqrt(2 / (128 * 9)) = 0.04. A
 # constant does not depend on padding; this one is the paper's "initialisation magnitude".
 INITIAL_STD = 0.05
+LEARNING_RATE = 1.0  # of Adam on h, as in both codes for BERT; the paper's 0.03 is a step of PGD and FreeLB
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,8 @@ class SubstitutionTable:
     Attributes:
         ids: (vocab_size, 1 + n_substitutes) int64 token ids; column 0 is the token itself.
         allowed: (vocab_size, 1 + n_substitutes) bool; False where `ids` is only filler. Column 0 is True.
-        continues: (vocab_size,) bool: the token goes on with the word that the token before it began.
-        source: where the substitutes come from, one of `substitutes.SUBSTITUTES`.
+        continues: (vocab_size,) bool: the token continues the word that the token before it began.
+        source: where the substitutes come from, one of `substitutes.SOURCES`.
     """
 
     ids: Tensor
@@ -71,56 +76,36 @@ class SubstitutionTable:
 
 
 def ascc_step(
-    model: TextClassifier,
+    method: Method,
+    autocast: AbstractContextManager,
+    model: nn.Module,
     inputs: Mapping[str, Tensor],
     labels: Tensor,
     temperature: float | Tensor,
     *,
     table: SubstitutionTable,
-    steps: int = 5,
-    alpha: float = 10.0,
-    beta: float = 40.0,
-    learning_rate: float = 1.0,
-    autocast: AbstractContextManager = nullcontext(),  # noqa: B008 (stateless)
 ) -> Tensor:
-    """One batch of ASCC training: leaves the gradients of its loss in the parameters and returns the loss.
+    """One batch of ASCC training: leaves the gradients of its loss in the parameters and returns the loss, detached.
 
-    `steps` + 2 forward passes, as many backward: `steps` of the search, whose backward passes reach the weights w only
-    and so cost half of one, and one each for clean and perturbed sentences. The random numbers of the search are drawn
-    from torch's global generator after the clean pass, whose dropout is then that of a standard step.
-
+    The search draws from torch's global generator after the clean pass, whose dropout is then that of a standard step.
     The model stays in the caller's mode, as in Li et al.: in training, dropout differs between the passes, so that the
     KL term is not 0 where nothing is perturbed (Dong et al. switch it off in the search, and only there).
 
     Args:
-        model: the classifier.
+        method: `steps` of Adam in the search (paper: 5); `alpha` (10), over a sentence's mean over its tokens, as in
+            Dong et al.'s text (both codes divide by the batch size as well); `kl`, beta (40; both codes have 4).
+        model: a `TextClassifier`.
         inputs: batch as from `model.collate`, (n, seq_len) int64 each.
         labels: (n,) int64 class indices.
-        temperature: logits are divided by it in the cross-entropy, and on both sides of the KL divergence, in search
-            and loss alike: as if the model divided them (paper, G.2). For large T the KL term's gradients fall as
-            1 / T**2, those of the cross-entropy as 1 / T and the entropy term's not at all: beta weighs less, alpha
-            more.
+        temperature: divides the logits in search and loss alike, on both sides of the KL divergence (paper, G.2).
         table: substitutes, on the model's device.
-        steps: of Adam in the search. Paper, appendix D: 5.
-        alpha: weight of the entropy. Paper: 10. A sentence's mean over its tokens, as in Dong et al.'s text; their
-            code, and Li et al.'s, divide by the batch size as well, so that it acts less in a larger batch.
-        beta: weight of the KL divergence. Paper: 40; Dong et al. and Li et al. have 4.
-        learning_rate: of Adam on h. 1 in both codes for BERT; the paper's 0.03 is a step of PGD and FreeLB.
-        autocast: context of the forward passes.
-
-    Returns:
-        The loss, a detached scalar, averaged over the batch.
 
     Raises:
-        ValueError: a weight, rate or number of steps below 0, or a table of another vocabulary.
+        ValueError: a table of another vocabulary.
     """
-    for name, value in (("steps", steps), ("alpha", alpha), ("beta", beta), ("learning_rate", learning_rate)):
-        if value < 0:
-            raise ValueError(f"{name} must be 0 or above, got {value}")
     vocab_size = model.body.get_input_embeddings().num_embeddings
     if len(table.ids) != vocab_size:
         raise ValueError(f"the table has {len(table.ids)} tokens, the model {vocab_size}: make one for this model")
-
     rest = {name: value for name, value in inputs.items() if name != "input_ids"}
     with autocast:
         clean = model(inputs)
@@ -142,12 +127,11 @@ def ascc_step(
         vectors,
         allowed,
         inputs["attention_mask"].sum(dim=1),
-        steps=steps,
-        alpha=alpha,
-        learning_rate=learning_rate,
+        steps=method.steps,
+        alpha=method.alpha,
     )
     loss = functional.cross_entropy(clean, labels)
-    loss = loss + beta * divergence(mixture(weights, model.embed(ids)), target).mean()
+    loss = loss + method.kl * divergence(mixture(weights, model.embed(ids)), target).mean()
     loss.backward()
     return loss.detach()
 
@@ -160,7 +144,6 @@ def adversarial_weights(
     *,
     steps: int,
     alpha: float,
-    learning_rate: float,
 ) -> Tensor:
     """Weights w of the candidates that make a model's answers diverge most, by gradient ascent (module docstring).
 
@@ -169,13 +152,12 @@ def adversarial_weights(
         vectors: (n, seq_len, n_candidates, d_model) embeddings of the candidates.
         allowed: (n, seq_len, n_candidates) bool, at least one for each position.
         lengths: (n,) tokens of each sentence, L.
-        steps, alpha, learning_rate: as in `ascc_step`.
 
     Returns:
         (n, seq_len, n_candidates) float32 weights, without gradient: 0 where not allowed, else above 0; they sum to 1.
     """
     free = (INITIAL_STD * torch.randn(allowed.shape, device=vectors.device)).requires_grad_()
-    optimiser = torch.optim.Adam([free], lr=learning_rate, maximize=True)
+    optimiser = torch.optim.Adam([free], lr=LEARNING_RATE, maximize=True)
     for _ in range(steps):
         log_weights = _log_simplex(free, allowed)
         # 0 log 0 = 0: -inf would turn the gradient into NaN

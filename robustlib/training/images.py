@@ -4,27 +4,32 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from robustlib.data import cache
-from robustlib.models import images as models
+from robustlib.data import cache, load_images
+from robustlib.models.images import build_image_model
 from robustlib.training.autocast import autocast_context, resolve_precision
 from robustlib.training.checkpoint import Checkpoint, epoch_generator
 from robustlib.training.loop import Training, fit, logit_facts
-from robustlib.training.methods import image_method, method_step, worst_perturbation
-from robustlib.training.perturbation import opened
+from robustlib.training.methods import METHODS, image_method, method_step, worst_perturbation
+from robustlib.training.perturbation import continuous
 
-_ROOMS = ("training.images",)  # with all that it imports: part of the cache keys
 N_PROBED = 256  # training images whose logits are followed over the epochs
 # Wong et al. 2020 see it as training-set accuracy under PGD falling to about 0 within an epoch.
 _OVERFITTING_DROP = 0.2
+_ROOMS = ("training.images",)  # with all that it imports: part of the cache keys
 
 
 @dataclass(frozen=True)
 class ImageTraining(Training):
-    """Everything that determines a trained image classifier; `epsilon` and the rest of a method are pixel units."""
+    """Everything that determines a trained image classifier; radii and step sizes of `method` are in pixel units.
+
+    Raises:
+        ValueError: a method for texts only.
+    """
 
     dataset: str = "fashion_mnist"
     n_train: int = 10_000
@@ -35,9 +40,15 @@ class ImageTraining(Training):
     precision: str = "float32"
     augment: bool = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.method.definition.text_only:
+            others = ", ".join(name for name, definition in METHODS.items() if not definition.text_only)
+            raise ValueError(f"{self.method.name} is for texts; for images choose one of {others}")
+
 
 def trained_image_model(training: ImageTraining) -> nn.Module:
-    """The classifier this configuration gives: from the cache, else trained now (Adam, one-cycle learning rate).
+    """The classifier this configuration gives: from the cache, else trained with Adam and a one-cycle learning rate.
 
     An interrupted training goes on from its last checkpoint with the weights it would have had.
     Taught in: notebooks/08.
@@ -45,39 +56,37 @@ def trained_image_model(training: ImageTraining) -> nn.Module:
     Returns:
         Model in evaluation mode on `training.device`: pixels in [0, 1] to logits (the training temperature is not
         applied). `history` is what `training.loop.fit` returns, with `logit_facts` of `N_PROBED` training images
-        and, for "fgsm", their accuracy under FGSM and under PGD.
+        and, where the method takes a single ascent step, their accuracy under FGSM and under PGD.
 
     Raises:
         FloatingPointError: the loss became NaN; names the configuration and the epoch.
-        ValueError: a method that is for texts only.
-        robustlib.data.FetchError: the data set cannot be had.
+        robustlib.data.FetchError: the data set is unavailable.
     """
-    from robustlib.data import load_images
-
     data = load_images(training.dataset, "train", n=training.n_train, seed=training.seed)
     shape = (training.architecture, data.images.shape[1], data.images.shape[2], len(data.class_names))
-    step = method_step(training.method, autocast_context(training.precision, training.device))
-
-    def compute() -> dict:
-        model = models.build_image_model(*shape, seed=training.seed).to(training.device)
-        images, labels = data.images.to(training.device), data.labels.to(training.device)
-        history = _fit(model, images, labels, step, training)
-        return {**model.state_dict(), "history": history}
-
     precision = resolve_precision(training.precision, training.device)
     config = {
         "training": asdict(replace(training, precision=precision)),
         "data": cache.content_digest([data.images, data.labels]),
     }
+
+    def compute() -> dict[str, Any]:
+        model = build_image_model(*shape, seed=training.seed).to(training.device)
+        images, labels = data.images.to(training.device), data.labels.to(training.device)
+        history = _fit(model, images, labels, training, Checkpoint("image_model", config, rooms=_ROOMS))
+        return {**model.state_dict(), "history": history}
+
     weights = cache.cached("image_model", config, compute, rooms=_ROOMS)
     history = weights.pop("history")
-    model = models.build_image_model(*shape, seed=training.seed)
+    model = build_image_model(*shape, seed=training.seed)
     model.load_state_dict(weights)
     model.history = history
     return model.to(training.device).eval()
 
 
-def _fit(model: nn.Module, images: Tensor, labels: Tensor, step, training: ImageTraining) -> list[dict[str, float]]:
+def _fit(
+    model: nn.Module, images: Tensor, labels: Tensor, training: ImageTraining, checkpoint: Checkpoint
+) -> list[dict[str, float]]:
     def plan(epoch: int) -> list[Tensor]:
         rows = torch.randperm(len(images), generator=epoch_generator(training.seed, epoch))
         return list(rows.to(images.device).split(training.batch_size))
@@ -89,7 +98,7 @@ def _fit(model: nn.Module, images: Tensor, labels: Tensor, step, training: Image
     def probe() -> dict[str, float]:
         with torch.no_grad():
             facts = logit_facts(model(images[:N_PROBED]), labels[:N_PROBED])
-        if training.method.name == "fgsm":
+        if training.method.definition.steps == 1:
             facts |= _fgsm_and_pgd_accuracy(model, images[:N_PROBED], labels[:N_PROBED], training)
         return facts
 
@@ -97,26 +106,26 @@ def _fit(model: nn.Module, images: Tensor, labels: Tensor, step, training: Image
         model,
         plan=plan,
         load=load,
-        step=step,
+        step=method_step(training.method, autocast_context(training.precision, training.device)),
         config=training,
         probe=probe,
         decay=_one_cycle,
         optimiser=partial(torch.optim.Adam, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True),
         description=f"training on {training.dataset}, {training.label}",
-        checkpoint=Checkpoint("image_model", training, rooms=_ROOMS),
+        checkpoint=checkpoint,
     )
 
 
 def _fgsm_and_pgd_accuracy(model, images: Tensor, labels: Tensor, training: ImageTraining) -> dict[str, float]:
     """Accuracy under the attack that FGSM trains against and under PGD-10 in the same set: they part on overfitting."""
-    batch, found = opened(model, images), {}
-    for name, steps in (("fgsm", 1), ("pgd", 10)):
-        method = image_method(name, training.method.perturbations.radius, steps=steps)
-        loss = partial(nn.functional.cross_entropy, target=labels)
-        delta = worst_perturbation(batch, loss, method.perturbations, method.steps)
+    batch, loss = continuous(model, images), partial(nn.functional.cross_entropy, target=labels)
+    accuracy = {}
+    for name in ("fgsm", "pgd"):
+        attack = image_method(name, training.method.perturbations.radius, steps=10)
+        delta = worst_perturbation(batch, loss, attack.perturbations, attack.steps)
         with torch.no_grad():
-            found[f"{name}_accuracy"] = float((model(images + delta).argmax(dim=1) == labels).double().mean())
-    return found
+            accuracy[f"{name}_accuracy"] = float((model(images + delta).argmax(dim=1) == labels).double().mean())
+    return accuracy
 
 
 def catastrophic_overfitting(history: list[dict[str, float]]) -> int | None:
@@ -143,7 +152,7 @@ def _one_cycle(share: float, warm_up: float = 0.2) -> float:
 
 
 def _augmented(images: Tensor) -> Tensor:
-    """Random flips and shifts of up to four pixels, from the global generator; one shift a batch, one flip an image."""
+    """Random flips of each image, and one shift of the batch by up to four pixels, from the global generator."""
     flip = torch.rand(len(images)).to(images.device) < 0.5
     images = torch.where(flip[:, None, None, None], images.flip(3), images)
     down, right = torch.randint(0, 9, (2,)).tolist()

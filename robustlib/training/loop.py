@@ -1,14 +1,16 @@
 """The training loop of the study, for images and texts alike: gradient rules, training temperature, resumable.
 
-The loop knows nothing of its data: it takes a plan of batches and a `step` that leaves gradients behind. What a
-training method does inside a step is in `robustlib.training.methods`. Taught in: notebooks/08 and 09.
+The loop knows nothing of its data: it takes a plan of batches and a `step` that leaves gradients behind (see
+`robustlib.training.methods`). Taught in: notebooks/08 and 09.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from time import monotonic
 from typing import Any
 
@@ -16,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from robustlib.data.progress import progress
-from robustlib.models.forward import seeded
+from robustlib.models.forward import evaluating, seeded
 from robustlib.training.checkpoint import Checkpoint
 from robustlib.training.methods import Method, Step
 from robustlib.training.schedules import check_schedule, training_temperature_at
@@ -25,6 +27,7 @@ GRADIENT_RULES = ("none", "clip", "normalise")
 PRECISIONS = ("auto", "float32", "bfloat16")
 # Step of a learned log T: Adam moves it by about this much, so that some hundred steps can change T tenfold.
 TEMPERATURE_LEARNING_RATE = 0.02
+CHECKPOINT_SECONDS = 30.0
 _MEASURED_STEPS = 4  # steps of an epoch whose length is measured: each needs a copy of the weights
 
 
@@ -91,123 +94,135 @@ def fit(
     description: str,
     probe: Callable[[], dict[str, float]] | None = None,
     checkpoint: Checkpoint | None = None,
-    checkpoint_seconds: float = 30.0,
 ) -> list[dict[str, float]]:
-    """Train `model` in place.
+    """Train `model` in place; a training resumed from a checkpoint repeats the uninterrupted one to the bit.
 
-    Every epoch seeds torch's global generators from (seed, epoch), and the caller's state comes back at the end, so
-    that a training resumed from a checkpoint repeats the uninterrupted one to the bit.
+    Every epoch seeds torch's global generators from (seed, epoch); the caller's state is restored at the end.
 
     Args:
-        model: module with trainable parameters.
         plan: the batches of an epoch, as `load` takes them; as many in every epoch.
         load: inputs and labels of a batch, on the model's device.
-        step: see `Step`; gradients are cleared before it, rescaled by the gradient rule and applied after it.
-        config: epochs, seed, learning rate, gradient rule, training temperature.
         optimiser: from parameter groups.
         decay: share of all steps done to the factor on the learning rate.
         description: of the progress bar.
         probe: measures the model, in evaluation mode, after each epoch; its numbers join the history.
-        checkpoint: written after an epoch where `checkpoint_seconds` have passed since the last time, and removed at
-            the end.
+        checkpoint: saved after an epoch, at most every `CHECKPOINT_SECONDS`; removed at the end.
 
     Returns:
         One dict for each epoch: "epoch" (from 1), "loss", "gradient_norm" (before the gradient rule) and "step_length"
-        (L2 length of what the optimiser changed in a step), all means over steps; "training_temperature" at its end.
+        (L2 length of the optimiser's step), all means over steps; "training_temperature" at its end.
 
     Raises:
-        FloatingPointError: the loss became NaN or infinite; names the configuration, the epoch and the step. The last
-            checkpoint stays in place.
+        FloatingPointError: the loss became NaN or infinite. The last checkpoint stays in place.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [{"params": parameters}]
-    learned = config.temperature_schedule == "learned"
-    if learned:  # a parameter of the model while it is trained, so that a checkpoint carries it
-        start = torch.tensor(float(config.training_temperature), device=parameters[0].device).log()
-        model.register_parameter("log_temperature", nn.Parameter(start))
-        groups.append({"params": [model.log_temperature], "weight_decay": 0.0})
-    chosen = optimiser(groups)
-    done = checkpoint.load(model, chosen) if checkpoint else 0
-    n_batches = len(plan(0))
-    check_every = 1 if parameters[0].device.type == "cpu" else 50  # a look at the loss makes a GPU wait
-    measured = {n_batches * (2 * k + 1) // (2 * _MEASURED_STEPS) for k in range(_MEASURED_STEPS)}
-    history = chosen.param_groups[0].setdefault("history", [])  # there, so that a checkpoint carries it
+    state = _State.initial(model, config, optimiser)
+    if checkpoint:
+        state.load_state_dict(checkpoint.load())
+    done, n_batches = len(state.history), len(plan(0))
+    batches = ((epoch, rows) for epoch in range(done, config.epochs) for rows in plan(epoch))
+    bar = progress(batches, description=description, total=(config.epochs - done) * n_batches)
     saved = monotonic()
     model.train()
     with seeded(config.seed):
-        for epoch, index, rows in progress(
-            _batches(plan, done, config.epochs), description=description, total=(config.epochs - done) * n_batches
-        ):
-            if index == 0:
-                torch.manual_seed(config.seed * 1_000_003 + epoch)
-                loss_sum, norm_sum, lengths = 0.0, 0.0, []
-            share = (epoch * n_batches + index) / (config.epochs * n_batches)
-            chosen.param_groups[0]["lr"] = config.learning_rate * decay(share)
-            temperature = training_temperature_at(config.temperature_schedule, config.training_temperature, share)
-            if learned:
-                chosen.param_groups[1]["lr"] = TEMPERATURE_LEARNING_RATE * decay(share)
-                temperature = model.log_temperature.exp()
-            chosen.zero_grad(set_to_none=True)
-            loss_sum = loss_sum + step(model, *load(rows), temperature).detach()  # a NaN stays in the sum
-            last = index == n_batches - 1
-            if (last or index % check_every == 0) and not torch.isfinite(loss_sum):
-                raise FloatingPointError(
-                    f"the loss became {float(loss_sum)} in epoch {epoch + 1}, step {index + 1}, of {config}: lower the "
-                    "learning rate, or set gradient_rule='clip'"
-                )
-            norm_sum = norm_sum + apply_gradient_rule(parameters, config.gradient_rule, config.clip_norm)
-            if index in measured:
-                lengths.append(_measured_step(chosen, parameters))
-            else:
-                chosen.step()
-            if last:
-                row = {"epoch": epoch + 1, "loss": float(loss_sum) / n_batches}
-                row |= {"gradient_norm": float(norm_sum) / n_batches, "step_length": float(sum(lengths)) / len(lengths)}
-                row["training_temperature"] = float(torch.as_tensor(temperature).detach())
-                row |= _probed(model, probe) if probe else {}
-                _check_row(row, config)
-                history.append(row)
-                if checkpoint and epoch + 1 < config.epochs and monotonic() - saved >= checkpoint_seconds:
-                    checkpoint.save(model, chosen, epoch + 1)
-                    saved = monotonic()
+        for epoch, of_epoch in groupby(bar, key=itemgetter(0)):
+            torch.manual_seed(config.seed * 1_000_003 + epoch)
+            row = _train_epoch(state, epoch, n_batches, (load(rows) for _, rows in of_epoch), step, config, decay)
+            row |= _probed(model, probe) if probe else {}
+            _check_finite(row, f"at the end of epoch {epoch + 1}", config)
+            state.history.append(row)
+            if checkpoint and epoch + 1 < config.epochs and monotonic() - saved >= CHECKPOINT_SECONDS:
+                checkpoint.save(state.state_dict())
+                saved = monotonic()
     if checkpoint:
         checkpoint.remove()
-    if learned:
-        del model.log_temperature
     model.eval()
-    return history
+    return state.history
 
 
-def _batches(plan: Callable[[int], list[Any]], start: int, epochs: int) -> Iterator[tuple[int, int, Any]]:
-    for epoch in range(start, epochs):
-        for index, rows in enumerate(plan(epoch)):
-            yield epoch, index, rows
+@dataclass
+class _State:
+    """All that changes in a training: what a checkpoint carries."""
+
+    model: nn.Module
+    optimiser: torch.optim.Optimizer
+    log_temperature: Tensor  # a second parameter group where the schedule is "learned"
+    history: list[dict[str, float]]
+
+    @classmethod
+    def initial(cls, model: nn.Module, config: Training, optimiser: Callable) -> _State:
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        log_temperature = torch.tensor(float(config.training_temperature), device=parameters[0].device).log()
+        groups: list[dict[str, Any]] = [{"params": parameters}]
+        if config.temperature_schedule == "learned":
+            groups.append({"params": [log_temperature.requires_grad_()], "weight_decay": 0.0})
+        return cls(model, optimiser(groups), log_temperature, [])
+
+    def state_dict(self) -> dict[str, Any]:
+        parts = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
+        return {**parts, "log_temperature": self.log_temperature, "history": self.history}
+
+    def load_state_dict(self, state: dict[str, Any] | None) -> None:
+        if state is not None:
+            self.model.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.log_temperature.data.copy_(state["log_temperature"])
+            self.history = state["history"]
 
 
-def _measured_step(optimiser: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> Tensor:
-    """Take a step; returns the L2 length of the change."""
-    before = [parameter.detach().clone() for parameter in parameters]
-    optimiser.step()
-    return nn.utils.get_total_norm(torch._foreach_sub([parameter.detach() for parameter in parameters], before))
+def _train_epoch(
+    state: _State,
+    epoch: int,
+    n_batches: int,
+    batches: Iterable[tuple[Any, Tensor]],
+    step: Step,
+    config: Training,
+    decay: Callable[[float], float],
+) -> dict[str, float]:
+    """Train for one epoch; returns its row of the history."""
+    parameters = state.optimiser.param_groups[0]["params"]
+    check_every = 1 if parameters[0].device.type == "cpu" else 50  # reading the loss synchronises with the GPU
+    measured = {n_batches * (2 * k + 1) // (2 * _MEASURED_STEPS) for k in range(_MEASURED_STEPS)}
+    loss_sum, norm_sum, lengths = 0.0, 0.0, []
+    for index, (inputs, labels) in enumerate(batches):
+        share = (epoch * n_batches + index) / (config.epochs * n_batches)
+        rates = (config.learning_rate, TEMPERATURE_LEARNING_RATE)
+        for group, rate in zip(state.optimiser.param_groups, rates, strict=False):
+            group["lr"] = rate * decay(share)
+        temperature = training_temperature_at(config.temperature_schedule, config.training_temperature, share)
+        if config.temperature_schedule == "learned":
+            temperature = state.log_temperature.exp()
+        state.optimiser.zero_grad(set_to_none=True)
+        loss_sum = loss_sum + step(state.model, inputs, labels, temperature).detach()  # a NaN stays in the sum
+        if index % check_every == 0 or index == n_batches - 1:
+            _check_finite({"the loss": float(loss_sum)}, f"in epoch {epoch + 1}, step {index + 1},", config)
+        norm_sum = norm_sum + apply_gradient_rule(parameters, config.gradient_rule, config.clip_norm)
+        before = [parameter.detach().clone() for parameter in parameters] if index in measured else None
+        state.optimiser.step()
+        if before is not None:
+            change = torch._foreach_sub([parameter.detach() for parameter in parameters], before)
+            lengths.append(nn.utils.get_total_norm(change))
+    return {
+        "epoch": epoch + 1,
+        "loss": float(loss_sum) / n_batches,
+        "gradient_norm": float(norm_sum) / n_batches,
+        "step_length": float(sum(lengths)) / len(lengths),
+        "training_temperature": float(torch.as_tensor(temperature).detach()),
+    }
 
 
-def _check_row(row: dict[str, float], config: Training) -> None:
-    """Raise where an epoch's last step broke the weights: no checkpoint is made of them, and no model."""
-    for name, value in row.items():
+def _check_finite(numbers: dict[str, float], when: str, config: Training) -> None:
+    """Raise before broken weights reach a checkpoint or a model."""
+    for name, value in numbers.items():
         if not math.isfinite(value):
             raise FloatingPointError(
-                f"{name} became {value} at the end of epoch {row['epoch']} of {config}: lower the learning rate, or "
-                "set gradient_rule='clip'"
+                f"{name} became {value} {when} of {config}: lower the learning rate, or set gradient_rule='clip'"
             )
 
 
 def _probed(model: nn.Module, probe: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """What the probe says; the generators are given back, so that measuring changes no training."""
-    model.eval()
-    with seeded(0):
-        found = probe()
-    model.train()
-    return found
+    """The probe's numbers; it draws from a generator of its own, so that measuring changes no training."""
+    with evaluating(model), seeded(0):
+        return probe()
 
 
 def logit_facts(logits: Tensor, labels: Tensor) -> dict[str, float]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -21,7 +19,7 @@ from robustlib.models.texts import Texts, collate_encodings, length_sorted
 from robustlib.training.autocast import autocast_context, resolve_precision
 from robustlib.training.checkpoint import Checkpoint
 from robustlib.training.methods import Step
-from robustlib.training.texts import TextTraining, fit_text, length_bucketed
+from robustlib.training.texts import TextTraining, fit_text
 
 _ROOMS = ("training.masked_lm",)  # with all that it imports: part of the cache keys
 _TIED = "cls.predictions.decoder.weight"  # the same tensor as the token embeddings
@@ -117,7 +115,7 @@ class MaskedLanguageModel(nn.Module):
 
 
 def masked_language_model(
-    texts: Texts = (), *, name: str | None = None, config: MaskedTraining | None = None, refresh: bool | None = None
+    texts: Texts = (), *, name: str | None = None, config: MaskedTraining | None = None
 ) -> MaskedLanguageModel:
     """The model bae asks: `name` from the hub or a folder, else MiniLM fine-tuned on `texts`, cached.
 
@@ -125,13 +123,12 @@ def masked_language_model(
         texts: training texts of the victim (of pairs both texts are used); needed without a name.
         name: a checkpoint with a masked-language-model head, such as the paper's bert-base-uncased.
         config: of the fine-tuning.
-        refresh: fine-tune again even if the cache has it.
 
     Returns:
         The model in eval mode. A fine-tuned one has `history`, the mean loss (nats for a masked token) of each epoch.
 
     Raises:
-        ConnectionError: the named checkpoint cannot be had.
+        ConnectionError: the named checkpoint is unavailable.
         ValueError: neither a name nor texts.
     """
     if name is not None:
@@ -141,15 +138,14 @@ def masked_language_model(
         raise ValueError("a masked language model needs a name, or texts to be fine-tuned on")
     config = config or MaskedTraining()
     precision = resolve_precision(config.precision, config.device)
-    digest = hashlib.sha256(json.dumps(sentences).encode()).hexdigest()[:20]
-    settings = {**asdict(config), "precision": precision, "texts": digest}
+    settings = {**asdict(config), "precision": precision, "texts": cache.content_digest(sentences)}
 
     def compute() -> dict[str, Any]:
         model = _minilm(config).to(config.device)
         encodings = model.tokenizer.encode_batch_fast(sentences)
         history = fit_text(
             model,
-            plan=lambda epoch: length_bucketed([len(e) for e in encodings], config.batch_size, config.seed, epoch),
+            encodings,
             load=lambda rows: model.masked([encodings[row] for row in rows], config.masked_share),
             step=masked_step(autocast_context(config.precision, config.device)),
             config=config,
@@ -158,7 +154,7 @@ def masked_language_model(
         weights = {key: value for key, value in model.body.state_dict().items() if key != _TIED}
         return {**weights, "history": history}
 
-    payload = cache.cached("masked_lm", settings, compute, rooms=_ROOMS, refresh=refresh)
+    payload = cache.cached("masked_lm", settings, compute, rooms=_ROOMS)
     model = _minilm(config)
     model.history = payload.pop("history")
     model.body.load_state_dict({**payload, _TIED: payload["bert.embeddings.word_embeddings.weight"]})

@@ -1,8 +1,8 @@
-"""Training methods for pixels and for token embeddings alike: each is one step that leaves gradients behind.
+"""Training methods for pixels and token embeddings alike: each is one step that leaves gradients behind.
 
-Costs are in forward-backward passes of the model, the floor that benchmarks/training.py measures against. The gradient
-rule (none, clip, normalise) is no part of a method: `robustlib.training.loop.fit` applies it to whatever a step leaves.
-Taught in: notebooks/08.
+`METHODS`, at the end, is the one table of them. Costs are in forward-backward passes of the model, the floor that
+benchmarks/training.py measures against. The gradient rule (none, clip, normalise) is no part of a method:
+`robustlib.training.loop.fit` applies it to the gradients of any step. Taught in: notebooks/08.
 """
 
 from __future__ import annotations
@@ -10,20 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robustlib.training.ascc import ascc_step
 from robustlib.training.minimum_norm import MOST_CORNERS, minimum_norm_weights
-from robustlib.training.perturbation import OpenInput, PerturbationSet, opened
+from robustlib.training.perturbation import ContinuousInput, PerturbationSet, continuous
 
 # step(model, inputs, labels, temperature): leaves the loss's gradients in the parameters, returns the loss (detached).
 Step = Callable[[nn.Module, Any, Tensor, float | Tensor], Tensor]
-
-METHODS = ("standard", "fgsm", "pgd", "freelb", "ddi", "trades", "ascc", "dg-aug")
-TEXT_ONLY = ("ascc", "dg-aug")
 
 
 @dataclass(frozen=True)
@@ -31,13 +30,13 @@ class Method:
     """A training method with its settings; those of other methods are ignored. Defaults are the paper's for text.
 
     Attributes:
-        name: one of `METHODS`. "ascc" is in `robustlib.training.ascc`, "dg-aug" trains on augmented data.
-        steps: K, ascent steps (paper, section 4: 5; 3 for DDi).
+        name: a row of `METHODS`.
+        steps: K, ascent steps (paper, section 4: 5; 3 for DDi); 1 for FGSM.
         solutions: M, inner maximisations of DDi (paper: 3).
-        perturbations: the set and the walk (paper: L2, radius 1, step 0.03, start 0.05; per example as in TextDefender,
-            which the paper follows, but does not say).
+        perturbations: the set and its ascent (paper: L2, radius 1, step 0.03, start 0.05; per example as in
+            TextDefender, which the paper follows without saying so).
         beta: weight of TRADES's robust term (Zhang et al. 2019: 6).
-        alpha, kl: of ASCC (paper, section 4: 10 and 40).
+        alpha, kl: weights of ASCC's entropy and KL terms (paper, section 4: 10 and 40).
     """
 
     name: str = "standard"
@@ -49,28 +48,29 @@ class Method:
     kl: float = 40.0
 
     def __post_init__(self) -> None:
-        if self.name not in METHODS:
-            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.name!r}")
-        if self.name == "fgsm" and self.steps != 1:
-            object.__setattr__(self, "steps", 1)  # FGSM is PGD of one step, whatever the others take
+        if self.definition.steps not in (None, self.steps):
+            raise ValueError(f"{self.name} takes steps={self.definition.steps}, got {self.steps}")
         if self.steps < 1 or not 1 <= self.solutions <= MOST_CORNERS:
             raise ValueError(
                 f"steps must be at least 1 and solutions 1 to {MOST_CORNERS}, got {self.steps}, {self.solutions}"
             )
+        for name in ("beta", "alpha", "kl"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be 0 or above, got {getattr(self, name)}")
+
+    @property
+    def definition(self) -> MethodDefinition:
+        return method_definition(self.name)
 
     @property
     def passes(self) -> int:
         """Forward-backward passes of one training step."""
-        steps = self.steps
-        passes = {"fgsm": 2, "pgd": steps + 1, "freelb": steps, "ddi": self.solutions * (steps + 1)}
-        return (passes | {"trades": steps + 2, "ascc": steps + 2}).get(self.name, 1)
+        return self.definition.passes(self.steps, self.solutions)
 
     @property
     def label(self) -> str:
         """The paper's name for it, as in the tables' column `method`."""
-        if self.name == "ddi":
-            return f"ddi-at(M={self.solutions},K={self.steps})"
-        return {"standard": "baseline"}.get(self.name, self.name)
+        return (self.definition.label or self.name).format(M=self.solutions, K=self.steps)
 
 
 def image_method(name: str, epsilon: float, *, steps: int = 3, solutions: int = 3) -> Method:
@@ -80,47 +80,31 @@ def image_method(name: str, epsilon: float, *, steps: int = 3, solutions: int = 
 
     Args:
         epsilon: radius in units of pixels in [0, 1].
+        steps: K, unless the method fixes it.
     """
-    if name in TEXT_ONLY:
-        others = ", ".join(method for method in METHODS if method not in TEXT_ONLY)
-        raise ValueError(f"{name} is for texts; for images choose one of {others}")
-    steps = 1 if name == "fgsm" else steps
-    step_size = 1.25 * epsilon if name == "fgsm" else 2.5 * epsilon / steps
-    initial = min(0.001, epsilon) if name == "trades" else epsilon
+    definition = method_definition(name)
+    steps = definition.steps or steps
+    initial = epsilon if definition.initial is None else min(definition.initial, epsilon)
+    step_size = definition.reach * epsilon / steps
     return Method(name, steps, solutions, PerturbationSet("linf", epsilon, step_size, initial))
 
 
-def method_step(method: Method, autocast: AbstractContextManager | None = None) -> Step:
+def method_step(method: Method, autocast: AbstractContextManager | None = None, **resources: Any) -> Step:
     """The step of a method. The forward passes run inside `autocast`, the losses in float32.
 
-    Raises:
-        ValueError: the method has no step of its own for continuous inputs ("ascc": see `robustlib.training.ascc`).
+    Args:
+        resources: what else the method needs: `table` of ASCC, a `SubstitutionTable`.
     """
-    autocast = autocast or nullcontext()
-    if method.name in ("standard", "dg-aug"):
-        return standard_step(autocast)
-    steps = {"fgsm": _pgd_step, "pgd": _pgd_step, "freelb": _freelb_step, "ddi": _ddi_step, "trades": _trades_step}
-    if method.name not in steps:
-        raise ValueError(f"{method.name} has no step for a continuous input; it is for texts: see robustlib.text")
-
-    def step(model: nn.Module, inputs: Any, labels: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
-        return steps[method.name](method, autocast, model, inputs, labels, temperature)
-
-    return step
+    return partial(method.definition.step, method, autocast or nullcontext(), **resources)
 
 
-def standard_step(autocast: AbstractContextManager | None = None) -> Step:
-    """Cross-entropy of softmax(logits / temperature), averaged over the batch (equation 2). One pass."""
-    autocast = autocast or nullcontext()
-
-    def step(model: nn.Module, inputs: Any, labels: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
-        with autocast:
-            logits = model(inputs)
-        loss = _cross_entropy(logits, labels, temperature)
-        loss.backward()
-        return loss.detach()
-
-    return step
+def _standard_step(method: Method, autocast, model, inputs, labels, temperature) -> Tensor:
+    """Cross-entropy of softmax(logits / temperature), averaged over the batch (equation 2)."""
+    with autocast:
+        logits = model(inputs)
+    loss = _cross_entropy(logits, labels, temperature)
+    loss.backward()
+    return loss.detach()
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, temperature: float | Tensor) -> Tensor:
@@ -132,13 +116,13 @@ def _widened(logits: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
-def _fixed(temperature: float | Tensor) -> float | Tensor:
-    """The temperature without its graph: attacks take a learned one as it is."""
+def _without_graph(temperature: float | Tensor) -> float | Tensor:
+    """Attacks do not differentiate a learned temperature."""
     return temperature.detach() if isinstance(temperature, Tensor) else temperature
 
 
 def worst_perturbation(
-    batch: OpenInput,
+    batch: ContinuousInput,
     loss: Callable[[Tensor], Tensor],
     perturbations: PerturbationSet,
     steps: int,
@@ -165,16 +149,15 @@ def worst_perturbation(
 
 
 def _pgd_step(method: Method, autocast, model, inputs, labels, temperature) -> Tensor:
-    """Loss at the worst perturbation found (equation 3); FGSM with a random start is K = 1. K + 1 passes."""
-    batch = opened(model, inputs)
-    fixed = _fixed(temperature)
+    """Loss at the worst perturbation found (equation 3); FGSM with a random start is K = 1."""
+    batch, fixed = continuous(model, inputs), _without_graph(temperature)
     delta = worst_perturbation(
         batch, lambda logits: _cross_entropy(logits, labels, fixed), method.perturbations, method.steps, autocast
     )
     return _backward_at(batch, delta, autocast, labels, temperature)
 
 
-def _backward_at(batch: OpenInput, delta: Tensor, autocast, labels, temperature) -> Tensor:
+def _backward_at(batch: ContinuousInput, delta: Tensor, autocast, labels, temperature) -> Tensor:
     with autocast:
         logits = batch.forward(batch.values + delta)
     loss = _cross_entropy(logits, labels, temperature)
@@ -183,10 +166,13 @@ def _backward_at(batch: OpenInput, delta: Tensor, autocast, labels, temperature)
 
 
 def _freelb_step(method: Method, autocast, model, inputs, labels, temperature) -> Tensor:
-    """Parameter gradients averaged over the K points of the walk (Zhu et al. 2020, algorithm 1). K passes."""
+    """Parameter gradients averaged over the K points of the ascent (Zhu et al. 2020, algorithm 1).
+
+    Each ascent step draws a new dropout mask; Zhu et al. keep one mask for all K.
+    """
     delta, total = None, 0.0
     for _ in range(method.steps):
-        batch = opened(model, inputs)  # anew: each pass frees the graph of the embeddings
+        batch = continuous(model, inputs)  # anew: each pass frees the graph of the embeddings
         delta = method.perturbations.start(batch) if delta is None else delta
         delta.requires_grad_(True)
         with autocast:
@@ -201,62 +187,50 @@ def _freelb_step(method: Method, autocast, model, inputs, labels, temperature) -
 
 
 def _ddi_step(method: Method, autocast, model, inputs, labels, temperature) -> Tensor:
-    """Shortest convex combination of the gradients at M PGD solutions (equations 13 to 16). M (K + 1) passes.
+    """Shortest convex combination of the gradients at M PGD solutions (equations 13 to 16).
 
-    Equation 14 also divides by its norm: that is the gradient rule "normalise", left to the caller.
-    The printed equation 11 takes for each example the solution with the largest gradient; 14 is what is described as
-    the algorithm, and what is done here.
+    Equation 14 also divides by its norm: that is the gradient rule "normalise", left to the caller. The printed
+    equation 11 takes for each example the solution with the largest gradient; 14 is what the paper describes as the
+    algorithm, and what is done here.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if isinstance(temperature, Tensor) and temperature.requires_grad:
         raise ValueError("ddi cannot learn its temperature: the combination of gradients is over the model's weights")
-    found: list[list[Tensor | None]] = []
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    solutions: list[list[Tensor | None]] = []  # of each inner maximum, the gradient of every parameter
     total = 0.0
     for _ in range(method.solutions):
-        batch = opened(model, inputs)
-        delta = worst_perturbation(
-            batch,
-            lambda logits: _cross_entropy(logits, labels, temperature),
-            method.perturbations,
-            method.steps,
-            autocast,
-        )
         for parameter in parameters:
             parameter.grad = None
-        total = total + _backward_at(batch, delta, autocast, labels, temperature) / method.solutions
-        found.append([parameter.grad for parameter in parameters])
+        total = total + _pgd_step(method, autocast, model, inputs, labels, temperature) / method.solutions
+        solutions.append([parameter.grad for parameter in parameters])
     gram = sum(
         stacked @ stacked.T
-        for gradients in zip(*found, strict=True)
+        for gradients in zip(*solutions, strict=True)
         if gradients[0] is not None
         for stacked in [torch.stack([gradient.flatten() for gradient in gradients])]
     )
     weights = minimum_norm_weights(gram)
-    for parameter, gradients in zip(parameters, zip(*found, strict=True), strict=True):
+    for parameter, gradients in zip(parameters, zip(*solutions, strict=True), strict=True):
         if gradients[0] is not None:
             parameter.grad = torch.einsum("m,m...->...", weights, torch.stack(gradients))
     return total
 
 
 def _trades_step(method: Method, autocast, model, inputs, labels, temperature) -> Tensor:
-    """Cross-entropy + beta KL(clean || perturbed) (Zhang et al. 2019, equation 5). K + 2 passes.
+    """Cross-entropy + beta KL(clean || perturbed) (Zhang et al. 2019, equation 5), on top of a forward pass.
 
     As in the authors' code, the perturbation is searched in evaluation mode.
     """
-    batch = opened(model, inputs)
-    fixed, was_training = _fixed(temperature), model.training
+    batch, fixed, was_training = continuous(model, inputs), _without_graph(temperature), model.training
     model.eval()
     with torch.no_grad(), autocast:
         target = functional.softmax(_widened(batch.forward(batch.values)) / fixed, dim=1)
-    delta = worst_perturbation(
-        batch,
-        lambda logits: functional.kl_div(
-            functional.log_softmax(_widened(logits) / fixed, dim=1), target, reduction="batchmean"
-        ),
-        method.perturbations,
-        method.steps,
-        autocast,
-    )
+
+    def divergence(logits: Tensor) -> Tensor:
+        log_probabilities = functional.log_softmax(_widened(logits) / fixed, dim=1)
+        return functional.kl_div(log_probabilities, target, reduction="batchmean")
+
+    delta = worst_perturbation(batch, divergence, method.perturbations, method.steps, autocast)
     model.train(was_training)
     with autocast:
         clean, perturbed = batch.forward(batch.values), batch.forward(batch.values + delta)
@@ -270,3 +244,54 @@ def _trades_step(method: Method, autocast, model, inputs, labels, temperature) -
     loss = functional.cross_entropy(clean, labels) + method.beta * robust
     loss.backward()
     return loss.detach()
+
+
+@dataclass(frozen=True)
+class MethodDefinition:
+    """A row of `METHODS`.
+
+    Attributes:
+        title: in figures; `details` follow it where they were chosen, and may hold {M} and {K}.
+        step: (method, autocast, model, inputs, labels, temperature, **resources) to the detached loss: see `Step`.
+        passes: forward-backward passes of a step, from K and M.
+        label: in the paper's tables; may hold {M} and {K}; None: the name.
+        steps: K where the method fixes it.
+        reach: length of all K steps together on pixels, in units of epsilon.
+        initial: bound of the random start on pixels; None: epsilon.
+        text_only: needs words or token embeddings.
+        substitutes: the step takes a `SubstitutionTable` as `table`.
+        augmentation: word attack whose adversarial examples double the training set first.
+    """
+
+    title: str
+    step: Callable[..., Tensor]
+    passes: Callable[[int, int], int] = lambda K, M: 1
+    details: str = ""
+    label: str | None = None
+    steps: int | None = None
+    reach: float = 2.5
+    initial: float | None = None
+    text_only: bool = False
+    substitutes: bool = False
+    augmentation: str | None = None
+
+
+METHODS = {
+    "standard": MethodDefinition("standard", _standard_step, label="baseline"),
+    "fgsm": MethodDefinition("FGSM", _pgd_step, lambda K, M: K + 1, steps=1, reach=1.25),
+    "pgd": MethodDefinition("PGD", _pgd_step, lambda K, M: K + 1),
+    "freelb": MethodDefinition("FreeLB", _freelb_step, lambda K, M: K),
+    "ddi": MethodDefinition(
+        "DDi", _ddi_step, lambda K, M: M * (K + 1), details=" (M = {M}, K = {K})", label="ddi-at(M={M},K={K})"
+    ),
+    "trades": MethodDefinition("TRADES", _trades_step, lambda K, M: K + 2, initial=0.001),
+    "ascc": MethodDefinition("ASCC", ascc_step, lambda K, M: K + 2, text_only=True, substitutes=True),
+    "dg-aug": MethodDefinition("augmented (dg)", _standard_step, text_only=True, augmentation="dg"),
+}
+
+
+def method_definition(name: str) -> MethodDefinition:
+    """A row of `METHODS`; a ValueError names them where there is no such row."""
+    if name not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {name!r}")
+    return METHODS[name]

@@ -1,7 +1,7 @@
 """Perturbations of a continuous input: pixels of images, token embeddings of texts.
 
-Adversarial training is written once over what is here: `opened` turns a batch into a tensor that may be perturbed and
-the function from it to logits; `PerturbationSet` says how far. Padding is never perturbed.
+Adversarial training is written once over what is here: `continuous` turns a batch into a tensor that may be perturbed
+and the function from it to logits; `PerturbationSet` bounds the perturbation. Padding is never perturbed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NORMS = ("linf", "l2")
 
 
 @dataclass(frozen=True)
-class OpenInput:
+class ContinuousInput:
     """A batch as adversarial training sees it.
 
     Attributes:
@@ -36,80 +36,78 @@ class OpenInput:
     high: float | None = None
 
 
-def opened(model: nn.Module, inputs: Tensor | Mapping[str, Tensor]) -> OpenInput:
-    """Pixels (identity, kept in [0, 1]), or token embeddings of a tokenised batch (`TextClassifier.collate`)."""
+def continuous(model: nn.Module, inputs: Tensor | Mapping[str, Tensor]) -> ContinuousInput:
+    """Pixels as they are, kept in [0, 1], or token embeddings of a tokenised batch (`TextClassifier.collate`)."""
     if isinstance(inputs, Tensor):
-        return OpenInput(inputs, model, None, 0.0, 1.0)
+        return ContinuousInput(inputs, model, None, 0.0, 1.0)
     rest: dict[str, Any] = {name: value for name, value in inputs.items() if name != "input_ids"}
     mask = inputs["attention_mask"][..., None]
-    return OpenInput(model.embed(inputs["input_ids"]), partial(model.forward_from_embedding, **rest), mask)
+    return ContinuousInput(model.embed(inputs["input_ids"]), partial(model.forward_from_embedding, **rest), mask)
 
 
 @dataclass(frozen=True)
 class PerturbationSet:
-    """All perturbations of at most `radius`, and how to walk in it.
+    """All perturbations of an example of norm at most `radius`, and the steps of an ascent in that ball.
 
     Attributes:
-        norm: "linf" (largest component) or "l2".
+        norm: "linf" (largest component) or "l2", over all components of an example.
         radius: in the units of the values: pixels of [0, 1], or token embeddings.
         step_size: length of an ascent step in that norm.
         initial: size of the random start: bound of each component for "linf"; for "l2" the length that a vector with
             components uniform in [-1, 1] is scaled to have at most (the form of FreeLB, Zhu et al. 2020).
-        per: "example" or "token": what the norm is taken over; "token" needs (n, seq_len, d_model).
     """
 
     norm: str = "l2"
     radius: float = 1.0
     step_size: float = 0.03
     initial: float = 0.05
-    per: str = "example"
 
     def __post_init__(self) -> None:
-        if self.norm not in NORMS or self.per not in ("example", "token"):
-            raise ValueError(f"norm must be linf or l2 and per example or token, got {self.norm!r}, {self.per!r}")
-        for name, least in (("radius", 0), ("step_size", 0), ("initial", 0)):
+        if self.norm not in NORMS:
+            raise ValueError(f"norm must be linf or l2, got {self.norm!r}")
+        for name in ("radius", "step_size", "initial"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value >= least):
-                raise ValueError(f"{name} must be finite and at least {least}, got {value}")
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be finite and at least 0, got {value}")
         if self.initial > self.radius:
             raise ValueError(f"initial must be at most the radius {self.radius}, got {self.initial}")
 
-    def start(self, batch: OpenInput) -> Tensor:
+    def start(self, batch: ContinuousInput) -> Tensor:
         """A random perturbation from torch's global generator, inside the set; zero at padding."""
         noise = torch.empty_like(batch.values).uniform_(-1, 1)
         if batch.mask is not None:
             noise = noise * batch.mask
         if self.norm == "l2":
-            size = batch.values[0].numel() if self.per == "example" else batch.values.shape[-1]
-            if batch.mask is not None and self.per == "example":
+            size = batch.values[0].numel()
+            if batch.mask is not None:
                 tokens = batch.mask.flatten(1).sum(dim=1).reshape(-1, *[1] * (batch.values.ndim - 1))
                 size = tokens * batch.values.shape[-1]
             noise = noise / torch.as_tensor(size, dtype=noise.dtype, device=noise.device).sqrt()
         return self.project(self.initial * noise, batch)
 
-    def ascend(self, delta: Tensor, gradient: Tensor, batch: OpenInput) -> Tensor:
-        """One step of `step_size` up the gradient, back into the set. A gradient of 0 moves nothing."""
+    def ascend(self, delta: Tensor, gradient: Tensor, batch: ContinuousInput) -> Tensor:
+        """One step of `step_size` up the gradient, projected onto the set. A gradient of 0 moves nothing."""
         if batch.mask is not None:
             gradient = gradient * batch.mask
         if self.norm == "linf":
             direction = gradient.sign()
         else:
-            norm = self._norm(gradient)
+            norm = _length(gradient)
             direction = torch.where(norm > 0, gradient / norm.clamp_min(torch.finfo(norm.dtype).tiny), 0)
         return self.project(delta + self.step_size * direction, batch)
 
-    def project(self, delta: Tensor, batch: OpenInput) -> Tensor:
+    def project(self, delta: Tensor, batch: ContinuousInput) -> Tensor:
         """The nearest perturbation in the norm's ball, then in the range of the values."""
         if self.norm == "linf":
             delta = delta.clamp(-self.radius, self.radius)
         else:
-            norm = self._norm(delta).clamp_min(torch.finfo(delta.dtype).tiny)
-            delta = delta * (self.radius / norm).clamp_max(1)
+            delta = delta * (self.radius / _length(delta).clamp_min(torch.finfo(delta.dtype).tiny)).clamp_max(1)
         if batch.low is not None:
             values = batch.values.detach()
             delta = (values + delta).clamp(batch.low, batch.high) - values
         return delta
 
-    def _norm(self, values: Tensor) -> Tensor:
-        axes = -1 if self.per == "token" else tuple(range(1, values.ndim))
-        return torch.linalg.vector_norm(values, dim=axes, keepdim=True)
+
+def _length(values: Tensor) -> Tensor:
+    """L2 norm of each example, (n, 1, ...)."""
+    return torch.linalg.vector_norm(values, dim=tuple(range(1, values.ndim)), keepdim=True)

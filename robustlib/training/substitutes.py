@@ -16,63 +16,51 @@ from robustlib.data import FetchError, cache, content, fetch
 from robustlib.models.texts import TextClassifier
 from robustlib.training.ascc import SubstitutionTable
 
-SUBSTITUTES = ("counter-fitted", "wordnet", "embedding")
+N_SUBSTITUTES = 8  # at most, for a word: as many as the longest list of Jia et al. 2019
 MIN_COSINE = 0.5  # of substitutes from an embedding, as in TextFooler
 
 
-def resolve_substitutes(preferred: Sequence[str] = SUBSTITUTES) -> tuple[str, dict[str, str]]:
-    """The first source of substitutes that can be had, and for each one before it the reason why it cannot."""
-    reasons: dict[str, str] = {}
-    for name in preferred:
+def available_source() -> str:
+    """The first of `SOURCES` whose data are available; "embedding" needs none."""
+    for name, load in (("counter-fitted", lambda: fetch("counter_fitting")), ("wordnet", load_wordnet)):
         try:
-            if name == "counter-fitted":
-                fetch("counter_fitting")
-            elif name == "wordnet":
-                load_wordnet()
-        except FetchError as error:
-            reasons[name] = str(error)
-        else:
-            return name, reasons
-    raise FetchError("\n\n".join(reasons.values()))
+            load()
+        except FetchError:
+            continue
+        return name
+    return "embedding"
 
 
-def substitution_table(
-    model: TextClassifier, *, substitutes: str = "counter-fitted", n_substitutes: int = 8
-) -> SubstitutionTable:
+def substitution_table(model: TextClassifier, *, source: str = "counter-fitted") -> SubstitutionTable:
     """Substitutes of every whole word in a model's vocabulary; from the cache where known.
 
     Args:
-        model: its tokeniser gives the vocabulary, its token embeddings (as they are now: build the table before
-            fine-tuning) the distances that "wordnet" and "embedding" need. The table lies on the model's device.
-        substitutes: "counter-fitted", the lists of Jia et al. 2019 that both reference codes use; "wordnet", synonyms,
-            those nearest in the token embeddings first; "embedding", the nearest words in the token embeddings, with
-            cosine at least `MIN_COSINE`. The last needs no data, but takes opposites for substitutes. The last two
-            leave stop words alone. See `resolve_substitutes`.
-        n_substitutes: at most so many for a word; the lists of Jia et al. hold at most 8.
+        model: its tokeniser gives the vocabulary, its current token embeddings (build the table before fine-tuning)
+            the distances that "wordnet" and "embedding" need. The table lies on the model's device.
+        source: "counter-fitted", the lists of Jia et al. 2019 that both reference codes of ASCC use; "wordnet",
+            synonyms, those nearest in the token embeddings first; "embedding", the nearest words in the token
+            embeddings, with cosine at least `MIN_COSINE`, which takes antonyms for substitutes. The last two leave
+            stop words alone. See `available_source`.
 
     Raises:
-        FetchError: the source cannot be had.
-        ValueError: unknown source, or `n_substitutes` below 1.
+        FetchError: the source is unavailable.
+        ValueError: unknown source.
     """
-    if substitutes not in SUBSTITUTES:
-        raise ValueError(f"substitutes must be one of {', '.join(SUBSTITUTES)}, got {substitutes!r}")
-    if n_substitutes < 1:
-        raise ValueError(f"n_substitutes must be at least 1, got {n_substitutes}")
+    if source not in SOURCES:
+        raise ValueError(f"source must be one of {', '.join(SOURCES)}, got {source!r}")
     vectors = model.body.get_input_embeddings().weight.detach().float().cpu()
     words, pieces = _vocabulary(model.tokenizer)
     config = {
-        "substitutes": substitutes,
-        "n_substitutes": n_substitutes,
+        "source": source,
         "vocabulary": cache.content_digest([json.dumps([sorted(words.items()), sorted(pieces), len(vectors)])]),
-        "vectors": None if substitutes == "counter-fitted" else cache.content_digest([vectors]),
+        "vectors": None if source == "counter-fitted" else cache.content_digest([vectors]),
     }
 
     def compute() -> dict[str, Any]:
-        found = _sources[substitutes](words, vectors, n_substitutes)
-        ids = torch.arange(len(vectors))[:, None].repeat(1, 1 + n_substitutes)
+        ids = torch.arange(len(vectors))[:, None].repeat(1, 1 + N_SUBSTITUTES)
         allowed = torch.zeros_like(ids, dtype=torch.bool)
         allowed[:, 0] = True
-        for token, others in found.items():
+        for token, others in SOURCES[source](words, vectors).items():
             ids[token, 1 : 1 + len(others)] = torch.tensor(others, dtype=torch.int64)
             allowed[token, 1 : 1 + len(others)] = True
         continues = torch.zeros(len(vectors), dtype=torch.bool)
@@ -80,64 +68,65 @@ def substitution_table(
         return {"ids": ids, "allowed": allowed, "continues": continues}
 
     table = cache.cached("substitution_table", config, compute, rooms=("training.substitutes",))
-    return SubstitutionTable(**table, source=substitutes).to(model.device)
+    return SubstitutionTable(**table, source=source).to(model.device)
 
 
 def _vocabulary(tokenizer: Any) -> tuple[dict[str, int], set[int]]:
-    """Whole words of a vocabulary with their ids, and the ids of tokens that go on with a word."""
+    """Whole words of a vocabulary with their ids, and the ids of tokens that continue a word."""
     special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-    vocabulary = {token: at for token, at in tokenizer.get_vocab().items() if token not in special}
+    vocabulary = {token: index for token, index in tokenizer.get_vocab().items() if token not in special}
     if type(tokenizer.model).__name__ == "WordPiece":
         prefix = tokenizer.model.continuing_subword_prefix
-        pieces = {at for token, at in vocabulary.items() if token.startswith(prefix)}
-        words = {token: at for token, at in vocabulary.items() if at not in pieces}
+        pieces = {index for token, index in vocabulary.items() if token.startswith(prefix)}
+        words = {token: index for token, index in vocabulary.items() if index not in pieces}
     else:  # byte-level tokenisers mark a word's beginning with "Ġ", SentencePiece with "▁"
-        begins = {token: at for token, at in vocabulary.items() if token[0] in "Ġ▁"}
-        pieces = {at for token, at in vocabulary.items() if token not in begins and token[0].isalnum()}
-        words = {token[1:]: at for token, at in begins.items()}
+        begins = {token: index for token, index in vocabulary.items() if token[0] in "Ġ▁"}
+        pieces = {index for token, index in vocabulary.items() if token not in begins and token[0].isalnum()}
+        words = {token[1:]: index for token, index in begins.items()}
     # Sorted, since a tokeniser hands its vocabulary over in another order in every process.
-    return {word: at for word, at in sorted(words.items()) if word.isalpha() and word.isascii()}, pieces
+    return {word: index for word, index in sorted(words.items()) if word.isalpha() and word.isascii()}, pieces
 
 
 def _listed(words: Mapping[str, int], neighbours: Callable[[str], Sequence[str]]) -> dict[int, list[int]]:
     """Ids of each word's neighbours that are words of the vocabulary in the same case, in their order."""
-    found = {}
-    for word, at in words.items():
-        cased = (transformations.match_case(other, word) for other in neighbours(word.lower()))
-        found[at] = [other for other in dict.fromkeys(words.get(other) for other in cased) if other not in (None, at)]
-    return found
+    substitutes = {}
+    for word, token in words.items():
+        cased = dict.fromkeys(words.get(transformations.match_case(other, word)) for other in neighbours(word.lower()))
+        substitutes[token] = [other for other in cased if other not in (None, token)]
+    return substitutes
 
 
-def _counter_fitted(words: Mapping[str, int], vectors: Tensor, limit: int) -> dict[int, list[int]]:
+def _counter_fitted(words: Mapping[str, int], vectors: Tensor) -> dict[int, list[int]]:
     lists = json.loads(content(fetch("counter_fitting"), "counterfitted_neighbors.json"))
-    return {at: others[:limit] for at, others in _listed(words, lambda word: lists.get(word, ())).items()}
+    substitutes = _listed(words, lambda word: lists.get(word, ()))
+    return {token: others[:N_SUBSTITUTES] for token, others in substitutes.items()}
 
 
-def _wordnet(words: Mapping[str, int], vectors: Tensor, limit: int) -> dict[int, list[int]]:
+def _wordnet(words: Mapping[str, int], vectors: Tensor) -> dict[int, list[int]]:
     unit = functional.normalize(vectors)
-    found = _listed(_without_stop_words(words), load_wordnet().synonyms)
+    synonyms = _listed(_without_stop_words(words), load_wordnet().synonyms)
     return {
-        at: [others[i] for i in (unit[others] @ -unit[at]).argsort(stable=True)[:limit].tolist()]
-        for at, others in found.items()
+        token: [others[i] for i in (unit[others] @ -unit[token]).argsort(stable=True)[:N_SUBSTITUTES].tolist()]
+        for token, others in synonyms.items()
         if others
     }
 
 
-def _nearest(words: Mapping[str, int], vectors: Tensor, limit: int) -> dict[int, list[int]]:
+def _nearest(words: Mapping[str, int], vectors: Tensor) -> dict[int, list[int]]:
     ids = torch.tensor(list(_without_stop_words(words).values()), dtype=torch.int64)
     unit = functional.normalize(vectors[ids])
-    found = {}
+    substitutes = {}
     for rows in torch.arange(len(ids)).split(1024):  # 1024 x 20,000 cosines at a time
         cosine = unit[rows] @ unit.T
         cosine[torch.arange(len(rows)), rows] = -1  # not itself
-        best, order = cosine.topk(min(limit, len(ids)), dim=1)
+        best, order = cosine.topk(min(N_SUBSTITUTES, len(ids)), dim=1)
         for row, near, others in zip(rows.tolist(), best >= MIN_COSINE, ids[order], strict=True):
-            found[int(ids[row])] = others[near].tolist()
-    return found
+            substitutes[int(ids[row])] = others[near].tolist()
+    return substitutes
 
 
 def _without_stop_words(words: Mapping[str, int]) -> dict[str, int]:
     return {word: at for word, at in words.items() if word.lower() not in lexicon.STOP_WORDS}
 
 
-_sources = {"counter-fitted": _counter_fitted, "wordnet": _wordnet, "embedding": _nearest}
+SOURCES = {"counter-fitted": _counter_fitted, "wordnet": _wordnet, "embedding": _nearest}

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from robustlib.attacks.words.words import Example
 from robustlib.calibration.checks import check_labels
 from robustlib.data import cache
 from robustlib.models.texts import TextClassifier
+from robustlib.training.augmentation import attacked_copies
 from robustlib.training.autocast import autocast_context, resolve_precision
 from robustlib.training.checkpoint import Checkpoint, epoch_generator
 from robustlib.training.loop import Training, fit, logit_facts
-from robustlib.training.methods import Step, method_step
+from robustlib.training.methods import Method, Step, method_step
+from robustlib.training.substitutes import available_source, substitution_table
 
 _ROOMS = ("training.texts",)  # with all that it imports: part of the cache keys
 N_PROBED = 128  # training texts whose logits are followed over the epochs
-
-
-class LabelledTexts(Protocol):
-    """What training needs of a data set: `texts` (strings or pairs) and `labels`, (n,) integers."""
-
-    texts: Sequence[Any]
-    labels: Tensor
 
 
 @dataclass(frozen=True)
@@ -37,45 +31,42 @@ class TextTraining(Training):
 
     Attributes:
         encoder, layers, max_length, n_classes: as in `TextClassifier.from_name`.
+        learning_rate: at the start; falls linearly to 0 (the paper implies a decay, not its form).
     """
 
     n_classes: int = 2
     encoder: str = "minilm"  # paper: DeBERTa-base, RoBERTa-base, BERT-base
     layers: int | None = None
     max_length: int = 128  # the paper does not state it
-    betas: tuple[float, float] = (0.9, 0.999)
-    # learning_rate: no warm-up; decays linearly to 0 (the paper implies a decay, not its form)
 
 
-def train_text_classifier(config: TextTraining, data: LabelledTexts, *, refresh: bool | None = None) -> TextClassifier:
-    """The classifier this configuration gives on these texts: from the cache, else fine-tuned now.
+def train_text_classifier(config: TextTraining, texts: Sequence[Example], labels: Tensor) -> TextClassifier:
+    """The classifier this configuration gives on texts (or pairs) with labels (n,): from the cache, else fine-tuned.
 
-    An interrupted training goes on from its last checkpoint with the weights it would have had.
+    An interrupted training goes on from its last checkpoint with the weights it would have had. A method with
+    augmentation first doubles the texts, by an attack on a standard model of the same configuration.
     Taught in: notebooks/05.
 
-    Args:
-        config: the training.
-        data: training texts and their labels.
-        refresh: train again even if the cache has it.
-
     Returns:
-        The classifier in eval mode on `config.device`, float32, serving its plain logits (the training temperature is
+        The classifier in evaluation mode on `config.device`, float32, giving plain logits (the training temperature is
         not applied). `history` is what `training.loop.fit` returns, with `logit_facts` of `N_PROBED` training texts.
 
     Raises:
         FloatingPointError: the loss became NaN or infinite; names the configuration, the epoch and the step.
     """
-    labels = torch.as_tensor(data.labels)
-    check_labels(labels, len(data.texts), config.n_classes)
+    check_labels(labels, len(texts), config.n_classes)
+    method, precision = config.method, resolve_precision(config.precision, config.device)
+    if method.definition.augmentation:
+        victim = train_text_classifier(_standard(config), texts, labels)
+        copies = attacked_copies(texts, labels, victim, method.definition.augmentation, seed=config.seed)
+        texts, labels = [*texts, *copies], torch.cat([labels, labels])
+    source = available_source() if method.definition.substitutes else None
     settings = {
         **asdict(config),
-        "precision": resolve_precision(config.precision, config.device),
-        "data": data_digest(data.texts, labels),
+        "precision": precision,
+        "substitutes": source,
+        "data": cache.content_digest([*texts, labels]),
     }
-    if config.method.name == "ascc":
-        from robustlib.training import substitutes
-
-        settings["substitutes"] = substitutes.resolve_substitutes()[0]
 
     def build() -> TextClassifier:
         return TextClassifier.from_name(
@@ -84,8 +75,8 @@ def train_text_classifier(config: TextTraining, data: LabelledTexts, *, refresh:
 
     def compute() -> dict[str, Any]:
         model = build()
-        encodings = model.tokenise(data.texts)
-        on_device = labels.to(config.device)
+        encodings, on_device = model.tokenise(texts), labels.to(config.device)
+        resources = {"table": substitution_table(model, source=source)} if source else {}
 
         def probe() -> dict[str, float]:
             with torch.no_grad():
@@ -93,68 +84,60 @@ def train_text_classifier(config: TextTraining, data: LabelledTexts, *, refresh:
 
         history = fit_text(
             model,
-            plan=lambda epoch: length_bucketed([len(e) for e in encodings], config.batch_size, config.seed, epoch),
+            encodings,
             load=lambda rows: (model.collate([encodings[row] for row in rows]), on_device[rows]),
-            step=_step(config, model),
+            step=method_step(method, autocast_context(precision, config.device), **resources),
             config=config,
             probe=probe,
             checkpoint=Checkpoint("text_model", settings, rooms=_ROOMS),
         )
         return {**model.body.state_dict(), "history": history}
 
-    payload = cache.cached("text_model", settings, compute, rooms=_ROOMS, refresh=refresh)
+    weights = cache.cached("text_model", settings, compute, rooms=_ROOMS)
     model = build()
-    model.history = payload.pop("history")
-    model.body.load_state_dict(payload)
+    model.history = weights.pop("history")
+    model.body.load_state_dict(weights)
     return model.eval()
 
 
-def _step(config: TextTraining, model: TextClassifier) -> Step:
-    autocast = autocast_context(config.precision, config.device)
-    if config.method.name != "ascc":
-        return method_step(config.method, autocast)
-    from robustlib.training.ascc import ascc_step
-    from robustlib.training.substitutes import resolve_substitutes, substitution_table
-
-    method, table = config.method, substitution_table(model, substitutes=resolve_substitutes()[0])
-    return partial(
-        ascc_step,
-        table=table.to(config.device),
-        steps=method.steps,
-        alpha=method.alpha,
-        beta=method.kl,
-        autocast=autocast,
-    )
+def _standard(config: TextTraining) -> TextTraining:
+    """The standard training with the same data, encoder and optimiser settings."""
+    plain = {"gradient_rule": "none", "training_temperature": 1.0, "temperature_schedule": "constant", "suffix": ""}
+    return replace(config, method=Method(), **plain)
 
 
 def fit_text(
     model: torch.nn.Module,
+    encodings: Sequence[Any],
     *,
-    plan: Callable[[int], list[list[int]]],
     load: Callable[[list[int]], tuple[Any, Tensor]],
     step: Step,
     config: TextTraining,
-    **options: Any,
+    probe: Callable[[], dict[str, float]] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> list[dict[str, float]]:
-    """`robustlib.training.loop.fit` with AdamW and a learning rate that falls linearly to 0; `options` as there."""
-    optimiser = partial(
-        torch.optim.AdamW, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True
-    )
+    """`robustlib.training.loop.fit` on tokenised texts, with AdamW and a learning rate that falls linearly to 0.
+
+    Args:
+        load: inputs and labels of the rows of a batch.
+    """
+    lengths = [len(encoding) for encoding in encodings]
     return fit(
         model,
-        plan=plan,
+        plan=lambda epoch: length_bucketed(lengths, config.batch_size, config.seed, epoch),
         load=load,
         step=step,
         config=config,
-        optimiser=optimiser,
+        optimiser=partial(torch.optim.AdamW, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True),
         decay=lambda share: 1 - share,
         description=f"training {config.encoder}, {config.label}",
-        **options,
+        probe=probe,
+        checkpoint=checkpoint,
     )
 
 
 def length_bucketed(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Row numbers of one epoch's batches: shuffled, but texts of about one length together, so that little is padded.
+    """Row numbers of one epoch's batches: shuffled, but texts of similar length together, so that little is padded.
 
     Rows are shuffled, sorted by length within pools of 50 batches, cut into batches, and the batches shuffled.
     """
@@ -165,9 +148,3 @@ def length_bucketed(lengths: Sequence[int], batch_size: int, seed: int, epoch: i
         pool = sorted(rows[start : start + 50 * batch_size], key=lambda row: lengths[row])
         batches += [pool[first : first + batch_size] for first in range(0, len(pool), batch_size)]
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
-
-
-def data_digest(texts: Sequence[Any], labels: Tensor) -> str:
-    """Hash of texts and labels, in order: the data's part of a cache key."""
-    content = json.dumps([list(texts), labels.tolist()], ensure_ascii=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:20]

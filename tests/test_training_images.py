@@ -1,44 +1,28 @@
-"""Training: seeded, resumable to the bit, and stopped by NaN."""
+"""Training of image classifiers: what is trained, what is followed; and the models themselves."""
 
-import itertools
 from dataclasses import replace
 
 import pytest
 import torch
 
 from robustlib.data import load_images
-from robustlib.models import images as models
 from robustlib.models.forward import logits_of
-from robustlib.models.images import Normalised, build_image_model
-from robustlib.training import images as training
-from robustlib.training import loop as engine
-from robustlib.training.checkpoint import Checkpoint
+from robustlib.models.images import Normalised, build_image_model, small_cnn
 from robustlib.training.images import ImageTraining, catastrophic_overfitting, trained_image_model
-from robustlib.training.methods import image_method
+from robustlib.training.methods import Method, image_method
 
 RECIPE = ImageTraining(dataset="digits", n_train=300, epochs=4, batch_size=64, learning_rate=1e-2)
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("ROBUSTLIB_CACHE", str(tmp_path))
-    return tmp_path
 
 
 def weights(model):
     return torch.cat([value.flatten() for value in model.state_dict().values()])
 
 
-def test_trains_caches_and_repeats_to_the_bit(folder, monkeypatch):
-    first = trained_image_model(RECIPE)
+def test_training_learns_and_depends_on_the_seed():
+    model = trained_image_model(RECIPE)
     data = load_images("digits", "test")
-    assert (logits_of(first, data.images).argmax(dim=1) == data.labels).double().mean() > 0.7
-    monkeypatch.setattr(training, "_fit", lambda *arguments: pytest.fail("trained again"))
-    assert torch.equal(weights(first), weights(trained_image_model(RECIPE)))
-    monkeypatch.undo()
-    monkeypatch.setenv("ROBUSTLIB_CACHE", str(folder / "other"))
-    assert torch.equal(weights(first), weights(trained_image_model(RECIPE)))
-    assert not torch.equal(weights(first), weights(trained_image_model(replace(RECIPE, seed=1))))
+    assert (logits_of(model, data.images).argmax(dim=1) == data.labels).double().mean() > 0.7
+    assert not torch.equal(weights(model), weights(trained_image_model(replace(RECIPE, seed=1))))
 
 
 def test_standard_training_is_the_plain_loop_to_the_bit():
@@ -73,7 +57,6 @@ def test_each_epoch_is_followed():
         assert all(row[name] > 0 for row in model.history), name
     assert model.history[-1]["logit_norm"] > model.history[0]["logit_norm"]
     assert model.history[-1]["training_temperature"] != 20.0
-    assert not any("log_temperature" in name for name in model.state_dict())
     logits = logits_of(model, load_images("digits", "train", n=RECIPE.n_train, seed=0).images)
     assert model.history[-1]["confidence"] == pytest.approx(logits[:256].softmax(1).amax(1).mean().item(), rel=1e-5)
 
@@ -88,44 +71,18 @@ def test_fgsm_training_is_watched_for_catastrophic_overfitting():
         catastrophic_overfitting(trained_image_model(RECIPE).history)
 
 
-INTERRUPTED = [
-    {},
-    {"augment": True},
-    {"method": image_method("ddi", 0.1, steps=2, solutions=2), "gradient_rule": "normalise"},
-    {"training_temperature": 30.0, "temperature_schedule": "learned"},
-]
+@pytest.mark.parametrize("name", ["ascc", "dg-aug"])
+def test_methods_for_texts_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name} is for texts; for images choose one of standard, fgsm"):
+        ImageTraining(method=Method(name))
 
 
-@pytest.mark.parametrize("changes", INTERRUPTED, ids=["standard", "augmented", "ddi", "learned"])
-def test_an_interrupted_training_ends_with_the_same_weights(folder, monkeypatch, changes):
-    recipe = replace(RECIPE, **changes)
-    whole = trained_image_model(recipe)
-    monkeypatch.setenv("ROBUSTLIB_CACHE", str(folder / "interrupted"))
-    save = Checkpoint.save
-
-    def save_then_stop(self, model, optimiser, epochs):
-        save(self, model, optimiser, epochs)
-        if epochs == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Checkpoint, "save", save_then_stop)
-    monkeypatch.setattr(engine, "monotonic", itertools.count(step=100).__next__)  # a checkpoint after every epoch
-    with pytest.raises(KeyboardInterrupt):
-        trained_image_model(recipe)
-    monkeypatch.setattr(Checkpoint, "save", save)
-    shown = []
-    monkeypatch.setattr(engine, "progress", lambda iterable, description, total: shown.append(total) or iterable)
-    assert torch.equal(weights(whole), weights(trained_image_model(recipe)))
-    assert shown == [2 * 5]  # epochs three and four, of five batches
-    assert not list((folder / "interrupted").glob("*checkpoint/*.safetensors"))
-
-
-def test_a_nan_loss_stops_and_names_the_configuration():
+def test_a_diverging_training_stops_and_names_the_configuration():
     with pytest.raises(FloatingPointError, match=r"in epoch 1, step \d, of ImageTraining\(.*dataset='digits'"):
         trained_image_model(replace(RECIPE, learning_rate=1e38))
 
 
-def test_weights_depend_on_the_seed_alone_and_leave_the_global_generator():
+def test_initial_weights_depend_on_the_seed_alone_and_leave_the_global_generator():
     state = torch.random.get_rng_state()
     one, two, other = (build_image_model("small_cnn", 1, 8, 10, seed=seed) for seed in (3, 3, 4))
     assert torch.equal(state, torch.random.get_rng_state())
@@ -142,7 +99,7 @@ def test_architectures_take_pixels_and_give_logits(architecture, channels, size)
 
 
 def test_normalisation_is_part_of_the_model():
-    inner = models.small_cnn(3, 8, 4)
+    inner = small_cnn(3, 8, 4)
     model = Normalised(inner, [0.1, 0.2, 0.3], [0.5, 0.5, 2.0])
     images = torch.rand(2, 3, 8, 8)
     by_hand = torch.stack(

@@ -3,25 +3,25 @@
 import itertools
 import random
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from models_for_tests import letter_texts
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from robustlib.data import cache
+from robustlib.models.forward import seeded
 from robustlib.models.images import build_image_model
-from robustlib.training import images as training
-from robustlib.training import loop as engine
-from robustlib.training import substitutes
+from robustlib.training import loop, texts
 from robustlib.training.checkpoint import Checkpoint
 from robustlib.training.images import ImageTraining, trained_image_model
-from robustlib.training.loop import Training, fit
-from robustlib.training.methods import METHODS, TEXT_ONLY, Method, image_method, method_step
+from robustlib.training.loop import Training, apply_gradient_rule, fit
+from robustlib.training.methods import METHODS, Method, image_method, method_step
 from robustlib.training.texts import TextTraining, train_text_classifier
 
-ON_IMAGES = [name for name in METHODS if name not in TEXT_ONLY]
+ON_IMAGES = [name for name, definition in METHODS.items() if not definition.text_only]
 ON_TEXTS = ["standard", "pgd", "freelb", "ddi", "ascc", "dg-aug"]
 IMAGES = ImageTraining(dataset="digits", n_train=200, epochs=3, batch_size=64, learning_rate=1e-2)
 WORDS = TextTraining(
@@ -33,18 +33,9 @@ WORDS = TextTraining(
 def folder(tmp_path, monkeypatch):
     """A cache of its own, a checkpoint after every epoch, and substitutes that need no data."""
     monkeypatch.setenv("ROBUSTLIB_CACHE", str(tmp_path))
-    monkeypatch.setattr(engine, "monotonic", itertools.count(step=100).__next__)
-    monkeypatch.setattr(substitutes, "resolve_substitutes", lambda: ("embedding", {}))
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(texts, "available_source", lambda: "embedding")
     return tmp_path
-
-
-def toy(n=32):
-    """Sentences of several lengths whose class is one of two letters."""
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.randint(0, 2, (n,), generator=generator)
-    fillers = torch.randint(1, 6, (n,), generator=generator).tolist()
-    texts = [f"{'k ' * filler}{'ab'[label]} k" for filler, label in zip(fillers, labels.tolist(), strict=True)]
-    return SimpleNamespace(texts=texts, labels=labels)
 
 
 def image_recipe(name, **changes):
@@ -56,45 +47,53 @@ def text_recipe(name, **changes):
 
 
 def train(recipe):
-    return trained_image_model(recipe) if isinstance(recipe, ImageTraining) else train_text_classifier(recipe, toy())
+    return (
+        trained_image_model(recipe)
+        if isinstance(recipe, ImageTraining)
+        else train_text_classifier(recipe, *letter_texts())
+    )
 
 
 def weights(model):
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
-def optimiser_class(recipe):
-    return torch.optim.Adam if isinstance(recipe, ImageTraining) else torch.optim.AdamW
+def gradients_of(parameters):
+    return torch.cat([w.grad.double().flatten() for w in parameters if w.grad is not None])
 
 
-def spied_steps(recipe, monkeypatch, look):
+def watch_steps(recipe, monkeypatch, look):
     """Call look(model's parameters, step number from 1) before each step of the optimiser, from now on."""
-    plain, count = optimiser_class(recipe).step, itertools.count(1)
+    kind = torch.optim.Adam if isinstance(recipe, ImageTraining) else torch.optim.AdamW
+    plain, count = kind.step, itertools.count(1)
 
     def step(self, *arguments, **options):
         look(self.param_groups[0]["params"], next(count))
         return plain(self, *arguments, **options)
 
-    monkeypatch.setattr(optimiser_class(recipe), "step", step)
+    monkeypatch.setattr(kind, "step", step)
+
+
+def train_again(recipe, monkeypatch):
+    """The model, and how many steps the progress bar announced."""
+    totals = []
+    monkeypatch.setattr(loop, "progress", lambda iterable, description, total: totals.append(total) or iterable)
+    return train(recipe), totals
 
 
 RECIPES = [pytest.param(image_recipe, name, id=f"images-{name}") for name in ON_IMAGES]
 RECIPES += [pytest.param(text_recipe, name, id=f"texts-{name}") for name in ON_TEXTS]
+STEPS = 4  # of an epoch, without augmentation
 
 
 @pytest.mark.parametrize(("recipe_of", "name"), RECIPES)
 def test_a_normalised_step_has_length_one_for_every_method(recipe_of, name, monkeypatch):
     recipe = recipe_of(name, gradient_rule="normalise", training_temperature=100.0, epochs=1)
     norms = []
-
-    def look(parameters, _):
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        norms.append(float(torch.cat([gradient.double().flatten() for gradient in gradients]).norm()))
-
-    spied_steps(recipe, monkeypatch, look)
+    watch_steps(recipe, monkeypatch, lambda parameters, _: norms.append(gradients_of(parameters).norm().item()))
     (row,) = train(recipe).history
-    assert len(norms) == 4
-    assert norms == pytest.approx([1.0] * 4, rel=1e-5)
+    trained = norms[STEPS:] if recipe.method.definition.augmentation else norms  # without the standard model's steps
+    assert trained == pytest.approx([1.0] * len(trained), rel=1e-5) and len(trained) >= STEPS
     assert row["gradient_norm"] > 0 and abs(row["gradient_norm"] - 1) > 1e-3  # it was not 1 before
 
 
@@ -102,9 +101,36 @@ def test_normalisation_leaves_a_learned_temperature_alone(monkeypatch):
     """Its gradient is no part of the norm: the weights' step has length 1 without it."""
     recipe = image_recipe("pgd", gradient_rule="normalise", training_temperature=5.0, temperature_schedule="learned")
     norms = []
-    spied_steps(recipe, monkeypatch, lambda p, _: norms.append(float(torch.cat([w.grad.flatten() for w in p]).norm())))
+    watch_steps(recipe, monkeypatch, lambda parameters, _: norms.append(gradients_of(parameters).norm().item()))
     train(recipe)
-    assert norms == pytest.approx([1.0] * 12, rel=1e-5)
+    assert norms == pytest.approx([1.0] * 3 * STEPS, rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-12, 1.0, 1e12])
+@pytest.mark.parametrize("rule", loop.GRADIENT_RULES)
+def test_gradient_rules_rescale_all_gradients_together(rule, scale):
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.zeros(3, 4), torch.zeros(5), torch.zeros(2)]
+    for tensor in tensors[:2]:  # the last one has no gradient
+        tensor.grad = scale * torch.randn(tensor.shape, generator=generator)
+    before = gradients_of(tensors)
+    norm = apply_gradient_rule(tensors, rule, clip_norm=0.5)
+    assert norm.item() == pytest.approx(before.norm().item(), rel=1e-5)
+    length = before.norm().clamp_min(1e-300)
+    factor = {"none": 1.0, "normalise": 1 / length, "clip": min(1.0, 0.5 / length)}[rule]
+    torch.testing.assert_close(gradients_of(tensors), before * factor, rtol=1e-5, atol=0)  # 0 stays 0
+
+
+def break_weights(parameters, step):
+    """In the third epoch's second step."""
+    if step == 2 * STEPS + 2:
+        parameters[-1].data.fill_(torch.nan)
+
+
+def interrupt(parameters, step):
+    """In the second epoch."""
+    if step == STEPS + 3:
+        raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize(
@@ -116,34 +142,19 @@ def test_normalisation_leaves_a_learned_temperature_alone(monkeypatch):
     ],
     ids=["images-ddi", "texts-pgd", "texts-pgd-learned"],
 )
-def test_a_training_that_breaks_leaves_its_last_good_checkpoint(recipe, monkeypatch):
-    """One step too far, in the third epoch: the loss is NaN in the next, and the training goes on from the second."""
+def test_a_training_that_breaks_leaves_its_last_good_checkpoint(recipe, folder, monkeypatch):
+    """One step too far: the loss is NaN in the next, and the training goes on from the second epoch."""
     whole = train(recipe)
-    monkeypatch.setenv("ROBUSTLIB_CACHE", str(training.cache.cache_dir() / "broken"))
-
-    def break_weights(parameters, step):
-        if step == 4 + 4 + 2:
-            parameters[-1].data.fill_(torch.nan)
-
-    saved, save = [], Checkpoint.save
-
-    def spy(self, model, optimiser, epochs):
-        save(self, model, optimiser, epochs)
-        saved.append((epochs, self.path))
-
+    monkeypatch.setenv("ROBUSTLIB_CACHE", str(folder / "broken"))
+    before = generators()
     with monkeypatch.context() as patch:
-        patch.setattr(Checkpoint, "save", spy)
-        spied_steps(recipe, patch, break_weights)
-        kind = type(recipe).__name__
-        with pytest.raises(
-            FloatingPointError, match=rf"became nan in epoch 3, step 3, of {kind}\(.*name='{recipe.method.name}'"
-        ):
+        watch_steps(recipe, patch, break_weights)
+        pattern = rf"the loss became nan in epoch 3, step 3, of {type(recipe).__name__}\(.*'{recipe.method.name}'.*clip"
+        with pytest.raises(FloatingPointError, match=pattern):
             train(recipe)
-    assert [epochs for epochs, _ in saved] == [1, 2] and saved[-1][1].exists()
-    shown = []
-    monkeypatch.setattr(engine, "progress", lambda iterable, description, total: shown.append(total) or iterable)
-    again = train(recipe)
-    assert shown == [4]  # the third epoch alone
+    assert generators() == before
+    again, totals = train_again(recipe, monkeypatch)
+    assert totals == [STEPS]  # the third epoch alone
     assert torch.equal(weights(again), weights(whole)) and again.history == whole.history
 
 
@@ -159,6 +170,9 @@ INTERRUPTED = {
     "warm-up": text_recipe("pgd", training_temperature=30.0, temperature_schedule="warm-up"),
     "trades on images": image_recipe("trades"),
     "fgsm on images, clipped": image_recipe("fgsm", gradient_rule="clip"),
+    "augmented images, learned": replace(
+        IMAGES, augment=True, training_temperature=30.0, temperature_schedule="learned"
+    ),
 }
 
 
@@ -167,22 +181,24 @@ def test_an_interrupted_training_ends_with_the_same_weights(name, folder, monkey
     recipe = INTERRUPTED[name]
     whole = train(recipe)
     monkeypatch.setenv("ROBUSTLIB_CACHE", str(folder / "interrupted"))
-
-    def interrupt(parameters, step):
-        if step == 4 + 3:
-            raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        spied_steps(recipe, patch, interrupt)
+        watch_steps(recipe, patch, interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(recipe)
-    shown = []
-    monkeypatch.setattr(engine, "progress", lambda iterable, description, total: shown.append(total) or iterable)
-    resumed = train(recipe)
-    assert shown == [4 * 2]  # what the second epoch had done is done again
-    assert torch.equal(weights(resumed), weights(whole))
-    assert resumed.history == whole.history
-    assert not list((folder / "interrupted").glob("*checkpoint/*.safetensors"))
+    resumed, totals = train_again(recipe, monkeypatch)
+    assert totals == [STEPS * 2]  # what the second epoch had done is done again
+    assert torch.equal(weights(resumed), weights(whole)) and resumed.history == whole.history
+    assert not list((folder / "interrupted").glob("*checkpoint/*.pt"))
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[: len(raw) // 2], lambda raw: b"", lambda raw: b"x" * len(raw)])
+def test_a_damaged_checkpoint_is_no_checkpoint(damage):
+    checkpoint = Checkpoint("test", {"seed": 0}, rooms=("training",))
+    assert checkpoint.load() is None
+    checkpoint.save({"model": {"weight": torch.arange(3.0)}, "history": [{"loss": 0.1}]})
+    assert checkpoint.load()["history"] == [{"loss": 0.1}]
+    checkpoint.path.write_bytes(damage(checkpoint.path.read_bytes()))
+    assert checkpoint.load() is None
 
 
 def noisy_probe():
@@ -229,7 +245,7 @@ def test_what_is_followed_changes_no_training(recipe, folder, monkeypatch):
     probed = train(recipe)
     assert "logit_norm" in probed.history[0]
     monkeypatch.setenv("ROBUSTLIB_CACHE", str(folder / "unprobed"))
-    monkeypatch.setattr(engine, "_probed", lambda model, probe: {})
+    monkeypatch.setattr(loop, "_probed", lambda model, probe: {})
     plain = train(recipe)
     assert "logit_norm" not in plain.history[0]
     assert torch.equal(weights(plain), weights(probed))
@@ -241,25 +257,23 @@ def generators():
 
 
 @pytest.mark.parametrize(("recipe_of", "name"), RECIPES)
-def test_the_global_generators_are_left_alone(recipe_of, name):
+def test_training_repeats_to_the_bit_and_leaves_the_global_generators_alone(recipe_of, name, folder, monkeypatch):
     recipe = recipe_of(name, epochs=1)
     torch.manual_seed(5)
     before = generators()
     first = weights(train(recipe))
     assert generators() == before
     torch.manual_seed(6)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ROBUSTLIB_REFRESH", "1e12")  # train again
-        assert torch.equal(weights(train(recipe)), first)
+    monkeypatch.setenv("ROBUSTLIB_CACHE", str(folder / "again"))
+    assert torch.equal(weights(train(recipe)), first)
 
 
-@pytest.mark.parametrize("recipe", [image_recipe("pgd"), text_recipe("pgd")], ids=["images", "texts"])
-def test_the_global_generators_come_back_after_a_failure(recipe, monkeypatch):
-    spied_steps(recipe, monkeypatch, lambda parameters, step: parameters[0].data.fill_(torch.nan))
-    before = generators()
-    with pytest.raises(FloatingPointError):
-        train(recipe)
-    assert generators() == before
+@pytest.mark.parametrize("recipe", [image_recipe("standard"), text_recipe("standard")], ids=["images", "texts"])
+def test_a_trained_model_comes_from_the_cache(recipe, monkeypatch):
+    first = train(recipe)
+    monkeypatch.setattr(cache, "write_entry", lambda *arguments: pytest.fail("trained again"))
+    again = train(recipe)
+    assert torch.equal(weights(first), weights(again)) and again.history == first.history
 
 
 @pytest.mark.parametrize("name", [name for name in ON_IMAGES if name != "standard"])
@@ -269,42 +283,39 @@ def test_every_image_a_method_shows_its_model_lies_in_the_set(name):
     images[:, :, :3] = images[:, :, :3].round()  # some pixels at either end of their range
     seen = []
     model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
-    with engine.seeded(0):
+    with seeded(0):
         method_step(image_method(name, 0.1, steps=3, solutions=2))(model, images, torch.arange(16) % 10, 1.0)
-    shown = torch.stack(seen)
-    assert shown.min() >= 0 and shown.max() <= 1
-    distances = (shown - images).abs()
+    seen = torch.stack(seen)
+    assert seen.min() >= 0 and seen.max() <= 1
+    distances = (seen - images).abs()
     assert distances.max() <= 0.1 + 1e-6
     assert distances.amax(dim=(1, 2, 3, 4)).max() > 0.09  # and uses it
 
 
-class Waits(TorchDispatchMode):
-    """Collects the operators that hand a number from the device to Python: a GPU is waited for there."""
+class Synchronisations(TorchDispatchMode):
+    """Collects the operators that hand a number from the device to Python."""
 
     def __init__(self):
         super().__init__()
-        self.found = []
+        self.operators = []
 
     def __torch_dispatch__(self, operator, types, arguments=(), options=None):
         if operator._schema.name in ("aten::_local_scalar_dense", "aten::nonzero", "aten::equal"):
-            self.found.append(operator._schema.name)
+            self.operators.append(operator._schema.name)
         return operator(*arguments, **(options or {}))
 
 
-NEVER_WAITS = ["standard", "fgsm", "pgd", "freelb", "trades"]
-
-
-@pytest.mark.parametrize("name", NEVER_WAITS)
-def test_no_step_waits_for_a_gpu(name):
+@pytest.mark.parametrize("name", ["standard", "fgsm", "pgd", "freelb", "trades"])
+def test_no_step_synchronises_with_a_gpu(name):
     """Seen on any device: neither the attack nor the gradient rule asks for a number."""
     model = build_image_model("small_cnn", 1, 8, 10, seed=0)
     images, labels = torch.rand(4, 1, 8, 8), torch.arange(4)
     step = method_step(image_method(name, 0.1, steps=2, solutions=2))
-    with Waits() as waits, engine.seeded(0):
+    with Synchronisations() as synchronisations, seeded(0):
         step(model, images, labels, torch.tensor(20.0))
-        for rule in engine.GRADIENT_RULES:
-            engine.apply_gradient_rule(list(model.parameters()), rule)
-    assert waits.found == []
-    with Waits() as waits:
+        for rule in loop.GRADIENT_RULES:
+            apply_gradient_rule(list(model.parameters()), rule)
+    assert synchronisations.operators == []
+    with Synchronisations() as synchronisations:
         float(images.sum())
-    assert waits.found == ["aten::_local_scalar_dense"]
+    assert synchronisations.operators == ["aten::_local_scalar_dense"]

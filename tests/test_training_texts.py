@@ -1,0 +1,114 @@
+"""Fine-tuning of text classifiers: what one step does, the learning rate, precision, augmentation and batches."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from models_for_tests import letter_texts
+
+from robustlib.models.texts import TextClassifier
+from robustlib.training import texts as training
+from robustlib.training.autocast import resolve_precision
+from robustlib.training.methods import Method, method_step
+from robustlib.training.texts import TextTraining, length_bucketed, train_text_classifier
+
+QUICK = TextTraining(
+    encoder="tiny-bert", epochs=3, batch_size=8, learning_rate=3e-3, precision="float32", max_length=32
+)
+TEXTS, LABELS = letter_texts(48)
+
+
+def test_training_learns_and_reports_each_epoch():
+    model = train_text_classifier(replace(QUICK, epochs=12, learning_rate=5e-3, precision="auto"), TEXTS, LABELS)
+    assert (model(TEXTS).argmax(dim=1) == LABELS).float().mean() > 0.95
+    assert [row["epoch"] for row in model.history] == list(range(1, 13))
+    assert model.history[-1]["loss"] < 0.5 * model.history[0]["loss"]
+    assert not model.training and next(model.parameters()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0, 100.0])
+def test_the_standard_step_is_cross_entropy_of_logits_over_temperature(temperature):
+    model = TextClassifier.from_name("tiny-bert", 2)
+    batch = model.collate(model.tokenise(TEXTS[:8]))
+    loss = method_step(Method())(model, batch, LABELS[:8], temperature)
+    probabilities = torch.softmax(model(batch).double() / temperature, dim=1)
+    expected = -probabilities.gather(1, LABELS[:8, None]).log().mean()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    wanted = torch.autograd.grad(expected, list(model.parameters()), allow_unused=True)
+    for parameter, gradient in zip(model.parameters(), wanted, strict=True):
+        if gradient is not None:
+            torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-7)
+
+
+def test_the_learning_rate_falls_linearly_to_zero_and_clipped_gradients_are_short(monkeypatch):
+    rates, norms, plain = [], [], torch.optim.AdamW.step
+
+    def watch(self, *arguments, **options):
+        rates.append(self.param_groups[0]["lr"])
+        gradients = [w.grad for group in self.param_groups for w in group["params"] if w.grad is not None]
+        norms.append(torch.nn.utils.get_total_norm(gradients).item())
+        return plain(self, *arguments, **options)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watch)
+    train_text_classifier(replace(QUICK, gradient_rule="clip", clip_norm=0.01), TEXTS, LABELS)
+    assert rates == pytest.approx([3e-3 * (1 - step / 18) for step in range(18)])
+    assert len(norms) == 18 and max(norms) <= 0.01 + 1e-5
+
+
+def test_dg_aug_is_standard_training_on_the_texts_and_their_attacked_copies(monkeypatch):
+    seen = {}
+
+    def copies(texts, labels, victim, recipe, *, seed):
+        seen["victim"], seen["recipe"] = victim, recipe
+        return [f"{text} k" for text in texts]
+
+    monkeypatch.setattr(training, "attacked_copies", copies)
+    hot = replace(QUICK, training_temperature=5.0, gradient_rule="normalise")
+    augmented = train_text_classifier(replace(hot, method=Method("dg-aug")), TEXTS, LABELS)
+    doubled = train_text_classifier(hot, [*TEXTS, *(f"{text} k" for text in TEXTS)], LABELS.repeat(2))
+    assert torch.equal(augmented(TEXTS), doubled(TEXTS)) and seen["recipe"] == "dg"
+    assert torch.equal(seen["victim"](TEXTS), train_text_classifier(QUICK, TEXTS, LABELS)(TEXTS))
+
+
+def test_bfloat16_training_keeps_float32_weights():
+    low = train_text_classifier(replace(QUICK, precision="bfloat16"), TEXTS, LABELS)
+    high = train_text_classifier(QUICK, TEXTS, LABELS)
+    assert {parameter.dtype for parameter in low.parameters()} == {torch.float32}
+    assert not torch.equal(low(TEXTS), high(TEXTS))
+
+
+def test_auto_precision_is_one_of_the_two():
+    assert resolve_precision("auto", "cpu") in ("float32", "bfloat16")
+    assert resolve_precision("float32", "cpu") == "float32"
+
+
+def test_batches_hold_every_row_once_and_pad_little():
+    generator = torch.Generator().manual_seed(1)
+    lengths = torch.randint(3, 60, (1001,), generator=generator).tolist()
+    plan = length_bucketed(lengths, 8, seed=0, epoch=0)
+    assert sorted(row for rows in plan for row in rows) == list(range(1001))
+    assert len(plan) == 126  # three pools of 400, 400 and 201 rows
+    padded = sum(len(rows) * max(lengths[row] for row in rows) for rows in plan)
+    assert padded < 1.1 * sum(lengths)
+    assert plan == length_bucketed(lengths, 8, seed=0, epoch=0)
+    assert plan != length_bucketed(lengths, 8, seed=0, epoch=1) != length_bucketed(lengths, 8, seed=1, epoch=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"training_temperature": 0.0}, "training_temperature must be finite and above 0"),
+        ({"temperature_schedule": "square"}, "temperature_schedule must be one of constant, linear"),
+        ({"gradient_rule": "normalize"}, "gradient_rule must be one of none, clip, normalise, got 'normalize'"),
+        ({"precision": "half"}, "precision must be one of auto, float32, bfloat16"),
+        ({"epochs": 0}, "epochs must be above 0"),
+    ],
+)
+def test_a_bad_configuration_is_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        TextTraining(**options)
+
+
+def test_labels_must_fit_the_head():
+    with pytest.raises(ValueError, match=r"labels must lie in \[0, 1\]"):
+        train_text_classifier(QUICK, ["a", "b"], torch.tensor([0, 2]))
