@@ -60,3 +60,13 @@ def letter_texts(n: int = 32) -> tuple[list[str], torch.Tensor]:
     labels = torch.randint(0, 2, (n,), generator=generator)
     fillers = torch.randint(1, 6, (n,), generator=generator).tolist()
     return [f"{'k ' * filler}{'ab'[label]} k" for filler, label in zip(fillers, labels.tolist(), strict=True)], labels
+
+
+def sample_problem(
+    n: int = 1000, n_classes: int = 5, true_temperature: float = 1.0, seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits, and labels drawn from softmax(logits / true_temperature): calibrated there."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(n, n_classes, generator=generator, dtype=torch.float64)
+    probs = (logits / true_temperature).softmax(dim=1)
+    return logits, torch.multinomial(probs, 1, generator=generator)[:, 0]

@@ -7,9 +7,9 @@ import pytest
 from models_for_tests import predictions, random_images, small_net
 
 from robustlib.attacks import pgd, square
-from robustlib.attacks.adversaries import ADVERSARIES, Adversary, Attack, evaluate, plan_adversary
+from robustlib.attacks.adversaries import ADVERSARIES, Attack, calibrated, evaluate, plan_adversary, transfer
 from robustlib.attacks.result import AttackResult
-from robustlib.attacks.scores import CrossEntropy
+from robustlib.calibration.fit import fit_platt
 from robustlib.calibration.temperature import TemperatureScaled
 
 EPSILON = 0.25
@@ -61,9 +61,9 @@ def test_the_served_model_is_the_judge_not_the_searched_one(problem):
         return AttackResult(inputs.clone(), np.array(["succeeded"] * len(inputs)), 0)
 
     surrogate = small_net(seed=5)
-    adversary = Adversary("transfer:other", CrossEntropy(), surrogate=surrogate)
-    found = evaluate(model, Attack("none", no_attack), adversary, images, labels)
-    assert found.adversarial_accuracy == pytest.approx((predictions(model, images) == labels).double().mean().item())
+    attack = Attack("none", no_attack)
+    result = evaluate(model, attack, transfer("transfer:other", surrogate, attack), images, labels)
+    assert result.adversarial_accuracy == (predictions(model, images) == labels).double().mean().item()
 
 
 @pytest.mark.parametrize("name", ADVERSARIES)
@@ -71,8 +71,8 @@ def test_adversarial_accuracy_never_exceeds_clean_accuracy(problem, name):
     model, images, labels, val_images, val_labels = problem
     served = TemperatureScaled(model, 1e-3)
     adversary = plan_adversary(name, served, PGD, val_images, val_labels, n_search=20)
-    found = evaluate(served, PGD, adversary, images, labels)
-    assert found.adversarial_accuracy <= found.clean_correct.mean()
+    result = evaluate(served, PGD, adversary, images, labels)
+    assert result.adversarial_accuracy <= result.clean_correct.mean()
     assert adversary.name == name
     assert adversary.status
 
@@ -92,3 +92,15 @@ def test_unknown_adversaries_and_missing_scores_are_named(problem):
     black_box = Attack("square", square, scale_free=None)
     with pytest.raises(ValueError, match="'square' searches with a loss of its own"):
         plan_adversary("margin", model, black_box, images, labels)
+
+
+def test_a_calibrator_is_searched_and_the_served_model_judges(problem):
+    model, images, labels, val_images, val_labels = problem
+    served = TemperatureScaled(model, 1e-4)
+    by_name = plan_adversary("platt-exact", served, PGD, val_images, val_labels)
+    by_hand = calibrated("platt-exact", served, PGD, val_images, val_labels, fit=fit_platt)
+    first, second = (evaluate(served, PGD, adversary, images, labels) for adversary in (by_name, by_hand))
+    as_served = evaluate(served, PGD, plan_adversary("none", served, PGD, val_images, val_labels), images, labels)
+    assert (first.correct == second.correct).all()
+    assert first.adversarial_accuracy < as_served.adversarial_accuracy - 0.2
+    assert (first.clean_correct == (predictions(model, images) == labels).numpy()).all()

@@ -6,16 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from models_for_tests import sample_problem
 from sklearn.metrics import brier_score_loss, log_loss
 
 from robustlib.calibration import metrics
-
-
-def sample_problem(n=600, n_classes=4, scale=3.0, seed=0):
-    """Logits, and labels drawn from softmax(logits), so that the model is calibrated at T = 1."""
-    generator = torch.Generator().manual_seed(seed)
-    logits = scale * torch.randn(n, n_classes, generator=generator, dtype=torch.float64)
-    return logits, torch.multinomial(logits.softmax(dim=1), 1, generator=generator)[:, 0]
+from robustlib.calibration.checks import looks_like_probabilities
 
 
 def test_four_predictions_by_hand():
@@ -39,7 +34,7 @@ def test_edges_belong_to_the_bin_below():
 def test_calibration_errors_agree_with_torchmetrics(temperature):
     from torchmetrics.functional.classification import multiclass_calibration_error
 
-    logits, labels = sample_problem()
+    logits, labels = sample_problem(600, 4)
     probs = (logits / temperature).softmax(dim=1)
     confidence, correct = metrics.top_label(probs, labels)
     for norm, ours in [("l1", metrics.expected_calibration_error), ("max", metrics.maximum_calibration_error)]:
@@ -55,7 +50,7 @@ def test_a_confidence_of_one_shares_the_last_bin_unlike_in_torchmetrics():
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
 def test_nll_and_brier_agree_with_scikit_learn(temperature):
-    logits, labels = sample_problem()
+    logits, labels = sample_problem(600, 4)
     probs = (logits / temperature).softmax(dim=1)
     classes = range(4)
     expected = log_loss(labels.numpy(), probs.numpy(), labels=classes)
@@ -79,7 +74,7 @@ def test_mean_confidence_of_a_flat_model_keeps_its_digits():
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10**6), st.floats(-300, 300).map(lambda exponent: 10.0**exponent))
 def test_report_holds_its_ranges_at_every_temperature(seed, temperature):
-    logits, labels = sample_problem(n=30, seed=seed)
+    logits, labels = sample_problem(n_classes=4, n=30, seed=seed)
     report = metrics.calibration_report(logits, labels, temperature=temperature)
     assert report.accuracy == metrics.calibration_report(logits, labels).accuracy
     assert 1 / 4 - 1e-12 <= report.mean_confidence <= 1
@@ -90,7 +85,7 @@ def test_report_holds_its_ranges_at_every_temperature(seed, temperature):
 
 
 def test_report_is_made_of_the_single_metrics():
-    logits, labels = sample_problem()
+    logits, labels = sample_problem(600, 4)
     report = metrics.calibration_report(logits.float(), labels, temperature=2.0, n_bins=10)
     probs = (logits.float().double() / 2).softmax(dim=1)
     confidence, correct = metrics.top_label(probs, labels)
@@ -111,7 +106,7 @@ def test_report_is_made_of_the_single_metrics():
 
 
 def test_report_from_probabilities_is_the_same_report():
-    logits, labels = sample_problem()
+    logits, labels = sample_problem(600, 4)
     from_probs = dataclasses.asdict(metrics.calibration_report_from_probs(logits.softmax(dim=1), labels))
     assert from_probs == pytest.approx(dataclasses.asdict(metrics.calibration_report(logits, labels)))
 
@@ -121,23 +116,33 @@ def test_a_sure_error_has_infinite_nll_not_a_clipped_one():
     assert math.isinf(metrics.calibration_report_from_probs(probs, torch.tensor([1])).negative_log_likelihood)
 
 
-def test_wrong_inputs_are_named():
-    logits, labels = sample_problem(n=5)
-    with pytest.raises(ValueError, match="look like probabilities"):
-        metrics.calibration_report(logits.softmax(dim=1), labels)
-    with pytest.raises(ValueError, match="apply softmax to logits"):
-        metrics.mean_confidence(logits)
-    with pytest.raises(ValueError, match="hold NaN or infinity, first in row 0"):
-        metrics.negative_log_likelihood(logits * torch.nan, labels)
-    with pytest.raises(ValueError, match="found nan to nan"):
-        metrics.reliability_bins(torch.tensor([torch.nan]), torch.tensor([True]))
-    with pytest.raises(ValueError, match=r"must lie in \[0, 1\], found 0.5 to 90"):
-        metrics.reliability_bins(torch.tensor([0.5, 90.0]), torch.tensor([True, True]))
-    with pytest.raises(ValueError, match="top_label"):
-        metrics.reliability_bins(logits.softmax(dim=1), labels == 0)
-    with pytest.raises(ValueError, match="n >= 1"):
-        metrics.reliability_bins(torch.zeros(0), torch.zeros(0, dtype=torch.bool))
-    with pytest.raises(ValueError, match="0 rows"):
-        metrics.calibration_report(logits[:0], labels[:0])
-    with pytest.raises(ValueError, match="n_bins must be at least 1"):
-        metrics.reliability_bins(torch.tensor([0.5]), torch.tensor([True]), n_bins=0)
+@pytest.mark.parametrize(
+    ("measure", "error", "message"),
+    [
+        (lambda z, y: metrics.calibration_report(z.softmax(dim=1), y), ValueError, "look like probabilities"),
+        (lambda z, y: metrics.calibration_report(z[:0], y[:0]), ValueError, "0 rows"),
+        (lambda z, y: metrics.mean_confidence(z), ValueError, "apply softmax to logits"),
+        (lambda z, y: metrics.negative_log_likelihood(z * torch.nan, y), ValueError, "first in row 0"),
+        (lambda z, y: metrics.reliability_bins(torch.tensor([torch.nan]), y[:1] < 9), ValueError, "found nan to nan"),
+        (lambda z, y: metrics.reliability_bins(torch.tensor([0.5, 90.0]), y[:2] < 9), ValueError, "found 0.5 to 90"),
+        (lambda z, y: metrics.reliability_bins(z.softmax(dim=1), y == 0), ValueError, "top_label"),
+        (lambda z, y: metrics.reliability_bins(torch.zeros(0), y[:0] < 9), ValueError, "n >= 1"),
+        (lambda z, y: metrics.reliability_bins(torch.ones(5), y < 9, n_bins=0), ValueError, "n_bins must be at least"),
+        (lambda z, y: metrics.expected_calibration_error(torch.ones(5), y), TypeError, "correct must be bool"),
+        (lambda z, y: metrics.maximum_calibration_error(torch.ones(5), y), TypeError, "compare with the labels"),
+    ],
+)
+def test_wrong_inputs_are_named(measure, error, message):
+    with pytest.raises(error, match=message):
+        measure(*sample_problem(n_classes=4, n=5))
+
+
+@pytest.mark.parametrize("places", [2, 3, 4])
+def test_probabilities_from_a_table_may_be_rounded(places):
+    logits, labels = sample_problem(600, 4)
+    probs = logits.softmax(dim=1)
+    for rounded in (probs.round(decimals=places), probs.float().round(decimals=places)):
+        report = metrics.calibration_report_from_probs(rounded, labels)
+        assert report.mean_confidence == pytest.approx(metrics.mean_confidence(probs), abs=10**-places)
+        verdicts = {looks_like_probabilities(row.unsqueeze(0)) for row in rounded}
+        assert verdicts == {True}  # whatever the batch, the verdict is the same
