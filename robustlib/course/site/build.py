@@ -20,12 +20,10 @@ from robustlib.course.site.lessons import Lesson, read_lesson
 
 LARGEST_PAGE = 5_000_000  # bytes, figures not counted: they are files of their own
 _HERE = Path(__file__).parent
-_WORDS = {
-    "temperature": (
-        "Temperature lab",
-        "One slider for T: probabilities, calibration, the float32 walls, and what an attack then reports.",
-    ),
-    "landscape": ("Loss landscape", "The loss around {what} as an attacker sees it, at any temperature."),
+_TITLES = {"temperature": "Temperature lab", "landscape": "Loss landscape"}
+_DESCRIPTIONS = {
+    "temperature": "One slider for T: probabilities, calibration, the float32 walls, and what an attack then reports.",
+    "landscape": "The loss around {} as an attacker sees it, at any temperature.",
 }
 _EXPONENTS = {"temperature": (-6, 8), "landscape": (-4, 6)}
 
@@ -34,11 +32,24 @@ _EXPONENTS = {"temperature": (-6, 8), "landscape": (-4, 6)}
 class Slider:
     """One page with a slider; `data` as `robustlib.course.site.interactive.load_interactive` returns it."""
 
-    kind: str
-    page: str
-    title: str
-    description: str
     data: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        return self.data["kind"]
+
+    @property
+    def page(self) -> str:
+        return f"{self.kind}-{self.data['name']}.html"
+
+    @property
+    def title(self) -> str:
+        return f"{_TITLES[self.kind]}: {self.data['name'].replace('-', ' ')}"
+
+    @property
+    def description(self) -> str:
+        one_example = self.data["logits"]["shape"][2:3] == [1]
+        return _DESCRIPTIONS[self.kind].format("one example" if one_example else "the trained weights")
 
 
 def build_site(results: Path, output: Path | None = None) -> Path:
@@ -71,7 +82,7 @@ def build_site(results: Path, output: Path | None = None) -> Path:
 
 
 def _write_pages(results: Path, site: Path) -> None:
-    sliders = [_slider(data) for data in load_interactive(results)]
+    sliders = [Slider(data) for data in load_interactive(results)]
     figures = site / "figures"
     figures.mkdir()
     notebooks = sorted((results / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -114,35 +125,13 @@ def _write_pages(results: Path, site: Path) -> None:
     write("index.html", "index.html", title=title, description=description, figures=gallery, **content)
 
 
-def _slider(data: dict[str, Any]) -> Slider:
-    title, description = _WORDS[data["kind"]]
-    title = f"{title}: {data['name'].replace('-', ' ')}"
-    what = "one example" if data["kind"] == "landscape" and data["logits"]["shape"][2] == 1 else "the trained weights"
-    return Slider(
-        kind=data["kind"],
-        page=f"{data['kind']}-{data['name']}.html",
-        title=title,
-        description=description.format(what=what),
-        data=data,
-    )
-
-
 def _write_slider(write: Any, slider: Slider, lessons: list[Lesson]) -> None:
     low, high = _EXPONENTS[slider.kind]
     # "<" could end the script element that holds the data, if a sentence says "</script>".
     stored = json.dumps(slider.data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
-    write(
-        f"{slider.kind}.html",
-        slider.page,
-        slider=slider,
-        data=slider.data,
-        title=slider.title,
-        description=slider.description,
-        stored=stored,
-        low=low,
-        high=high,
-        lesson=next((lesson for lesson in lessons if lesson.number == slider.data["notebook"]), None),
-    )
+    lesson = next((lesson for lesson in lessons if lesson.number == slider.data["notebook"]), None)
+    words = {"title": slider.title, "description": slider.description, "low": low, "high": high, "stored": stored}
+    write(f"{slider.kind}.html", slider.page, slider=slider, data=slider.data, lesson=lesson, **words)
 
 
 def _live(sliders: list[Slider]) -> str:

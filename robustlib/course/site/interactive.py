@@ -89,7 +89,7 @@ def save_landscape(
     axes: tuple[str, str],
     paths: Sequence[tuple[float | None, Any]] = (),
 ) -> Path:
-    """Write what a page with a loss on a grid under a slider for T draws from; the fields not named are as above.
+    """Write what a page with a loss on a grid under a slider for T draws from; see `save_temperature`.
 
     Args:
         logits: (side, side, n, n_classes) as in `attacks.landscape.Landscape`, to be averaged over n examples; the
