@@ -45,17 +45,8 @@ def test_agrees_with_foolbox_step_by_step(norm):
     oracle, _, _ = attack(abs_stepsize=step_size, steps=steps, random_start=False)(
         foolbox.PyTorchModel(model, bounds=(0, 1)), images, labels, epsilons=epsilon
     )
-    ours = pgd(
-        model,
-        images,
-        labels,
-        epsilon=epsilon,
-        norm=norm,
-        steps=steps,
-        step_size=step_size,
-        random_start=False,
-        leave_early=False,
-    )
+    options = {"epsilon": epsilon, "norm": norm, "steps": steps, "step_size": step_size}
+    ours = pgd(model, images, labels, **options, random_start=False, leave_early=False)
     torch.testing.assert_close(ours.adversarial, oracle, atol=1e-9, rtol=0)
 
 
@@ -74,17 +65,8 @@ def test_perturbation_stays_in_the_ball_and_the_pixel_range_and_inputs_are_untou
     images = random_images(9, (1, 6, 6), seed, low=0.0, high=1.0)
     labels = torch.arange(9) % 4
     before, weights = images.clone(), [weight.clone() for weight in model.parameters()]
-    result = pgd(
-        model,
-        images,
-        labels,
-        epsilon=epsilon,
-        norm=norm,
-        score=CrossEntropy(temperature),
-        steps=steps,
-        restarts=2,
-        seed=seed,
-    )
+    options = {"epsilon": epsilon, "norm": norm, "steps": steps, "seed": seed, "restarts": 2}
+    result = pgd(model, images, labels, score=CrossEntropy(temperature), **options)
     change = (result.adversarial - images).flatten(1)
     size = change.abs().amax(dim=1) if norm == "linf" else change.norm(dim=1)
     assert (size <= epsilon * (1 + 1e-5) + 1e-7).all()
@@ -96,17 +78,6 @@ def test_perturbation_stays_in_the_ball_and_the_pixel_range_and_inputs_are_untou
     assert result.adversarial_accuracy <= result.clean_accuracy
     skipped = result.outcome == "skipped"
     assert torch.equal(result.adversarial[torch.tensor(skipped)], images[torch.tensor(skipped)])
-
-
-def test_outcomes_are_those_of_a_fresh_forward_pass():
-    model, images = small_net(), random_images(40, (1, 6, 6))
-    labels = torch.where(torch.arange(40) < 30, predictions(model, images), (predictions(model, images) + 1) % 4)
-    result = pgd(model, images, labels, epsilon=0.08)
-    right = (predictions(model, result.adversarial) == labels).numpy()
-    assert set(result.outcome) == {"succeeded", "failed", "skipped"}
-    assert (right == (result.outcome == "failed")).all()
-    assert result.adversarial_accuracy == pytest.approx(right.mean())
-    assert (result.outcome == "skipped").sum() == 10
 
 
 def test_batch_size_does_not_change_the_answer_and_early_leaving_saves_passes():

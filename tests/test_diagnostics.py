@@ -79,8 +79,3 @@ def test_tied_scores_by_hand():
     assert tied_score_share(candidates, labels, 1.0) == pytest.approx(2 / 6)  # 20 and 30 are both beyond the wall
     assert tied_score_share(candidates, labels, 10.0) == 0
     assert tied_score_share(candidates, labels, 0.01) == 1.0
-
-
-def test_probabilities_are_refused():
-    with pytest.raises(ValueError, match="look like probabilities"):
-        masking(torch.softmax(torch.randn(5, 3), dim=1), torch.zeros(5, dtype=torch.long))
