@@ -136,11 +136,8 @@ def test_finds_the_best_substitution_of_the_most_important_word():
         model, ["grand film dog now"], torch.tensor([1]), recipe=recipes.pwws(lambda w: synonyms.get(w, []))
     )
     # "grand" comes first and leaves log-odds 0.03; then exp(p[UNK]) * p(best swap) is 0.503 for "dog", 0.494 for "film"
-    assert result.adversarial == ["great film cat now"]
-    assert result.outcome.tolist() == ["succeeded"]
-    assert result.queries.tolist() == [
-        1 + 3 + 5 + 2 + 1
-    ]  # clean, [UNK] for each ("now" is a stop word), all swaps, then
+    assert result.adversarial == ["great film cat now"] and result.outcome.tolist() == ["succeeded"]
+    assert result.queries[0] == 1 + 3 + 5 + 2 + 1  # clean, [UNK] for each ("now" is a stop word), all swaps, then two
 
 
 @pytest.mark.parametrize("label", [0, 1])
@@ -205,12 +202,10 @@ def test_lockstep_batches_and_cache_change_nothing(recipe, model, monkeypatch):
     labels = labels_of(model, TEXTS)
     labels[1] = 1 - labels[1].clamp(max=1)  # one is wrong from the start
     together = attack_texts(model, TEXTS, labels, recipe=recipe)
-    single = [
-        attack_texts(model, [text], label[None], recipe=recipe) for text, label in zip(TEXTS, labels, strict=True)
-    ]
-    assert together.adversarial == [one.adversarial[0] for one in single]
-    assert together.outcome.tolist() == [one.outcome[0] for one in single]
-    assert together.queries.tolist() == [one.queries[0] for one in single]
+    for row, (text, label) in enumerate(zip(TEXTS, labels, strict=True)):
+        alone = attack_texts(model, [text], label[None], recipe=recipe)
+        assert alone.adversarial[0] == together.adversarial[row]
+        assert (alone.outcome[0], alone.queries[0]) == (together.outcome[row], together.queries[row])
     assert {"succeeded", "skipped"} <= set(together.outcome)
     for width, batch_size, max_bytes in [(1, 1, 0), (3, 7, 0), (512, 5, 20_000), (2, 1024, 2**29)]:
         cache = QueryCache(model, batch_size=batch_size, max_bytes=max_bytes)
@@ -222,10 +217,9 @@ def test_one_cache_serves_all_temperatures():
     model = Trigram()
     labels, cache = labels_of(model, TEXTS), QueryCache(model)
     first = attack_texts(cache, TEXTS, labels)
+    assert first.n_forward + cache.n_hits == first.queries.sum()
     again = attack_texts(cache, TEXTS, labels)
     assert same(first, again) and again.n_forward == 0
-    assert again.details["n_hits"] == again.queries.sum()
-    assert first.n_forward + first.details["n_hits"] == first.queries.sum()
     other = attack_texts(cache, TEXTS, labels, score=TrueClassProbability(1e-3))
     assert 0 < other.n_forward < first.n_forward
     assert same(other, attack_texts(model, TEXTS, labels, score=TrueClassProbability(1e-3)))
@@ -341,7 +335,6 @@ def test_ten_thousand_words():
     text = " ".join(f"word{i}" for i in range(10_000))
     result = attack_texts(model, [text], torch.tensor([1]))
     assert result.outcome[0] == "succeeded" and result.queries[0] == 1 + 10_000 + 4
-    assert result.details["n_words"][0] == 10_000 and result.details["n_changed"][0] == 1
 
 
 def test_a_text_without_candidates_fails_unchanged():
@@ -410,12 +403,6 @@ def test_a_trace_replays_the_attack():
         assert current.text == found
         assert queries == 1 + len(ranking["words"]) + sum(len(step["scores"]) for step in swaps)
         assert found == text or swaps[-1]["word"] in format_trace(steps)
-
-
-def test_words_changed_are_counted():
-    result = attack_texts(Trigram(), TEXTS, labels_of(Trigram(), TEXTS))
-    for text, found, changed in zip(TEXTS, result.adversarial, result.details["n_changed"], strict=True):
-        assert changed == sum(a != b for a, b in zip(split_words(text), split_words(found), strict=True))
 
 
 @pytest.mark.parametrize("decimals", [None, 4, 3, 2])

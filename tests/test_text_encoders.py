@@ -184,10 +184,8 @@ def test_a_decoder_without_a_padding_token_is_refused_when_it_is_loaded(checkpoi
 
 
 def test_a_hub_name_without_a_network_says_what_to_do(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(
-        ConnectionError, match=r"'nobody/no-such-model'.*huggingface.*profile 'quick'.*folder with config"
-    ):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ConnectionError, match=r"'nobody/no-such-model'.*huggingface.*profile 'quick'.*with config"):
         TextClassifier.from_name("nobody/no-such-model", 2)
 
 
@@ -236,17 +234,6 @@ def test_a_linear_layer_through_onednn_is_the_same_layer(shape):
     expected = output_and_gradients()
     with OneDnnProducts():
         torch.testing.assert_close(output_and_gradients(), expected)
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:torch.quantize_per_tensor")
-def test_tools_that_go_by_the_class_of_a_layer_find_the_linear_ones():
-    quantise = getattr(getattr(torch.ao, "quantization", None), "quantize_dynamic", None)
-    if quantise is None or torch.backends.quantized.engine in (None, "none"):
-        pytest.skip("this torch has no dynamic quantisation")
-    model = TextClassifier.from_name("tiny-bert", 2)
-    quantised = quantise(model, {torch.nn.Linear}, dtype=torch.qint8)
-    assert not any(type(module) is torch.nn.Linear for module in quantised.modules())
-    assert not torch.equal(quantised(TEXTS), model(TEXTS))
 
 
 @needs_minilm

@@ -141,17 +141,6 @@ def test_edit_distance_equals_the_table(a, b, limit):
     assert edit_distance_at_most(limit)(words, words, 0, [b]) == ([b] if edit_distance(a, b) <= limit else [])
 
 
-def test_edit_distance_of_long_texts():
-    original = Words.of("some words in the text " * 3000)
-    spoilt = list(original.text)
-    spoilt[: 29 * 2000 : 2000] = "#" * 29
-    current = Words.of("".join(spoilt))
-    assert edit_distance_at_most(30)(original, current, len(current) - 1, ["texs", "tess", "texts"]) == [
-        "texs",
-        "texts",
-    ]
-
-
 def test_edit_distance_constraint_counts_what_was_changed_before():
     original = Words.of("aaaa bbbb cccc")
     current = Words.of("axxa bbbb cccc")
@@ -245,13 +234,8 @@ def real_wordnet():
 
 def test_wordnet_reader_on_known_synsets():
     wordnet = real_wordnet()
-    assert [word for word in wordnet.synonyms("movies") if "_" not in word] == [
-        "film",
-        "flick",
-        "movie",
-        "pic",
-        "picture",
-    ]
+    synonyms = [word for word in wordnet.synonyms("movies") if "_" not in word]
+    assert synonyms == ["film", "flick", "movie", "pic", "picture"]
     assert {"Rome", "capital_of_Italy"} <= set(wordnet.synonyms("rome"))
     assert {word: wordnet_swaps(word, wordnet.synonyms) for word in GOLDEN["synonyms"]} == GOLDEN["synonyms"]
 
@@ -312,7 +296,7 @@ def test_memory_asks_once_and_counts():
     assert [int(row[0]) for row in memory.answers(["aaa", "b", "cc", "b"])] == [3, 1, 2, 1]
     assert batches == [["aaa", "cc"], ["b"]]  # the longest first, in full batches
     memory.answers(["b", "dd"])
-    assert (memory.n_queries, memory.n_hits, memory.n_forward, memory.n_batches) == (6, 2, 4, 3)
+    assert (memory.n_queries, memory.n_hits, memory.n_forward) == (6, 2, 4)
 
 
 def test_memory_forgets_what_was_used_longest_ago():
@@ -321,13 +305,6 @@ def test_memory_forgets_what_was_used_longest_ago():
     for text in ("a", "b", "a", "c", "a", "b"):
         memory.answers([text])
     assert asked == ["a", "b", "c", "b"]
-
-
-def test_memory_switched_off_answers_the_same():
-    memory = Memory(lambda texts: [np.array([len(text)]) for text in texts], max_bytes=0)
-    for _ in range(2):
-        assert [int(row[0]) for row in memory.answers(["aaa", "b", "b"])] == [3, 1, 1]
-    assert memory.n_forward == 4
 
 
 @pytest.mark.parametrize(

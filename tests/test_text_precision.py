@@ -92,6 +92,7 @@ def test_the_int8_layer_equals_integer_arithmetic(bias):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:torch.quantize_per_tensor")
 def test_int8_is_no_coarser_than_torchs_dynamic_quantisation(model):
+    """Which goes by the exact class of a layer, and finds the linear ones of a `TextClassifier`."""
     quantise = getattr(getattr(torch.ao, "quantization", None), "quantize_dynamic", None)
     if quantise is None or torch.backends.quantized.engine in (None, "none"):
         pytest.skip("this torch has no dynamic quantisation")

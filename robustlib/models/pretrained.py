@@ -6,8 +6,6 @@ import hashlib
 import importlib.util
 import os
 import string
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,7 +117,7 @@ def _checkpoint_folder(name: str) -> Path:
 def _hub_snapshot(name: str) -> Path:
     """Folder of a hub checkpoint's configuration, tokeniser and safetensors weights, downloaded where needed."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
     try:
@@ -128,34 +126,17 @@ def _hub_snapshot(name: str) -> Path:
             return folder
     except (OSError, ValueError):
         pass  # not in the cache
-    reason = _hub_unreachable()
-    if reason:
-        raise ConnectionError(
-            f"{name!r} is neither a folder nor in the local hub cache, and the hub ({_hub_address()}) is "
-            f"unreachable: {reason}. Use the profile 'quick' (encoder 'minilm' arrives by pip), or give the path of a "
-            "folder with config.json, model.safetensors and tokenizer.json"
-        )
+    address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
-    except (RepositoryNotFoundError, ValueError) as error:
-        raise ValueError(f"the hub ({_hub_address()}) has no checkpoint {name!r}, or keeps it private") from error
-
-
-def _hub_address() -> str:
-    return os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-
-
-def _hub_unreachable() -> str | None:
-    """Why the hub is unreachable, or None. One try of ten seconds: the hub's own client retries for 23 s."""
-    if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
-        return "HF_HUB_OFFLINE is set"
-    try:
-        with urllib.request.urlopen(urllib.request.Request(_hub_address(), method="HEAD"), timeout=10):
-            return None
-    except urllib.error.HTTPError:
-        return None  # it answered
-    except OSError as error:
-        return str(error)
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ValueError(f"the hub ({address}) has no checkpoint {name!r}, or keeps it private") from error
+    except (OSError, ValueError) as error:
+        raise ConnectionError(
+            f"{name!r} is neither a folder nor in the local hub cache, and the hub ({address}) is unreachable "
+            f"({str(error).splitlines()[0]}): use the profile 'quick', whose encoder 'minilm' arrives by pip, or give "
+            "the path of a folder with config.json, model.safetensors and tokenizer.json"
+        ) from error
 
 
 def tiny_classifier(name: str, n_classes: int, layers: int | None = None) -> tuple[nn.Module, Any]:

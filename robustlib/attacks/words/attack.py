@@ -49,8 +49,6 @@ def attack_texts(
 
     Returns:
         The last text each search reached, `queries` (n,) and `n_forward`, texts the model was run on in this call.
-        `details`: "n_hits" (queries answered from memory), "n_batches", "model_seconds", "helper_seconds" (sentence
-        encoder and masked language model), "n_words" and "n_changed" (n,) and "trace".
 
     Raises:
         TypeError, ValueError: as `check_texts`, `check_labels` and `QueryCache`; or `max_queries` below 1.
@@ -58,24 +56,18 @@ def attack_texts(
     cache, labels, recipe, score = _prepared(model, texts, labels, recipe, score)
     if max_queries is not None and max_queries < 1:
         raise ValueError(f"max_queries must be at least 1 (the clean text), got {max_queries}")
-    before = _spent(cache, recipe)
+    n_forward = cache.n_forward
     searches = (
         search_sentence(text, label, recipe, scale_free=score.scale_free, max_queries=max_queries)
         for text, label in zip(texts, labels.tolist(), strict=True)
     )
     results = _run(searches, cache, recipe, score, len(texts), description)
-    details: dict[str, Any] = {name: value - before[name] for name, value in _spent(cache, recipe).items()}
-    n_forward = details.pop("n_forward")
-    for name in ("n_words", "n_changed"):
-        details[name] = np.array([getattr(result, name) for result in results], dtype=np.int64)
-    if trace:
-        details["trace"] = [result.trace for result in results]
     return AttackResult(
         adversarial=[result.example for result in results],
         outcome=np.array([result.outcome for result in results], dtype="U9"),
-        n_forward=n_forward,
+        n_forward=cache.n_forward - n_forward,
         queries=np.array([result.n_queries for result in results], dtype=np.int64),
-        details=details,
+        details={"trace": [result.trace for result in results]} if trace else {},
     )
 
 
@@ -188,18 +180,6 @@ def _judge(cache: QueryCache, score: Score) -> Callable[[list[Ask]], list[Any]]:
         return list(zip(_split(scores, asks), _split(success, asks), strict=True))
 
     return judge
-
-
-def _spent(cache: QueryCache, recipe: Recipe) -> dict[str, float]:
-    """What was spent so far on the victim and on the models that help the attack."""
-    helpers = [recipe.masked_lm, recipe.similarity and recipe.similarity.encoder]
-    return {
-        "n_forward": cache.n_forward,
-        "n_hits": cache.n_hits,
-        "n_batches": cache.n_batches,
-        "model_seconds": cache.seconds,
-        "helper_seconds": sum(helper.seconds for helper in helpers if helper is not None),
-    }
 
 
 def _items(asks: list[Ask]) -> list[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
@@ -32,7 +31,6 @@ class Memory:
         n_queries: questions asked.
         n_hits: questions answered without the function: remembered, or asked twice in one call.
         n_forward: questions the function answered, `n_queries - n_hits`.
-        n_batches: calls of the function, which take `seconds` in all.
     """
 
     def __init__(
@@ -47,8 +45,7 @@ class Memory:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.function, self.length = function, length
         self.batch_size, self.max_bytes = batch_size, max_bytes
-        self.n_queries = self.n_hits = self.n_forward = self.n_batches = 0
-        self.seconds = 0.0
+        self.n_queries = self.n_hits = self.n_forward = 0
         self._answers: OrderedDict[Hashable, Any] = OrderedDict()
         self._bytes = 0
 
@@ -75,11 +72,7 @@ class Memory:
         new = {}
         for start in range(0, len(questions), self.batch_size):
             batch = questions[start : start + self.batch_size]
-            began = time.perf_counter()
-            answers = self.function(batch)
-            self.seconds += time.perf_counter() - began
-            new.update(zip(batch, answers, strict=True))
-            self.n_batches += 1
+            new.update(zip(batch, self.function(batch), strict=True))
         self.n_forward += len(questions)
         return new
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,9 +80,7 @@ class SentenceResult:
     outcome: str
     example: Example
     n_queries: int
-    n_words: int
-    n_changed: int
-    trace: list[dict[str, Any]] = field(default_factory=list)
+    trace: list[dict[str, Any]]
 
 
 class Ranking(NamedTuple):
@@ -146,8 +144,7 @@ def search_sentence(
     trace: list[dict[str, Any]] = []
 
     def ended(outcome: str) -> SentenceResult:
-        changed = sum(a != b for a, b in zip(original.words, current.words, strict=False))
-        return SentenceResult(outcome, example, questions.asked, len(original), changed, trace)
+        return SentenceResult(outcome, example, questions.asked, trace)
 
     (score,), (misclassified,) = yield from questions.judge([example])
     trace.append({"step": "clean", "text": example, "score": score})
