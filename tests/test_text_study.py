@@ -1,5 +1,7 @@
 """The text study: one cache behind every temperature, evaluations kept on disk, and the illusion with its remedy."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -85,6 +87,24 @@ def test_a_measurement_is_recorded_and_comes_from_the_cache_the_second_time(stud
     again = study.run("dg", design_temperature=1e-3, n=10)
     assert again.correct.tolist() == found.correct.tolist()
     assert study.cache.n_queries == queries, "attacked again instead of read"
+
+
+def test_a_record_says_what_stands_in_for_parts_of_the_attack(study, monkeypatch):
+    recipe = replace(study.recipe("dg"), note="tags: WordNet")
+    monkeypatch.setattr("robustlib.study.texts.load_recipe", lambda *_, **__: recipe)
+    other = replace(study, training=replace(study.training, seed=99))  # whose recipe is not loaded yet
+    book = RecordBook("test", profile="smoke", seed=99, modality="text")
+    other.measure(book, "dg", n=2)
+    assert book.frame["note"].tolist() == ["ok; tags: WordNet"]
+
+
+def test_only_precisions_that_the_device_has_are_offered(study, monkeypatch):
+    for usable in (True, False):
+        monkeypatch.setattr(
+            "robustlib.study.texts.usable", lambda precision, _, usable=usable: usable or precision != "tf32"
+        )
+        monkeypatch.setattr("robustlib.study.texts.train_text_classifier", lambda *_: None)
+        assert ("tf32" in text_study("quick").settings.precisions) == usable
 
 
 def test_the_illusion_at_both_ends_is_pierced_by_the_log_odds(study):

@@ -63,6 +63,10 @@ class Study(ABC):
     def size(self, attack: str) -> int:
         """How many of the test examples an attack gets: fewer where it is slow."""
 
+    def note(self, attack: str) -> str:
+        """What stands in for unavailable parts of an attack, for its records."""
+        return ""
+
     def options(self, attack: str) -> dict[str, Any]:
         """Everything that determines an attack besides its code: part of the key of a cached evaluation."""
         return dict(self.attacks[attack].run.keywords)
@@ -124,7 +128,8 @@ class Study(ABC):
     ) -> Evaluation:
         """`run`, and record the adversarial accuracy."""
         evaluation = self.run(attack, adversary, design_temperature=design_temperature, n=n)
-        book.add_evaluation(evaluation, **self.columns(design_temperature), **self.budget(attack))
+        row = {**self.columns(design_temperature), **self.budget(attack)}
+        book.add_evaluation(evaluation, note=self.note(attack), **row)
         return evaluation
 
     def compare(

@@ -89,8 +89,8 @@ class RecordBook:
             )
         self._rows.append({"training_temperature": 1.0, **self._common, **row})
 
-    def add_evaluation(self, evaluation: Evaluation, **row: Any) -> None:
-        """Add an adversarial accuracy with its interval and the adversary's temperature."""
+    def add_evaluation(self, evaluation: Evaluation, *, note: str = "", **row: Any) -> None:
+        """Add an adversarial accuracy with its interval and the adversary's temperature; its status begins the note."""
         low, high = evaluation.interval
         self.add(
             adversary=evaluation.adversary,
@@ -101,7 +101,7 @@ class RecordBook:
             low=100 * low,
             high=100 * high,
             adversary_temperature=evaluation.temperature,
-            note=evaluation.status,
+            note="; ".join(filter(None, (evaluation.status, note))),
             **row,
         )
 

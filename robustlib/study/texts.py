@@ -60,12 +60,16 @@ class TextStudy(Study):
         )
         return _recipe(name, self.training.seed, self.training.device, masked_lm)
 
+    def note(self, attack: str) -> str:
+        """Substitutes in the attack's recipe, such as the word vectors behind TextFooler's neighbours."""
+        return self.recipe(attack).note
+
     def options(self, attack: str) -> dict[str, Any]:
         """The recipe's name and substitutes, for bae its language model, and what else is not in the training."""
         masked_lm = [self.settings.masked_lm_name, self.settings.masked_lm_texts] if attack == "bae" else []
         return {
             "recipe": attack,
-            "note": self.recipe(attack).note,
+            "note": self.note(attack),
             "masked_lm": masked_lm,
             "data": self.dataset,
             "precision": self.precision,
