@@ -97,7 +97,7 @@ def test_the_commands_of_the_plan_work(command):
 
 
 def test_the_assignment_can_be_handed_out_and_solved(tmp_path, monkeypatch):
-    """Its code, in the smallest profile: three models with the same predictions, whose temperatures can be found."""
+    """Its code, in the smallest profile: three models with the same predictions, whose temperatures can be logits."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ROBUSTLIB_ROOT", str(ROOT))
     blocks = [
@@ -105,16 +105,16 @@ def test_the_assignment_can_be_handed_out_and_solved(tmp_path, monkeypatch):
     ]
     teacher, student = (block.replace('"quick"', '"smoke"') for block in blocks)
     exec(teacher, {})
-    found = {}
+    logits = {}
     for name in "abc":
         world = {}
         exec(student.replace("model_b", f"model_{name}"), world)
         study = world["study"]
-        found[name] = logits_of(world["model"], study.validation_inputs)
+        logits[name] = logits_of(world["model"], study.validation_inputs)
     labels = study.validation_labels
-    assert torch.equal(found["a"].argmax(1), found["b"].argmax(1))
-    assert torch.equal(found["a"].argmax(1), found["c"].argmax(1))
-    fitted = {name: fit_temperature(logits, labels).temperature for name, logits in found.items()}
+    assert torch.equal(logits["a"].argmax(1), logits["b"].argmax(1))
+    assert torch.equal(logits["a"].argmax(1), logits["c"].argmax(1))
+    fitted = {name: fit_temperature(served, labels).temperature for name, served in logits.items()}
     assert fitted["a"] / fitted["b"] == pytest.approx(0.002, rel=1e-3)
     assert fitted["a"] / fitted["c"] == pytest.approx(300_000, rel=1e-3)
 

@@ -93,12 +93,12 @@ def test_pictures_and_attacks_take_grey_and_colour():
 
 def test_figures_are_saved_under_the_profile_and_shown(tmp_path, monkeypatch):
     monkeypatch.setenv("ROBUSTLIB_RESULTS", str(tmp_path))
-    shown = []
-    monkeypatch.setattr(plt, "show", lambda: shown.append(plt.gcf()))
+    figures_shown = []
+    monkeypatch.setattr(plt, "show", lambda: figures_shown.append(plt.gcf()))
     ax = plots.plot_probabilities(np.array([0.2, 0.8]), ["a", "b"], 1, title="t")
     plots.show(ax, "fig", "smoke")
     assert (tmp_path / "smoke" / "figures" / "fig.png").stat().st_size > 1000
-    assert shown == [ax.figure]
+    assert figures_shown == [ax.figure]
 
 
 def test_only_the_part_without_any_slope_is_hatched():

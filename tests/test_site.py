@@ -128,7 +128,7 @@ def results(tmp_path_factory, logits, labels, grid):
     parent = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROBUSTLIB_RESULTS", str(parent))
-        about = {"profile": "smoke", "class_names": CLASSES, "title": "made up"}
+        common = {"profile": "smoke", "class_names": CLASSES, "title": "made up"}
         save_temperature(
             "image",
             notebook="00",
@@ -137,7 +137,7 @@ def results(tmp_path_factory, logits, labels, grid):
             examples=[3, 1],
             sentences=["</script><b>dull</b>", "fine & good"],
             adversarial_accuracy={"naive": [(1.0, 20.0), (0.001, 90.0)]},
-            **about,
+            **common,
         )
         save_landscape(
             "input",
@@ -146,7 +146,7 @@ def results(tmp_path_factory, logits, labels, grid):
             labels=[0],
             coordinates=np.linspace(-2, 2, 7),
             axes=("towards (epsilon)", "random (epsilon)"),
-            **about,
+            **common,
             paths=[(1.0, [[0, 0], [0.5, 0.1]]), (None, [[0, 0], [1, 0]])],
         )
         made_up_records()
@@ -201,15 +201,15 @@ def test_the_site_has_an_index_a_page_a_notebook_and_a_page_a_slider(site):
 
 
 def test_every_link_leads_somewhere(site):
-    found = pages(site)
-    for name, page in found.items():
+    read = pages(site)
+    for name, page in read.items():
         assert len(page.ids) == len(set(page.ids)), f"{name} has an id twice"
         for address in [*page.links, *page.parts]:
             if address.startswith(("https:", "data:")):
                 continue
             file, _, section = address.partition("#")
             assert (site / (file or name)).is_file(), f"{name} links to {address}"
-            assert not section or section in found[file or name].ids, f"{name} links to {address}"
+            assert not section or section in read[file or name].ids, f"{name} links to {address}"
 
 
 def test_nothing_is_asked_from_outside(site):
@@ -262,11 +262,11 @@ def test_a_solution_is_folded_away(site):
 
 
 def test_lessons_lead_to_each_other_and_to_the_index(site):
-    found = pages(site)
-    assert ("a", {"rel": "next", "href": "03_second.html"}) in found["00_first.html"].tags
-    assert ("a", {"rel": "prev", "href": "00_first.html"}) in found["03_second.html"].tags
-    assert not any(named.get("rel") == "prev" for _, named in found["00_first.html"].tags)
-    assert found["00_first.html"].links.count("03_second.html") >= 3  # menu, next lesson, and the link in the prose
+    read = pages(site)
+    assert ("a", {"rel": "next", "href": "03_second.html"}) in read["00_first.html"].tags
+    assert ("a", {"rel": "prev", "href": "00_first.html"}) in read["03_second.html"].tags
+    assert not any(named.get("rel") == "prev" for _, named in read["00_first.html"].tags)
+    assert read["00_first.html"].links.count("03_second.html") >= 3  # menu, next lesson, and the link in the prose
 
 
 def test_a_failed_notebook_is_shown_as_failed(site):
@@ -463,12 +463,12 @@ def open_page(browser, site):
 @pytest.mark.parametrize("temperature", [1e-3, 0.1, 1.0, 30.0, 1e5])
 def test_calibration_and_walls_in_javascript_are_those_of_python(open_page, logits, labels, temperature):
     page = open_page("temperature-image.html")
-    found = page.evaluate("t => numbers.calibration(logits, data.labels, t)", temperature)
+    computed = page.evaluate("t => numbers.calibration(logits, data.labels, t)", temperature)
     report = calibration_report(logits, labels, temperature=temperature)
-    assert found["accuracy"] == report.accuracy
-    assert found["meanConfidence"] == pytest.approx(report.mean_confidence, abs=1e-12)
-    assert found["ece"] == pytest.approx(report.expected_calibration_error, abs=1e-9)
-    assert found["nll"] == pytest.approx(report.negative_log_likelihood, rel=1e-9)
+    assert computed["accuracy"] == report.accuracy
+    assert computed["meanConfidence"] == pytest.approx(report.mean_confidence, abs=1e-12)
+    assert computed["ece"] == pytest.approx(report.expected_calibration_error, abs=1e-9)
+    assert computed["nll"] == pytest.approx(report.negative_log_likelihood, rel=1e-9)
 
     shares = page.evaluate("t => numbers.walls(logits, data.labels, t)", temperature)
     mask = masking(logits, labels, temperature=temperature)
@@ -485,10 +485,10 @@ def test_landscapes_in_javascript_are_those_of_python(open_page, grid, temperatu
     flat, label = grid.reshape(49, 3), torch.zeros(49, dtype=torch.long)
     for name, score in (("cross-entropy", CrossEntropy(temperature)), ("margin", Margin()), ("dlr", DLR())):
         command = "([loss, t]) => Array.from(numbers.surface(logits, data.labels, loss, t))"
-        found = page.evaluate(command, [name, temperature])
+        computed = page.evaluate(command, [name, temperature])
         expected = score(flat, label)
-        np.testing.assert_allclose(found, expected.numpy(), rtol=2e-6, atol=1e-9)
-        assert [value == 0 for value in found] == (expected == 0).tolist()
+        np.testing.assert_allclose(computed, expected.numpy(), rtol=2e-6, atol=1e-9)
+        assert [value == 0 for value in computed] == (expected == 0).tolist()
 
 
 @pytest.mark.browser

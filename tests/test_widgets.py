@@ -242,10 +242,10 @@ def test_every_control_changes_picture_and_words_without_the_model(widget, model
 @pytest.mark.parametrize("name", ALL)
 def test_moving_there_gives_the_picture_of_starting_there(name, lab, landscape, image_replay, text_replay):
     training = training_temperature_scene(training_temperature_data(training_rows()))
-    here, there = (1.0, "cross-entropy", "towards the attack"), (1e3, "DLR", "two random directions")
+    first, last = (1.0, "cross-entropy", "towards the attack"), (1e3, "DLR", "two random directions")
     scene, start, end = {
         "temperature lab": (temperature_lab_scene(lab), (1.0, 0), (1e-2, 1)),
-        "loss landscape": (loss_landscape_scene(landscape), here, there),
+        "loss landscape": (loss_landscape_scene(landscape), first, last),
         "image replay": (image_replay_scene(image_replay), (0, 1.0, 1.0), (3, 1e-6, 1.0)),
         "text replay": (text_replay_scene(text_replay), (0, 1.0, 1.0), (2, 1e-3, 1.0)),
         "pierce it yourself": (pierce_scene(Game(riddle())), (1.0,), (10.0,)),
@@ -338,12 +338,12 @@ def test_gradients_that_are_exactly_zero_are_crossed(lab):
 
 def test_a_lab_of_texts_shows_the_sentence(lab):
     examples = torch.tensor([[2.0, -1.0], [0.0, 1.0]]), torch.tensor([0, 1])
-    about = {"class_names": ("no", "yes"), "title": "texts", "records": pd.DataFrame(columns=COLUMNS)}
-    made = temperature_lab_data(*examples, chosen=[1], sentences=["so it goes"], temperatures=FEW, **about)
+    common = {"class_names": ("no", "yes"), "title": "texts", "records": pd.DataFrame(columns=COLUMNS)}
+    made = temperature_lab_data(*examples, chosen=[1], sentences=["so it goes"], temperatures=FEW, **common)
     assert "so it goes" in plot_temperature_lab(made, 1.0).get_suptitle()
     assert "none measured" in temperature_lab_scene(made).describe(1.0, 0)
     with pytest.raises(ValueError, match="chosen is empty"):
-        temperature_lab_data(*examples, chosen=[], **about)
+        temperature_lab_data(*examples, chosen=[], **common)
 
 
 def test_surfaces_are_read_off_the_stored_logits(landscape, model, images):

@@ -148,8 +148,8 @@ def _caption(following: list[dict[str, Any]]) -> str:
 
 
 def _text(text: str, kind: str = "output") -> str:
-    shown = html.escape(_COLOUR.sub("", text).rstrip())
-    return f'<pre class="{kind}">{shown}</pre>' if shown else ""
+    escaped = html.escape(_COLOUR.sub("", text).rstrip())
+    return f'<pre class="{kind}">{escaped}</pre>' if escaped else ""
 
 
 def _plain_headings(body: str) -> str:

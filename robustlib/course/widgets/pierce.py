@@ -213,8 +213,8 @@ def _draw(game: Game, figure: Figure) -> Update:
         chosen.set_data([temperature] * 2, [-3, 103])
         confidence.set_data([temperature], [game.confidence(temperature)])
         attacks.set_data([t for t, _ in game.asked], [accuracy for _, accuracy in game.asked])
-        shown = tried if game.over else []
-        curve.set_data(shown, [data.accuracy[data.at(game.hidden * t)] for t in shown])
+        revealed = tried if game.over else []
+        curve.set_data(revealed, [data.accuracy[data.at(game.hidden * t)] for t in revealed])
         left = game.budget - len(game.asked)
         line.set_text(
             f"hidden T_d was {game.hidden:.2g}: you pierced {game.score:.0f} of 100"
