@@ -79,6 +79,14 @@ def test_what_is_no_logits_is_refused_by_every_attack_alike(attack, after, messa
         run(attack, Wrapped(after=after), images, torch.zeros_like(labels))
 
 
+@every_attack
+def test_a_hidden_softmax_is_refused_behind_a_temperature_too(attack, problem):
+    _, images, labels = problem
+    served = TemperatureScaled(TemperatureScaled(Wrapped(after=lambda logits: logits.softmax(dim=1)), 10.0), 1e-3)
+    with pytest.raises(ValueError, match="look like probabilities"):
+        run(attack, served, images, labels)
+
+
 def test_log_probabilities_are_logits(problem):
     _, images, labels = problem
     model = Wrapped(after=lambda logits: logits.log_softmax(dim=1))

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from robustlib.calibration.checks import check_labels, check_logits, check_pixels
-from robustlib.models.forward import Forward, warn_if_random
+from robustlib.calibration.temperature import TemperatureScaled
+from robustlib.models.forward import Forward, logits_of, warn_if_random
 
 
 def prepare(model: Callable, images: Any, labels: Any) -> tuple[Forward, Tensor, Tensor]:
@@ -30,16 +31,16 @@ def prepare_images(model: Callable, images: Any) -> tuple[Forward, Tensor]:
     images = check_pixels(images).detach().clone()
     if len(images):
         warn_if_random(model, images)
+        inside = model
+        while isinstance(inside, TemperatureScaled):  # divided probabilities no longer sum to 1
+            inside = inside.model
+        check_logits(logits_of(inside, images[:16]), "the model's outputs")
     return Forward(model, images.dtype), images.to(torch.promote_types(images.dtype, torch.float32))
 
 
 def clean_predictions(model: Forward, images: Tensor, labels: Tensor) -> Tensor:
-    """(n,) whether the model is right on clean images.
-
-    Raises:
-        ValueError: the model returns probabilities, or a label has no logit.
-    """
+    """(n,) whether the model is right on clean images; ValueError where a label has no logit."""
     with torch.no_grad():
-        logits = check_logits(model(images), "the model's outputs")
+        logits = model(images)
     check_labels(labels, *logits.shape)
     return logits.argmax(dim=1) == labels
