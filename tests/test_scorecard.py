@@ -10,21 +10,32 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustlib.study.claims import findings, scorecard
+from robustlib.study.claims import findings
 from robustlib.study.claims import served as claims
 from robustlib.study.claims import trained as claims_training
+from robustlib.study.claims.judge import judge_claims, paper_numbers
 from robustlib.study.claims.scorecard import (
     BEGIN,
     END,
+    as_frame,
+    claims_table,
+    headline_table,
     main,
-    markdown_table,
-    newest_results,
-    paper_numbers,
+    report,
     summary,
     update_readme,
     write_scorecard,
 )
-from robustlib.study.records import COLUMNS, HONEST, PAPER_COLUMNS, Reference, difference, load_records, paper_tables
+from robustlib.study.records import (
+    COLUMNS,
+    HONEST,
+    PAPER_COLUMNS,
+    Reference,
+    difference,
+    load_records,
+    newest_results,
+    paper_tables,
+)
 
 BASELINE, OVER, UNDER = "baseline", "conf_up(T_d<<1)", "conf_down(T_d>>1)"
 SERVED = {1.0: BASELINE, 1e-3: OVER, 1e-2: OVER, 1e6: UNDER, 1e2: UNDER}
@@ -163,8 +174,12 @@ def low_precision(changed=(), *, half=2.0):
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def scorecard(records):
+    return as_frame(judge_claims(records))
+
+
 def judged(records, claim, modality="image"):
-    return row_of(scorecard.scorecard(records), claim, modality)
+    return row_of(scorecard(records), claim, modality)
 
 
 def row_of(frame, claim, modality="image"):
@@ -175,7 +190,7 @@ def row_of(frame, claim, modality="image"):
 @cache
 def reproduced():
     """The scorecard of the world where every claim holds."""
-    return scorecard.scorecard(made_up())
+    return scorecard(made_up())
 
 
 def test_every_claim_has_one_row_for_images_and_one_for_text():
@@ -259,7 +274,7 @@ def test_a_verdict_follows_the_records(claim, world, verdict, reason):
 
 
 def test_without_records_no_claim_is_tested():
-    nothing = scorecard.scorecard(made_up().iloc[:0])
+    nothing = scorecard(made_up().iloc[:0])
     assert set(nothing.verdict) == {"not tested here"}
     assert set(nothing.ours) == set(nothing.profile) == {""}
     for claim in TESTABLE:
@@ -271,15 +286,15 @@ def test_accuracies_without_differences_test_nothing(tmp_path):
     records = made_up()
     (tmp_path / "records").mkdir()
     records[records.metric == "accuracy"].to_csv(tmp_path / "records" / "a.csv", index=False)  # reference is all NaN
-    frame = scorecard.scorecard(load_records(tmp_path))
+    frame = scorecard(load_records(tmp_path))
     assert set(frame.verdict) == {"not tested here"}
     assert {row_of(frame, claim)["reason"] for claim in TESTABLE} == {"not among the records"}
 
 
 def test_text_records_go_through_the_same_tests():
     text = made_up(modality="text")
-    alone = scorecard.scorecard(text)
-    beside = scorecard.scorecard(pd.concat([made_up({(1e-3, "cal"): 80}), text], ignore_index=True))
+    alone = scorecard(text)
+    beside = scorecard(pd.concat([made_up({(1e-3, "cal"): 80}), text], ignore_index=True))
     for claim in TESTABLE:
         assert row_of(alone, claim, "text")["verdict"] == row_of(beside, claim, "text")["verdict"] == "reproduced"
         assert row_of(alone, claim, "image")["verdict"] == "not tested here"
@@ -401,7 +416,7 @@ def test_a_sweep_may_be_lowest_elsewhere_for_every_seed():
 def test_the_bowl_says_that_its_lowest_point_was_chosen_on_the_same_examples():
     row = row_of(reproduced(), "C3")
     assert row["ours"].endswith("; n = 1000, lowest of 5 temperatures, chosen on the same examples")
-    assert "chosen on the same examples" in markdown_table(reproduced())
+    assert "chosen on the same examples" in report(judge_claims(made_up()))
 
 
 def test_platt_is_judged_by_descent_and_by_its_exact_minimum():
@@ -436,8 +451,8 @@ def test_the_strongest_search_speaks_for_a_precision():
 def test_rows_of_other_precisions_enter_no_other_claim():
     plain = made_up(modality="text")
     same_settings = made_up({(t, a): 90.0 for t in SERVED for a in ADVERSARIES}, modality="text", model="m@int8")
-    both = scorecard.scorecard(pd.concat([plain, same_settings, low_precision()], ignore_index=True))
-    without = scorecard.scorecard(plain)
+    both = scorecard(pd.concat([plain, same_settings, low_precision()], ignore_index=True))
+    without = scorecard(plain)
     pd.testing.assert_frame_equal(both[both.claim != "O3"], without[without.claim != "O3"])
     assert row_of(both, "O3", "text")["verdict"] == "reproduced"
     assert row_of(without, "O3", "text")["reason"] == "not among the records"
@@ -460,7 +475,7 @@ def test_several_data_sets_are_judged_together_and_named():
 def test_rows_of_other_attacks_and_training_temperatures_change_nothing(other):
     world = {(1e-3, "cal"): 80, (1e-3, "transfer:other"): 12}
     both = pd.concat([made_up(), made_up(world, **other)], ignore_index=True)
-    pd.testing.assert_frame_equal(scorecard.scorecard(both), reproduced())
+    pd.testing.assert_frame_equal(scorecard(both), reproduced())
 
 
 def test_the_papers_numbers_are_those_of_its_tables():
@@ -504,20 +519,21 @@ def results(tmp_path, monkeypatch):
 
 def test_the_files_hold_what_the_frame_holds(results):
     folder = results(made_up())
-    table, markdown = write_scorecard(folder)
-    assert (table.name, markdown.name) == ("scorecard.csv", "scorecard.md")
+    write_scorecard(folder)
     pd.testing.assert_frame_equal(
-        pd.read_csv(table, keep_default_na=False), scorecard.scorecard(load_records(folder)), check_dtype=False
+        pd.read_csv(folder / "scorecard.csv", keep_default_na=False), scorecard(load_records(folder)), check_dtype=False
     )
-    text = markdown.read_text()
+    text = (folder / "scorecard.md").read_text()
     assert "Profile smoke, device cpu, measured 2026-01-02, commit abc123" in text
     assert "raised: the whole interval is above 0; equal or removed: the whole interval is within 5 points" in text
     assert sorted(path.name for path in folder.iterdir()) == ["records", "scorecard.csv", "scorecard.md"]
 
 
 def test_the_markdown_has_a_row_for_each_tested_claim_and_names_the_others():
-    text = markdown_table(scorecard.scorecard(made_up({(1e-3, "cal"): 80})))
+    card = judge_claims(made_up({(1e-3, "cal"): 80}))
+    text = report(card)
     rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert claims_table(card).splitlines() == rows
     assert [row.split(" | ")[0].strip("| ") for row in rows[2:]] == TESTABLE
     assert {line.replace("\\|", "").count("|") for line in rows} == {6}
     assert "**partly** (does not hold: cal at T_d = 0.001)" in text
@@ -530,10 +546,18 @@ def test_the_markdown_has_a_row_for_each_tested_claim_and_names_the_others():
         assert set(", ".join(lines).split(", ")) == set(reproduced().claim) - tested
 
 
-def test_the_summary_tells_the_story_in_numbers(results):
-    folder = results(made_up())
-    write_scorecard(folder)
-    text = summary(folder)
+def test_the_headlines_are_a_dozen_claims_with_a_number_from_either_side():
+    rows = headline_table(judge_claims(made_up())).splitlines()[2:]
+    assert 0 < len(rows) <= 12
+    assert {row.count("|") for row in rows} == {5}
+    (row,) = [row for row in rows if row.startswith("| C1 ")]
+    assert row.endswith(
+        "| **reproduced**; T_d = 0.001: +70.0 [+68.0, +72.0] | not tested here (needs the text notebooks) |"
+    )
+
+
+def test_the_summary_tells_the_story_in_numbers():
+    text = summary(judge_claims(made_up()))
     assert "11 reproduced, 0 partly, 0 not reproduced, 53 not tested here" in text
     for words, number in (
         ("honest baseline", "10.0 [8.0, 12.0]"),
@@ -543,16 +567,15 @@ def test_the_summary_tells_the_story_in_numbers(results):
     ):
         assert re.search(rf"^ +{re.escape(words)} +{re.escape(number)}$", text, flags=re.M)
     assert "No text records: needs the text notebooks." in text
-    assert "not written yet" not in text
 
 
 def test_the_summary_says_what_is_missing(results, tmp_path):
-    assert "No image records" in summary(tmp_path / "smoke")
+    assert "No image records" in summary(write_scorecard(tmp_path / "smoke"))
+    assert not (tmp_path / "smoke").exists()
     records = made_up()
-    text = summary(results(records[~records.adversary.isin(["opt"])]))
+    text = summary(judge_claims(records[~records.adversary.isin(["opt"])]))
     assert re.search(r"^ +after opt +not recorded$", text, flags=re.M)
-    assert "scorecard.csv is not written yet" in text
-    sweep_only = summary(results(records[records.experiment == "02_sweep"], "quick"))
+    sweep_only = summary(judge_claims(records[records.experiment == "02_sweep"]))
     assert re.search(r"^ +overconfident as served +not recorded$", sweep_only, flags=re.M)
 
 
@@ -570,6 +593,7 @@ def test_the_readme_changes_between_the_markers_only(results, tmp_path, capsys):
         assert text.endswith(f"\n{END}\n\nAfter.\n")
         assert text.count("| C9 |") == 1
         assert "old" not in text.splitlines()
+        assert (tmp_path / "SCORECARD.md").read_text() == (tmp_path / "smoke" / "scorecard.md").read_text()
     assert "11 reproduced" in capsys.readouterr().out
 
 
@@ -579,7 +603,7 @@ def test_a_readme_without_its_markers_is_left_alone(results, tmp_path, text, cap
     readme = tmp_path / "README.md"
     readme.write_text(text)
     with pytest.raises(ValueError, match=r"scorecard:begin.*scorecard:end"):
-        update_readme(readme, "new")
+        update_readme(readme, judge_claims(made_up()))
     assert main(["--profile", "smoke", "--readme", str(readme)]) == 2
     assert "must hold the line" in capsys.readouterr().err
     assert readme.read_text() == text
@@ -615,9 +639,9 @@ def test_the_ranking_is_scrambled_where_the_whole_interval_is_below_one_half(cor
         template | {"metric": "rank_correlation", "attack": attack, "mean": mean, "std": 0.25, "n": 100}
         for attack, mean in correlations.items()
     ]
-    frame = scorecard.scorecard(pd.concat([text, pd.DataFrame(rows)], ignore_index=True))
+    frame = scorecard(pd.concat([text, pd.DataFrame(rows)], ignore_index=True))
     assert row_of(frame, "C6", "text")["verdict"] == expected
-    assert row_of(scorecard.scorecard(text), "C6", "text")["verdict"] == "not tested here"
+    assert row_of(scorecard(text), "C6", "text")["verdict"] == "not tested here"
 
 
 @pytest.mark.parametrize(("gain", "expected"), [(20.0, "reproduced"), (1.0, "partly")])
@@ -628,7 +652,7 @@ def test_other_data_sets_count_for_their_own_claim_only(gain, expected):
         template | {"experiment": "07_text_breadth", "dataset": name, "mean": mean, "low": mean - 2, "high": mean + 2}
         for name, mean in (("e", 30.0), ("f", gain))
     ]
-    frame = scorecard.scorecard(pd.concat([text, pd.DataFrame(wide)], ignore_index=True))
+    frame = scorecard(pd.concat([text, pd.DataFrame(wide)], ignore_index=True))
     assert row_of(frame, "C7", "text")["verdict"] == expected
     assert row_of(frame, "C1", "text")["verdict"] == "reproduced"
 
@@ -639,7 +663,7 @@ def test_precision_counts_whatever_the_training_temperature():
     hot = plain.assign(training_temperature=100.0)
     hidden = plain.copy()
     hidden[["mean", "low", "high"]] = [0.0, -2.0, 2.0]
-    frame = scorecard.scorecard(pd.concat([made_up(modality="text"), hidden, hot], ignore_index=True))
+    frame = scorecard(pd.concat([made_up(modality="text"), hidden, hot], ignore_index=True))
     row = row_of(frame, "O3", "text")
     assert row["verdict"] == "reproduced"
     assert "trained at T = 100" in row["ours"]

@@ -188,6 +188,25 @@ def difference(frame: pd.DataFrame, *, reference: Reference, **columns: object) 
     return rows.iloc[-1] if len(rows) else None
 
 
+def newest_results() -> Path:
+    """The results folder whose records were written last, published ones included.
+
+    Raises:
+        FileNotFoundError: there are no records.
+    """
+    parent = results_dir("quick").parent
+    files = [*parent.glob("*/records/*.csv"), *parent.glob("published/*/records/*.csv")]
+    if not files:
+        raise FileNotFoundError(f"no records below {parent}: run the notebooks first, ./run_all.sh")
+    return max(files, key=lambda path: path.stat().st_mtime).parent.parent
+
+
+def origin(records: pd.DataFrame) -> dict[str, str]:
+    """Profile, device and (last) date of records, each empty where there are none."""
+    names = {name: sorted(records[name].dropna().astype(str).unique()) for name in ("profile", "device", "date")}
+    return {name: ", ".join(values[-1:] if name == "date" else values) for name, values in names.items()}
+
+
 def paper_tables() -> pd.DataFrame:
     """Every number of the paper's tables (arXiv 2402.17509), in PAPER_COLUMNS; `mean` and `std` in percent."""
     return pd.read_csv(Path(__file__).parent / "paper" / "tables.csv", keep_default_na=False, na_values=[""])

@@ -291,9 +291,7 @@ def report(results: Path) -> bool:
 
     headline, site = None, None
     try:
-        if any(results.glob("records/*.csv")):
-            write_scorecard(results)
-        headline = summary(results)
+        headline = summary(write_scorecard(results))
     except Exception as error:
         _say(f"No headline numbers: {type(error).__name__}: {error}")
     try:

@@ -14,9 +14,10 @@ from typing import Any
 import jinja2
 from PIL import Image
 
-from robustlib.course.site.index import index_content, origin
+from robustlib.course.site.index import describe_origin, index_content
 from robustlib.course.site.interactive import load_interactive
 from robustlib.course.site.lessons import Lesson, read_lesson
+from robustlib.study.records import load_records, newest_results
 
 LARGEST_PAGE = 5_000_000  # bytes, figures not counted: they are files of their own
 _HERE = Path(__file__).parent
@@ -94,7 +95,8 @@ def _write_pages(results: Path, site: Path) -> None:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    common = {"lessons": lessons, "sliders": sliders, "origin": origin(results)}
+    records = load_records(results)
+    common = {"lessons": lessons, "sliders": sliders, "origin": describe_origin(records, results.name)}
 
     def write(template: str, page: str, **content: Any) -> None:
         text = environment.get_template(template).render(page=page, **common, **content)
@@ -116,7 +118,7 @@ def _write_pages(results: Path, site: Path) -> None:
         )
     for slider in sliders:
         _write_slider(write, slider, lessons)
-    content = index_content(results)
+    content = index_content(records) | {"has_csv": (results / "scorecard.csv").exists()}
     if content["has_csv"]:
         shutil.copy(results / "scorecard.csv", site)
     title = "Is it robust, or only miscalibrated?"
@@ -161,8 +163,6 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="where the site goes; default: site/ in there")
     arguments = parser.parse_args(argv)
-    from robustlib.study.claims.scorecard import newest_results
-
     try:
         print(build_site(arguments.results or newest_results(), arguments.output))
     except (OSError, ValueError) as error:

@@ -4,88 +4,73 @@ from __future__ import annotations
 
 import html
 import re
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from robustlib.study.claims.findings import (
-    BASELINE,
-    EQUIVALENCE_MARGIN,
-    MAIN_ATTACK,
-    OVER,
-    VERDICTS,
-    evidence,
-    interval_text,
-)
-from robustlib.study.records import load_records
+from robustlib.study.claims.findings import BASELINE, EQUIVALENCE_MARGIN, OVER, VERDICTS, interval_text
+from robustlib.study.claims.judge import Judgement, Scorecard, judge_claims
+from robustlib.study.records import origin
 
 _KIND = dict(zip(VERDICTS, (("reproduced", "✓"), ("partly", "◐"), ("not", "✗"), ("untested", "–")), strict=True))
 _FIRST = 160  # characters of a claim's numbers before the rest folds away
 
 
-def index_content(results: Path) -> dict[str, Any]:
-    """What `templates/index.html` asks for, from a results folder with records, a scorecard.csv, or neither."""
-    records = load_records(results)
-    csv = results / "scorecard.csv"
-    if csv.exists():
-        frame = pd.read_csv(csv, keep_default_na=False)
-    elif len(records):
-        from robustlib.study.claims.scorecard import scorecard
-
-        frame = scorecard(records)
-    else:
-        frame = pd.DataFrame()
-    content = {"headline": _headline(records), "has_csv": csv.exists(), "scorecard": [], "untested": []}
-    if frame.empty:
+def index_content(records: pd.DataFrame) -> dict[str, Any]:
+    """What `templates/index.html` asks for, but `has_csv`; no table where there are no records."""
+    card = judge_claims(records)
+    content = {"headline": _headline(card), "scorecard": [], "untested": []}
+    if records.empty:
         return content
-    untested = frame[frame.verdict == VERDICTS[3]]
-    groups = untested.groupby(["modality", "reason"], sort=False)
     return content | {
-        "scorecard": [_row(row) for row in frame[frame.verdict != VERDICTS[3]].to_dict("records")],
-        "counts": ", ".join(f"{(frame.verdict == name).sum()} {name}" for name in VERDICTS),
+        "scorecard": [_row(judgement) for judgement in card.tested],
+        "counts": card.counts,
         "rules": (
             "Paper: percent, in the order bae/tf/pwws/dg. Ours: paired differences in percentage points with their "
             f"95 % intervals; equal or removed: the whole interval is within {EQUIVALENCE_MARGIN:g} points."
         ),
-        "n_untested": len(untested),
+        "n_untested": sum(map(len, card.untested.values())),
         "untested": [
-            {"reason": f"{modality}, {reason}", "claims": ", ".join(group.claim)}
-            for (modality, reason), group in groups
+            {"reason": f"{modality}, {reason}", "claims": ", ".join(claims)}
+            for (modality, reason), claims in card.untested.items()
         ],
     }
 
 
-def origin(results: Path) -> str:
-    """Profile, device, date and commit of the records in words."""
-    records = load_records(results)
+def describe_origin(records: pd.DataFrame, folder: str) -> str:
+    """Profile, device, date and commit of the records in words; the folder's name where there are none."""
     if records.empty:
-        return f"the results of {results.name}"
-    facts = {name: sorted(records[name].dropna().astype(str).unique()) for name in ("profile", "device", "commit")}
-    words = f"profile {', '.join(facts['profile'])}, device {', '.join(facts['device'])}"
-    commit = f", commit {', '.join(facts['commit'])}" if facts["commit"] else ""
-    return f"{words}, measured {max(records.date.astype(str))}{commit}"
+        return f"the results of {folder}"
+    facts = origin(records)
+    commits = sorted(records.commit.dropna().astype(str).unique())
+    commit = f", commit {', '.join(commits)}" if commits else ""
+    return f"profile {facts['profile']}, device {facts['device']}, measured {facts['date']}{commit}"
 
 
-def _row(row: dict[str, str]) -> dict[str, Any]:
-    kind, sign = _KIND[row["verdict"]]
-    shown = {name: text.replace(" -> ", " → ") for name, text in row.items()} | {"kind": kind, "sign": sign, "more": []}
-    shown["statement"] = re.sub("`(.+?)`", r"<code>\1</code>", html.escape(shown["statement"]))
-    parts = shown["ours"].split("; ")
-    if len(row["ours"]) > _FIRST and len(parts) > 2:
-        shown |= {"ours": f"{parts[0]}; {len(parts) - 1} more", "more": parts[1:]}
-    return shown
+def _row(judgement: Judgement) -> dict[str, Any]:
+    kind, sign = _KIND[judgement.verdict]
+    line, first, *others = judgement.ours(), *(f"{f.where}: {f.measured}" for f in judgement.measured), judgement.sample
+    folded = len(line) > _FIRST and len(others) > 1
+    statement = re.sub("`(.+?)`", r"<code>\1</code>", html.escape(judgement.statement))
+    texts = {name: getattr(judgement, name) for name in ("claim", "modality", "verdict", "paper", "reason")}
+    texts |= {"ours": f"{judgement.measure}: {first}; {len(others) - 1} more" if folded else line}
+    texts |= {"statement": statement, "kind": kind, "sign": sign}
+    row: dict[str, Any] = {name: _arrows(text) for name, text in texts.items()}
+    return row | {"more": [_arrows(text) for text in others] if folded else []}
 
 
-def _headline(records: pd.DataFrame) -> list[dict[str, Any]]:
+def _arrows(text: str) -> str:
+    return text.replace(" -> ", " → ")
+
+
+def _headline(card: Scorecard) -> list[dict[str, Any]]:
     """A card for each data set and model: honest, as served overconfident, and after each adversary."""
     cards = []
-    for modality in MAIN_ATTACK:
-        for name, data in evidence(records, modality).items():
-            pierced = data.rows.query("method == @OVER and adversary == 'cal-exact' and attack == @data.attack")
-            if pierced.empty:
+    for modality, settings in card.sides.items():
+        for name, data in settings.items():
+            extreme = data.most_overconfident
+            if extreme is None:
                 continue
-            extreme = float(pierced.design_temperature.min())
             rows = [
                 ("as trained", "honest", data.accuracy(BASELINE, 1.0)),
                 (f"served at T_d = {extreme:g}", "served", data.accuracy(OVER, extreme)),

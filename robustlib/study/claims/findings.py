@@ -75,6 +75,12 @@ class Evidence:
         """The row of the mean confidence on clean examples, once the adversary has calibrated the served model."""
         return _pick(self.rows, method, temperature, adversary, metric="confidence_clean", attack="clean")
 
+    @property
+    def most_overconfident(self) -> float | None:
+        """The smallest T_d that `cal-exact` was tried on; a sweep reaches further than the adversaries do."""
+        pierced = matching(self.rows, method=OVER, adversary="cal-exact", attack=self.attack)
+        return float(pierced.design_temperature.min()) if len(pierced) else None
+
     def temperatures(self, method: str) -> list[float]:
         """Design temperatures at which `method` was compared with the honest baseline, the most extreme first."""
         rows = differences(self.differences, reference=HONEST, method=method)

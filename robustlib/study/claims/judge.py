@@ -1,0 +1,176 @@
+"""Every claim of the paper and of ours, judged from the records: `claims.csv` says what, `TESTS` says how."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from robustlib.study.claims.findings import MAIN_ATTACK, VERDICTS, Evidence, Finding, evidence, verdict
+from robustlib.study.claims.served import TESTS
+from robustlib.study.records import paper_tables
+
+_WORDS = {"fails": "does not hold", "missing": "not recorded", "void": "nothing there to remove"}
+_UNTESTED = VERDICTS[3]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One claim, judged for images or for text.
+
+    Attributes:
+        paper: the paper's numbers.
+        measure: what the numbers of the findings are.
+        headline: whether a summary shows it.
+        reason: why it is not, or not fully, reproduced; empty where it is.
+    """
+
+    claim: str
+    statement: str
+    modality: str
+    verdict: str
+    paper: str
+    measure: str
+    findings: tuple[Finding, ...]
+    headline: bool
+    reason: str
+
+    @property
+    def measured(self) -> list[Finding]:
+        """The findings with a number, those that speak against the claim first."""
+        return [finding for outcome in ("fails", "holds") for finding in self.findings if finding.outcome == outcome]
+
+    @property
+    def sample(self) -> str:
+        """What the numbers were measured on."""
+        return " / ".join(dict.fromkeys(finding.sample for finding in self.measured))
+
+    def ours(self, at_most: int | None = None) -> str:
+        """Our numbers in one line; of more than `at_most` findings the first two."""
+        parts = [f"{finding.where}: {finding.measured}" for finding in self.measured]
+        if not parts:
+            return ""
+        if at_most is not None and len(parts) > at_most:
+            parts = [*parts[:2], f"{len(parts) - 2} more"]
+        return f"{self.measure}: {'; '.join(parts)}; {self.sample}"
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """Records, the evidence in them by modality and "data set, model", and a judgement of every claim on each."""
+
+    records: pd.DataFrame
+    sides: dict[str, dict[str, Evidence]]
+    judgements: tuple[Judgement, ...]
+
+    @property
+    def tested(self) -> list[Judgement]:
+        """The claims that these records could test."""
+        return [judgement for judgement in self.judgements if judgement.verdict != _UNTESTED]
+
+    @property
+    def untested(self) -> dict[tuple[str, str], list[str]]:
+        """The other claims, by (modality, reason)."""
+        groups: dict[tuple[str, str], list[str]] = {}
+        for judgement in self.judgements:
+            if judgement.verdict == _UNTESTED:
+                groups.setdefault((judgement.modality, judgement.reason), []).append(judgement.claim)
+        return groups
+
+    @property
+    def counts(self) -> str:
+        """How many claims came out how."""
+        verdicts = [judgement.verdict for judgement in self.judgements]
+        return ", ".join(f"{verdicts.count(name)} {name}" for name in VERDICTS)
+
+
+def judge_claims(records: pd.DataFrame) -> Scorecard:
+    """Judge every claim for images and for text.
+
+    Args:
+        records: rows in the columns of `robustlib.study.records`, of any notebooks, modalities and seeds.
+
+    Raises:
+        ValueError: `claims.csv` asks for a number that the paper's tables do not hold.
+    """
+    sides = {modality: evidence(records, modality) for modality in MAIN_ATTACK}
+    judgements = []
+    for claim in _claims():
+        for modality, settings in sides.items():
+            findings = _findings(claim["id"], settings)
+            untested = claim[modality] or ("" if settings else f"needs the {modality} notebooks")
+            judgements.append(
+                Judgement(
+                    claim=claim["id"],
+                    statement=claim["statement"],
+                    modality=modality,
+                    verdict=verdict(findings),
+                    paper=claim["paper"],
+                    measure=TESTS[claim["id"]][1] if claim["id"] in TESTS else "",
+                    findings=tuple(findings),
+                    headline=claim["headline"] == "yes",
+                    reason=_reason(findings, untested),
+                )
+            )
+    return Scorecard(records, sides, tuple(judgements))
+
+
+@cache
+def _claims() -> tuple[dict[str, str], ...]:
+    """Rows of `claims.csv`, with the paper's numbers put in."""
+    claims = pd.read_csv(Path(__file__).parent / "claims.csv", keep_default_na=False)
+    paper = paper_tables()
+    claims["paper"] = [paper_numbers(template, paper) for template in claims["paper"]]
+    return tuple(claims.to_dict("records"))
+
+
+def _findings(claim: str, settings: dict[str, Evidence]) -> list[Finding]:
+    if claim not in TESTS:
+        return []
+    test, _ = TESTS[claim]
+    findings = {name: test(data) for name, data in settings.items()}
+    if len(findings) == 1:
+        return list(*findings.values())
+    return [replace(finding, where=f"{name}: {finding.where}") for name, part in findings.items() for finding in part]
+
+
+def _reason(findings: list[Finding], untested: str) -> str:
+    if verdict(findings) == _UNTESTED and not any(finding.outcome == "void" for finding in findings):
+        return untested or "not among the records"
+    where = {key: [finding.where for finding in findings if finding.outcome == key] for key in _WORDS}
+    return "; ".join(f"{_WORDS[key]}: {', '.join(places)}" for key, places in where.items() if places)
+
+
+def paper_numbers(template: str, paper: pd.DataFrame) -> str:
+    """Replace each `{table method adversary key=value ...}` by the paper's numbers.
+
+    Keys: T (training temperature), metric (default accuracy), dataset, and attack: one or several ("tf,dg"), else
+    all of bae/tf/pwws/dg that the table has.
+
+    Raises:
+        ValueError: no such number, or more than one.
+    """
+    return re.sub(r"\{([^}]+)\}", lambda match: _lookup(match[1], paper), template)
+
+
+def _lookup(request: str, paper: pd.DataFrame) -> str:
+    table, method, adversary, *rest = request.split()
+    options = {"metric": "accuracy", **dict(part.split("=", 1) for part in rest)}
+    attacks = options.pop("attack", "bae,tf,pwws,dg").split(",")
+    rows = paper[(paper.table == int(table)) & (paper.method == method) & (paper.adversary == adversary)]
+    for key, value in options.items():
+        column = "training_temperature" if key == "T" else key
+        rows = rows[rows[column] == (float(value) if key == "T" else value)]
+    rows = rows[rows.attack.isin(attacks)]
+    missing = "attack=" in request and set(attacks) - set(rows.attack)
+    if rows.empty or missing or rows.attack.duplicated().any():
+        raise ValueError(f"claims.csv: {{{request}}} does not name one number of the paper for each attack")
+    means = rows.set_index("attack")["mean"]
+    return "/".join(_decimals(means[attack]) for attack in attacks if attack in means)
+
+
+def _decimals(value: float) -> str:
+    return f"{value:.2f}" if round(value, 2) == value else str(value)
