@@ -339,20 +339,3 @@ def test_real_counts(real, name):
         assert all(text if isinstance(text, str) else all(text) for text in loaded.texts)
     if name in REAL_TRAINING:
         assert np.add(counts(parts[0]), counts(parts[1])).tolist() == REAL_TRAINING[name]
-
-
-def test_real_cifar10_jpeg_is_in_the_official_order(real):
-    real("cifar10_jpeg")
-    found = [os.path.join(folder, "cifar10/original_pixels_subset.npz") for folder in REAL_DATA.split(os.pathsep)]
-    found = [path for path in found if os.path.exists(path)]
-    if not found:
-        pytest.skip("no original pixels to compare with")
-    with np.load(found[0], allow_pickle=False) as archive:
-        index, pixels, labels = archive["test_index"], archive["test_images"], archive["test_labels"]
-    loaded = load_images("cifar10_jpeg", "test")
-    assert counts(loaded) == [1000] * 10
-    assert np.array_equal(loaded.labels[index], labels)
-    error = (255 * loaded.images[index].numpy() - pixels.transpose(0, 3, 1, 2)) ** 2
-    worst = error.mean(axis=(1, 2, 3)).max()
-    assert 29.5 < 10 * np.log10(255**2 / error.mean()) < 30.5  # dB
-    assert 10 * np.log10(255**2 / worst) > 22

@@ -144,6 +144,13 @@ def test_a_wrong_file_in_a_named_folder_is_passed_over_and_left_alone(data, regi
     assert wrong.read_bytes() == damage
 
 
+def test_where_no_data_folder_can_be_written_to_the_variable_is_named(data, register):
+    register("http://127.0.0.1:9/x")
+    data.chmod(0o555)
+    with pytest.raises(FetchError, match=f"^no data folder can be written to .{data}.; name .* in ROBUSTLIB_DATA$"):
+        fetch("toy")
+
+
 def test_downloads_go_to_the_folder_in_robustlib_data(data, register, tmp_path, monkeypatch):
     monkeypatch.setenv("ROBUSTLIB_DATA", str(tmp_path / "new" / "place"))
     with web_server({"numbers.bin": PAYLOAD}) as (url, _):

@@ -52,7 +52,6 @@ def cached(
     compute: Callable[[], dict[str, Any]],
     *,
     rooms: tuple[str, ...] = ("attacks", "calibration", "models"),
-    refresh: bool = False,
 ) -> dict[str, Any]:
     """Return `compute()`, or an earlier result of exactly this configuration.
 
@@ -67,7 +66,6 @@ def cached(
             arrays at the top level only).
         rooms: packages or modules of the library that compute; their source and that of all they import belongs to
             the key (`source_digest`), so that an edit of the computation recomputes.
-        refresh: recompute even if an entry exists.
 
     Returns:
         The payload. Arrays come back in the type they had; tuples come back as lists.
@@ -76,7 +74,7 @@ def cached(
         TypeError: configuration or payload holds something that has no plain form.
     """
     key = cache_key(kind, config, rooms)
-    entry = None if refresh else _look_up(kind, key)
+    entry = _look_up(kind, key)
     if entry is not None:
         return entry
     path = cache_dir() / kind / f"{key}.safetensors"
@@ -88,7 +86,7 @@ def cached(
         )
         return _unpacked(*_packed(compute()))
     with FileLock(path.with_suffix(".lock")):
-        entry = None if refresh else _look_up(kind, key)  # another process may have held the lock and computed it
+        entry = _look_up(kind, key)  # another process may have held the lock and computed it
         if entry is None:
             write_entry(path, key, compute(), {"kind": kind, "config": _plain(config)})
             entry = read_entry(path, key)
