@@ -108,6 +108,13 @@ class Lesson:
         measured = over_seeds(self.book.frame.query("attack == @attack"))
         return Audit(self, attack, tuple(designs), tuple(adversaries), evaluations, measured)
 
+    def record(
+        self, metric: str, mean: float, n: int, design: float = 1.0, adversary: str = "none", **row: Any
+    ) -> None:
+        """Record what was measured on clean examples of the first study, served at a design temperature."""
+        row |= self.study.columns(design) | {"adversary": adversary, "attack": "clean"}
+        self.book.add(metric=metric, mean=mean, n=n, **row)
+
     def clean(self, designs: Sequence[float], adversaries: Sequence[str] = ("none",)) -> pd.DataFrame:
         """Record accuracy and mean confidence on clean examples, as each adversary divides the served logits.
 

@@ -9,11 +9,12 @@ import pandas as pd
 
 from robustlib.attacks.adversaries import Evaluation
 from robustlib.attacks.statistics import PairedDifference
+from robustlib.calibration.metrics import CalibrationReport
 from robustlib.course.lesson import Audit, Lesson
 from robustlib.course.plots import use_style
 from robustlib.study.environment import describe_environment
 
-__all__ = ["Audit", "Lesson", "begin", "interval", "percent", "reveal", "say", "start", "tabulate"]
+__all__ = ["Audit", "Lesson", "begin", "calibration_table", "interval", "percent", "reveal", "say", "start", "tabulate"]
 
 
 def start(profile: str, seed: int) -> None:
@@ -104,6 +105,19 @@ def tabulate(evaluations: Mapping[Any, Evaluation], *names: str) -> pd.DataFrame
         parts = key if isinstance(key, tuple) else (key,)
         rows.append(dict(zip(names, parts, strict=True)) | numbers | {"interval": interval(evaluation)})
     return pd.DataFrame(rows)
+
+
+def calibration_table(reports: Mapping[Any, CalibrationReport]) -> pd.DataFrame:
+    """Calibration reports as a table, a row for each key, in percent where the name of the column says so."""
+    columns = {
+        "accuracy %": [100 * report.accuracy for report in reports.values()],
+        "mean confidence %": [100 * report.mean_confidence for report in reports.values()],
+        "ECE %": [100 * report.expected_calibration_error for report in reports.values()],
+        "MCE %": [100 * report.maximum_calibration_error for report in reports.values()],
+        "NLL (nats)": [report.negative_log_likelihood for report in reports.values()],
+        "Brier (0 to 2)": [report.brier_score for report in reports.values()],
+    }
+    return pd.DataFrame(columns, index=list(reports))
 
 
 def _in_percent(measured: Evaluation | PairedDifference | Mapping[str, Any] | pd.Series) -> tuple[float, float, float]:

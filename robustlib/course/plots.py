@@ -21,6 +21,12 @@ from robustlib.data.folders import results_dir, writable
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LABELS = {
+    "T": "temperature T (log scale)",
+    "T_d": "design temperature T_d (log scale)",
+    "T_a": "adversary temperature T_a (log scale)",
+    "mean": "adversarial accuracy (%)",
+}
 
 
 def use_style() -> None:
@@ -129,11 +135,11 @@ def plot_curves(
     frame: pd.DataFrame,
     *,
     x: str,
-    y: str,
+    y: str = "mean",
     by: str,
-    xlabel: str,
-    ylabel: str,
     title: str,
+    xlabel: str | None = None,
+    ylabel: str | None = None,
     reference: float | None = None,
     reference_label: str = "clean accuracy",
     log_x: bool = True,
@@ -141,7 +147,10 @@ def plot_curves(
     levels: Sequence[Any] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """One curve per value of column `by`, with a band where it has `low` and `high`; marker "" draws lines only."""
+    """One curve per value of column `by`, with a band where it has `low` and `high`; marker "" draws lines only.
+
+    `xlabel`, `ylabel`: default as in LABELS, or the name of the column.
+    """
     ax = _axes(ax, (7, 4))
     look = _by(frame, by, levels) | ({} if marker is None else {"markers": False})
     order = {"style": by, "style_order": look["hue_order"], "dashes": False}
@@ -151,7 +160,7 @@ def plot_curves(
         ax.axhline(reference, color="grey", ls="--", lw=1.2, label=reference_label)
     if log_x:
         ax.set_xscale("log")
-    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    ax.set(xlabel=xlabel or LABELS.get(x, x), ylabel=ylabel or LABELS.get(y, y), title=title)
     ax.legend()
     return ax
 
