@@ -1,0 +1,157 @@
+"""What a defender can do to logits without changing a prediction, beside dividing them by one temperature.
+
+Each maps logits (n, n_classes) to logits of the same shape and type and keeps every row's argmax. `Disguised` puts
+one behind a model. Taught in: notebooks/04 and 06 (the calibrated illusion).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from scipy import optimize
+from torch import Tensor, nn
+
+from robustlib.calibration.checks import check_labels, check_logits, check_temperature
+from robustlib.calibration.temperature import scale_logits
+
+
+@dataclass(frozen=True)
+class TemperaturePerInput:
+    """T(x) = gap(x) / kappa: every input is shown with the same gap, kappa, between its two largest logits.
+
+    With two classes the confidence is sigmoid(kappa) for all inputs, so kappa = log-odds of the accuracy is perfectly
+    calibrated and the answer says nothing but the label. With more classes the ratios of logit differences are left.
+
+    Args:
+        kappa: gap to show, in logits, above 0. See `calibrated_gap`.
+    """
+
+    kappa: float
+
+    def __post_init__(self) -> None:
+        check_temperature(self.kappa, "kappa")
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        # The gradient flows through T(x), too: it is what hides the margin from an attack that differentiates.
+        top = logits.double().topk(2, dim=-1).values
+        gap = top[..., :1] - top[..., 1:]
+        shown = logits.double() * (self.kappa / torch.where(gap > 0, gap, self.kappa))
+        return shown.to(logits.dtype)
+
+
+@dataclass
+class TemperaturePerQuery:
+    """Logits divided by a temperature drawn anew for each row of each query, log T ~ Normal(0, spread).
+
+    As Random Logit Scaling (arXiv 2607.14921), with a log-normal law. Not deterministic; reproducible from `seed`.
+
+    Args:
+        spread: standard deviation of log T (natural logarithm); 0.23 is about 26 %, 2.3 a decade.
+    """
+
+    spread: float
+    seed: int = 0
+    _generator: torch.Generator = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.spread >= 0 or math.isinf(self.spread):
+            raise ValueError(f"spread must be finite and at least 0, got {self.spread}")
+        self._generator = torch.Generator().manual_seed(self.seed)
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        drawn = torch.randn(logits.shape[:-1], generator=self._generator, dtype=torch.float64)
+        return scale_logits(logits, (self.spread * drawn).exp().to(logits.device))
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Log-probabilities below a floor are shown as the floor: no gap beyond `depth` is visible.
+
+    Args:
+        depth: largest difference to the top logit that is shown, above 0.
+    """
+
+    depth: float
+
+    def __post_init__(self) -> None:
+        check_temperature(self.depth, "depth")
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        below = logits - logits.amax(dim=-1, keepdim=True)
+        return below.clamp(min=-self.depth)
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """What is left of logits at a design temperature where a service answers in a narrower type, or in probabilities.
+
+    Args:
+        temperature: T_d, applied first.
+        dtype: of the answer, for example torch.float16.
+        probabilities: answer with softmax probabilities, of which the adversary takes logarithms; one of 0 becomes the
+            type's smallest positive number.
+    """
+
+    temperature: float
+    dtype: torch.dtype = torch.float32
+    probabilities: bool = False
+
+    def __post_init__(self) -> None:
+        check_temperature(self.temperature)
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        served = scale_logits(logits, self.temperature)
+        if self.probabilities:
+            answer = served.softmax(dim=-1).to(self.dtype)
+            return answer.clamp(min=torch.finfo(self.dtype).tiny).to(logits.dtype).log()
+        return served.to(self.dtype).to(logits.dtype)
+
+
+class Disguised(nn.Module):
+    """A model that shows `disguise(logits)`; predictions are those of the model inside, but for ties made by rounding.
+
+    Args:
+        model: inputs to logits (n, n_classes); of images, or a callable on texts.
+        disguise: one of this module, or any map of logits that keeps the argmax.
+    """
+
+    def __init__(self, model: Any, disguise: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        self.disguise = disguise
+
+    def forward(self, *inputs: Any) -> Tensor:
+        """Logits as shown, (n, n_classes)."""
+        return self.disguise(self.model(*inputs))
+
+    def extra_repr(self) -> str:
+        return repr(self.disguise)
+
+
+def calibrated_gap(logits: Tensor, labels: Tensor) -> float:
+    """The kappa at which `TemperaturePerInput` shows a mean confidence equal to the accuracy.
+
+    Two classes: log-odds of the accuracy, in closed form; more: solved by Brent's method.
+
+    Args:
+        logits: (n, n_classes) on validation data. labels: (n,).
+
+    Raises:
+        ValueError: every prediction is right, or accuracy is at or below what equal confidence in all classes gives.
+    """
+    check_logits(logits)
+    check_labels(labels, *logits.shape)
+    accuracy = float((logits.argmax(dim=1) == labels.to(logits.device)).double().mean())
+    if accuracy == 1 or accuracy <= 1 / logits.shape[1]:
+        raise ValueError(f"accuracy is {accuracy:.3g}: no finite gap above 0 makes the confidence equal to it")
+    values = logits.detach().double()
+
+    def excess(log_kappa: float) -> float:
+        shown = TemperaturePerInput(math.exp(log_kappa))(values)
+        return float(shown.softmax(dim=1).amax(dim=1).mean()) - accuracy
+
+    return math.exp(optimize.brentq(excess, math.log(1e-6), math.log(60.0), xtol=1e-12))
