@@ -37,14 +37,14 @@ def crossed_mean(values: np.ndarray, *, extremes: tuple[float, float] | None = N
     """Mean of crossed measurements with an interval for new seeds and new examples alike.
 
     Two-way random effects without replication: value = mean + seed + example + rest. The variance of the mean is
-    (MS_seed + MS_example - MS_rest) / (seeds x examples), floored at each single mean square, with Satterthwaite's degrees
-    of freedom (Searle, Casella and McCulloch, Variance Components, 1992, chapter 4). A seed alone has no MS_seed: the
+    (MS_seed + MS_example - MS_rest) / (seeds x examples), at least that of each alone, with Satterthwaite's degrees of
+    freedom (Searle, Casella and McCulloch, Variance Components, 1992, chapter 4). A seed alone has no MS_seed: the
     interval is then one over examples, for this training only.
 
     Args:
         values: (n_seeds, n_examples), 1 where a model is right, for example, or a difference of two such tables.
         extremes: the two ends of what one value can be, (0, 1) or (-1, 1): one example of each is added to the interval
-            (not to the mean), as Bonett and Price (2012) do, so that a sample without any variation does not claim certainty.
+            (not to the mean), as Bonett and Price (2012) do: a sample without variation must not claim certainty.
         power: for which `smallest` is given.
 
     Raises:
