@@ -1,10 +1,13 @@
 """Maps that hide: predictions stay, and what is left to see is what the theory says."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from robustlib.calibration.disguises import (
+    ConstantConfidence,
     Disguised,
     Floor,
     Rounded,
@@ -15,7 +18,13 @@ from robustlib.calibration.disguises import (
 from robustlib.calibration.fit import fit_temperature
 from robustlib.calibration.metrics import calibration_report
 
-MAPS = [TemperaturePerInput(1.4), TemperaturePerQuery(2.0), Floor(2.5), Rounded(1.0, torch.bfloat16, True)]
+MAPS = [
+    ConstantConfidence(0.8),
+    TemperaturePerInput(1.4),
+    TemperaturePerQuery(2.0),
+    Floor(2.5),
+    Rounded(1.0, torch.bfloat16, True),
+]
 
 
 def answers(n_classes, n=600, accuracy=0.8, seed=0):
@@ -25,7 +34,7 @@ def answers(n_classes, n=600, accuracy=0.8, seed=0):
     return logits, torch.where(torch.rand(n, generator=draw) < accuracy, logits.argmax(1), wrong)
 
 
-@pytest.mark.parametrize("disguise", MAPS[:3], ids=repr)
+@pytest.mark.parametrize("disguise", MAPS[:4], ids=repr)
 @pytest.mark.parametrize("n_classes", [2, 10])
 def test_no_prediction_changes(disguise, n_classes):
     logits, _ = answers(n_classes)
@@ -62,6 +71,31 @@ def test_the_margin_has_no_gradient_behind_a_temperature_per_input():
     top = TemperaturePerInput(2.0)(logits).topk(2, dim=1).values
     (gradient,) = torch.autograd.grad((top[:, 0] - top[:, 1]).sum(), logits)
     assert gradient.abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 10])
+def test_a_constant_confidence_at_the_accuracy_is_calibrated_by_definition(n_classes):
+    logits, labels = answers(n_classes)
+    accuracy = float((logits.argmax(1) == labels).double().mean())
+    report = calibration_report(ConstantConfidence(accuracy)(logits), labels)
+    assert report.expected_calibration_error < 1e-5
+    assert report.accuracy == pytest.approx(accuracy)
+
+
+def test_with_two_classes_a_constant_confidence_is_a_constant_gap():
+    logits, _ = answers(2)
+    shown = ConstantConfidence(0.8)(logits)
+    expected = TemperaturePerInput(math.log(4.0))(logits)
+    assert torch.allclose(shown[:, 0] - shown[:, 1], expected[:, 0] - expected[:, 1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("n_classes", [3, 10])
+def test_a_constant_confidence_has_no_gradient_and_its_other_probabilities_have_the_right_one(n_classes):
+    logits = answers(n_classes, n=8)[0].double().requires_grad_(True)
+    disguise = ConstantConfidence(0.8)
+    (gradient,) = torch.autograd.grad(disguise(logits).softmax(1).amax(1).sum(), logits)
+    assert gradient.abs().max() < 1e-9
+    assert torch.autograd.gradcheck(lambda z: disguise(z).softmax(1), logits, atol=1e-5)
 
 
 def test_a_random_temperature_is_the_same_for_the_same_seed_and_another_for_the_next_query():

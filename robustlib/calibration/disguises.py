@@ -43,6 +43,42 @@ class TemperaturePerInput:
         return shown.to(logits.dtype)
 
 
+@dataclass(frozen=True)
+class ConstantConfidence:
+    """T(x) such that every input is shown with the same confidence: `TemperaturePerInput` for any number of classes.
+
+    At the level of the accuracy the top-label calibration error is 0 by definition, whatever the model is worth.
+
+    Args:
+        confidence: largest probability to show, between 1 / n_classes and 1.
+    """
+
+    confidence: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.confidence < 1:
+            raise ValueError(f"confidence must be finite and between 0 and 1, got {self.confidence}")
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        below = logits.double() - logits.double().amax(dim=-1, keepdim=True)
+        target = -math.log(self.confidence)
+        if target >= math.log(logits.shape[-1]):
+            raise ValueError(f"confidence {self.confidence:g} is no more than that of {logits.shape[-1]} equal classes")
+        with torch.no_grad():  # log sum exp(beta * below) falls from log C to log(ties) as beta = 1 / T grows
+            low = torch.full_like(below[..., :1], -46.0)
+            high = -low
+            for _ in range(70):
+                middle = (low + high) / 2
+                too_even = (middle.exp() * below).logsumexp(dim=-1, keepdim=True) > target
+                low, high = torch.where(too_even, middle, low), torch.where(too_even, high, middle)
+            beta = high.exp()
+            slope = ((beta * below).softmax(dim=-1) * below).sum(dim=-1, keepdim=True)
+        # One Newton step that changes no value and gives beta the gradient of the implicit function.
+        residual = (beta * below).logsumexp(dim=-1, keepdim=True) - target
+        beta = torch.where(slope < 0, beta - (residual - residual.detach()) / slope.clamp(max=-1e-300), beta)
+        return (beta * below).to(logits.dtype)
+
+
 @dataclass
 class TemperaturePerQuery:
     """Logits divided by a temperature drawn anew for each row of each query, log T ~ Normal(0, spread).
