@@ -15,7 +15,7 @@ import torch
 from scipy import optimize
 from torch import Tensor, nn
 
-from robustlib.calibration.checks import check_labels, check_logits, check_temperature
+from robustlib.calibration.checks import check_predictions, check_temperature
 from robustlib.calibration.temperature import scale_logits
 
 
@@ -100,7 +100,8 @@ class TemperaturePerQuery:
 
     def __call__(self, logits: Tensor) -> Tensor:
         drawn = torch.randn(logits.shape[:-1], generator=self._generator, dtype=torch.float64)
-        return scale_logits(logits, (self.spread * drawn).exp().to(logits.device))
+        temperature = (self.spread * drawn).exp().unsqueeze(-1).to(logits.device)
+        return (logits.double() / temperature).to(logits.dtype)
 
 
 @dataclass(frozen=True)
@@ -179,9 +180,8 @@ def calibrated_gap(logits: Tensor, labels: Tensor) -> float:
     Raises:
         ValueError: every prediction is right, or accuracy is at or below what equal confidence in all classes gives.
     """
-    check_logits(logits)
-    check_labels(labels, *logits.shape)
-    accuracy = float((logits.argmax(dim=1) == labels.to(logits.device)).double().mean())
+    logits, labels = check_predictions(logits, labels)
+    accuracy = float((logits.argmax(dim=1) == labels).double().mean())
     if accuracy == 1 or accuracy <= 1 / logits.shape[1]:
         raise ValueError(f"accuracy is {accuracy:.3g}: no finite gap above 0 makes the confidence equal to it")
     values = logits.detach().double()
