@@ -80,9 +80,9 @@ def _at(files: list[File], template: str) -> tuple[tuple[str, str], ...]:
 
 def _download(files: list[File], urls: list[str], sha256: list[str] | None = None) -> Download:
     sums = sha256 or [file.sha256 for file in files]
-    each = urls if len(urls) == len(files) else urls * len(files)
-    named = [(file.name, url.format(file.key)) for file, url in zip(files, each, strict=True)]
-    return Download(tuple((*pair, value) for pair, value in zip(named, sums, strict=True)))
+    templates = urls if len(urls) == len(files) else urls * len(files)
+    rows = zip(files, templates, sums, strict=True)
+    return Download(tuple((file.name, url.format(file.key), value) for file, url, value in rows))
 
 
 _KINDS = {
