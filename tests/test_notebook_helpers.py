@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
 from robustlib.attacks.adversaries import Evaluation
 from robustlib.attacks.statistics import PairedDifference
+from robustlib.calibration import calibration_report
 from robustlib.course import notebook
+from robustlib.course.site.interactive import load_interactive
+from robustlib.data.folders import results_dir
 from robustlib.study.profiles import get_profile
 
 OPTIONS = {"a": "lower", "b": "the same", "c": "higher"}
@@ -115,3 +119,25 @@ def test_clean_accuracy_has_an_interval_and_stays_while_confidence_moves(lesson,
     assert ((accuracy.low < accuracy["mean"]) & (accuracy["mean"] < accuracy.high)).all()
     assert confidence[1e-3, "none"] > 99.9
     assert confidence[1e-3, "cal-exact"] == pytest.approx(confidence[1.0, "cal-exact"], abs=1e-3)
+
+
+def test_clean_measurements_are_recorded_for_the_model_as_served(lesson):
+    lesson.record("tied_scores", 12.5, 7, 1e-3, note="by hand")
+    row = lesson.book.frame.iloc[-1]
+    assert (row.metric, row["mean"], row.n, row.note) == ("tied_scores", 12.5, 7, "by hand")
+    assert (row.method, row.adversary, row.attack) == ("conf_up(T_d<<1)", "none", "clean")
+
+
+def test_a_table_of_calibration_reports_is_in_percent():
+    report = calibration_report(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 0]))
+    table = notebook.calibration_table({"a": report})
+    assert table.loc["a", "accuracy %"] == 50.0
+    assert table.loc["a", "NLL (nats)"] == report.negative_log_likelihood
+
+
+def test_the_temperature_lab_shows_the_attacked_images_and_saves_its_page(lesson, audit):
+    lab = lesson.temperature_lab(lesson.book.frame)
+    assert set(lab.adversarial.temperature) == set(DESIGNS)
+    assert len(lab.pictures) == len(lab.labels) == 6
+    (page,) = load_interactive(results_dir("smoke"))
+    assert (page["kind"], page["name"], page["notebook"]) == ("temperature", "image", "99")

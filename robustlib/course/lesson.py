@@ -10,8 +10,11 @@ from typing import Any
 import pandas as pd
 
 from robustlib.attacks.adversaries import Evaluation
+from robustlib.attacks.diagnostics import input_jacobian
 from robustlib.calibration.metrics import calibration_report
 from robustlib.calibration.temperature import scale_logits
+from robustlib.course.site.interactive import save_temperature
+from robustlib.course.widgets.temperature_lab import TemperatureLab, temperature_lab_data
 from robustlib.data.progress import progress
 from robustlib.models.forward import logits_of
 from robustlib.study.base import Study
@@ -139,6 +142,42 @@ class Lesson:
                     self.book.add_accuracy(round(report.accuracy * report.n), report.n, **row)
         chosen = "attack == 'clean' and metric in ('accuracy', 'confidence_clean')"
         return over_seeds(self.book.frame.query(chosen))
+
+    def temperature_lab(self, records: pd.DataFrame) -> TemperatureLab:
+        """The temperature lab of the first study, whose page for reading without a kernel is saved as well.
+
+        Args:
+            records: accuracies under the main attack as served, at several design temperatures.
+        """
+        study, unit = self.study, "images" if self.modality == "image" else "texts"
+        logits, labels = logits_of(study.served(1.0), study.inputs), study.labels.cpu()
+        by_gap = logits.topk(2, dim=1).values.diff(dim=1).abs().squeeze(1).argsort()
+        examples = [int(by_gap[int(share * (len(by_gap) - 1))]) for share in (0.5, 0, 0.1, 0.25, 0.75, 1)]
+        look: dict[str, Any] = {}
+        if self.modality == "image":
+            look["pictures"] = study.inputs[examples].cpu()
+            look["jacobian"] = input_jacobian(study.model, study.inputs[examples])[1].cpu()
+        else:
+            chosen = [study.inputs[row] for row in examples]
+            look["sentences"] = [text if isinstance(text, str) else " | ".join(text) for text in chosen]
+        title = f"{study.title}, {study.model_name}, {len(labels)} test {unit}"
+        common = {"class_names": study.class_names, "title": title}
+        rows = records[records.attack == self.main_attack]
+        lab = temperature_lab_data(logits, labels, chosen=examples, records=rows, **look, **common)
+        look.pop("jacobian", None)
+        curve = list(lab.adversarial[["temperature", "mean"]].itertuples(index=False, name=None))
+        save_temperature(
+            self.modality,
+            profile=self.profile,
+            notebook=self.name[:2],
+            logits=logits,
+            labels=labels,
+            examples=examples,
+            adversarial_accuracy={f"{self.main_attack}, naive attacker": curve},
+            **look,
+            **common,
+        )
+        return lab
 
     @property
     def main_attack(self) -> str:

@@ -74,11 +74,9 @@ def reveal(prediction: str | None, options: dict[str, str], holds: dict[str, boo
         say(f"You predicted **{letter}** ({options[letter]}). The measurement says: {measured}.")
 
 
-def percent(value: float, interval: tuple[float, float] | None = None) -> str:
-    """A fraction as "12.3 %", with its 95 % interval where given."""
-    if interval is None:
-        return f"{100 * value:.1f} %"
-    return f"{100 * value:.1f} % [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+def percent(value: float) -> str:
+    """A fraction as "12.3 %"."""
+    return f"{100 * value:.1f} %"
 
 
 def interval(measured: Evaluation | PairedDifference | Mapping[str, Any] | pd.Series, *, signed: bool = False) -> str:
