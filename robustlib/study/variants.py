@@ -23,7 +23,6 @@ from robustlib.study.profiles import TrainingSettings, get_profile, settings_in_
 from robustlib.study.records import RecordBook, Reference, matching, over_seeds
 from robustlib.training.methods import Method, image_method, method_definition
 
-MODALITIES = ("image", "text")
 ADVERSARIES = ("none", "cal", "cal-exact", "margin")
 
 
@@ -294,3 +293,8 @@ class TrainingLesson:
         records = over_seeds(matching(self.book.frame, method=method))
         model = {"adversary": adversary, "training_temperature": temperature}
         return gain(records, method, attack=attack or self.main_attack, **model, **reference)
+
+
+def training_lessons(experiment: str, profile: str, seed: int) -> dict[str, TrainingLesson]:
+    """Both halves of a lesson that trains models, by modality."""
+    return {modality: TrainingLesson(experiment, profile, seed, modality) for modality in ("image", "text")}
