@@ -129,11 +129,6 @@ class TrainedModel:
         return (self.logits.argmax(dim=1) == self.study.labels.cpu()).numpy()
 
     @property
-    def accuracy(self) -> float:
-        """Clean accuracy, a fraction."""
-        return float(self.correct.mean())
-
-    @property
     def clean_columns(self) -> dict[str, object]:
         """What a record says of this model on clean examples."""
         return {**self.study.columns(1.0), "adversary": "none", "attack": "clean"}
