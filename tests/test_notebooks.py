@@ -74,7 +74,7 @@ def test_anatomy(path):
     assert not any(cell.outputs or cell.execution_count for cell in code), "committed with outputs"
     folded = [cell for cell in code if {"solution", "check"} & set(cell.metadata.get("tags", []))]
     assert len(prose) >= 0.8 * (len(code) - len(folded))
-    assert max(len(cell.source.splitlines()) for cell in code) <= 45
+    assert max(len(cell.source.splitlines()) for cell in code) <= 30
     for part in (
         "**One question",
         "You will be able to",
