@@ -195,7 +195,7 @@ def main() -> None:
     for name in options.recipes:
         rows += run_ours(model, data.texts, data.labels, name, OURS, clock)
         rows += run_ours(model, data.texts, data.labels, name, OURS, clock, TEMPERATURES)
-        with patch("robustlib.models.texts.OneDnnProducts", nullcontext):
+        with patch("robustlib.models.texts.onednn_products", nullcontext):
             rows += run_ours(model, data.texts, data.labels, name, PLAIN, clock)
     versions = environment()
     if options.textattack_python:

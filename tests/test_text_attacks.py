@@ -323,8 +323,7 @@ def test_odd_texts_end_in_an_outcome(recipe, text, label):
     result = attack_texts(model, [text], torch.tensor([label]), recipe=recipe)
     clean = int(labels_of(model, [text]))
     assert result.outcome[0] == "skipped" if clean != label else result.outcome[0] in ("succeeded", "failed")
-    now = int(labels_of(model, result.adversarial))
-    assert (now == label) == (result.outcome[0] == "failed")
+    assert (int(labels_of(model, result.adversarial)) == label) == (result.outcome[0] == "failed")
     assert result.outcome[0] != "skipped" or (result.adversarial[0] == text and result.queries[0] == 1)
 
 
@@ -388,7 +387,7 @@ def test_no_text_spends_more_than_its_budget(limit):
 def test_a_trace_replays_the_attack():
     model = Trigram()
     result = attack_texts(model, TEXTS, labels_of(model, TEXTS), trace=True)
-    for text, found, queries, steps in zip(
+    for text, final, queries, steps in zip(
         TEXTS, result.adversarial, result.queries, result.details["trace"], strict=True
     ):
         current = Words.of(text)
@@ -400,9 +399,9 @@ def test_a_trace_replays_the_attack():
             if step["accepted"]:
                 assert step["accepted"] == step["candidates"][int(np.argmax(step["scores"]))]
                 current = Words.of(current.replaced(current.words.index(step["word"]), step["accepted"]))
-        assert current.text == found
+        assert current.text == final
         assert queries == 1 + len(ranking["words"]) + sum(len(step["scores"]) for step in swaps)
-        assert found == text or swaps[-1]["word"] in format_trace(steps)
+        assert final == text or swaps[-1]["word"] in format_trace(steps)
 
 
 @pytest.mark.parametrize("decimals", [None, 4, 3, 2])

@@ -82,7 +82,7 @@ def test_outcome_queries_and_text_equal_textattacks(run):
             max_queries=run["max_queries"],
         )
         final = result.adversarial[0]
-        found = (result.outcome[0], int(result.queries[0]), list(final) if isinstance(final, tuple) else final)
-        assert found == (expected["outcome"], expected["queries"], expected["final"]), text
+        ours = (result.outcome[0], int(result.queries[0]), list(final) if isinstance(final, tuple) else final)
+        assert ours == (expected["outcome"], expected["queries"], expected["final"]), text
         if run["max_queries"] is None and not empties_a_sentence(run, text):
             assert digest(asked) == expected["asked"], text

@@ -79,13 +79,13 @@ def test_an_attack_on_a_served_victim_runs_the_batches_of_an_attack_on_the_victi
 
 def test_a_measurement_is_recorded_and_comes_from_the_cache_the_second_time(study):
     book = RecordBook("test", profile="smoke", seed=0, modality="text")
-    found = study.measure(book, "dg", design_temperature=1e-3, n=10)
+    evaluation = study.measure(book, "dg", design_temperature=1e-3, n=10)
     (row,) = book.frame.to_dict("records")
-    assert row["mean"] == 100 * found.adversarial_accuracy
+    assert row["mean"] == 100 * evaluation.adversarial_accuracy
     assert (row["method"], row["design_temperature"], row["n"]) == ("conf_up(T_d<<1)", 1e-3, 10)
     queries = study.cache.n_queries
     again = study.run("dg", design_temperature=1e-3, n=10)
-    assert again.correct.tolist() == found.correct.tolist()
+    assert again.correct.tolist() == evaluation.correct.tolist()
     assert study.cache.n_queries == queries, "attacked again instead of read"
 
 
@@ -124,10 +124,10 @@ def test_another_precision_is_another_victim(study):
     assert torch.equal(values, values.bfloat16().float()), "logits carry more digits than bfloat16 has"
     assert not torch.equal(values, study.cache(study.inputs))
     replay = Adversary("transfer:float32", TrueClassProbability(), surrogate=study.served(1.0))
-    found = low.run("dg", replay, n=8)
+    evaluation = low.run("dg", replay, n=8)
     texts = attack_texts(study.cache, study.inputs[:8], study.labels[:8], recipe=study.recipe("dg")).adversarial
-    expected = (low.cache(texts).argmax(dim=1) == study.labels[:8]).numpy() & found.clean_correct
-    assert found.correct.tolist() == expected.tolist()
+    expected = (low.cache(texts).argmax(dim=1) == study.labels[:8]).numpy() & evaluation.clean_correct
+    assert evaluation.correct.tolist() == expected.tolist()
 
 
 def test_rounded_probabilities_share_the_models_cache(study):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -9,14 +10,17 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 
-class OneDnnProducts(TorchFunctionMode):
+def onednn_products(device: torch.device) -> AbstractContextManager:
     """Context in which large float32 linear layers on a CPU are computed by oneDNN instead of MKL.
 
     torch hands float32 matrix products to MKL, which gives AMD processors half of what oneDNN reaches (MiniLM's layers
     on two Zen 5 cores: 210 against 460 GFLOP/s, 1.8 times a whole forward pass); convolutions go to oneDNN. The sums
     are the same up to their order. Modules keep their classes: tools that look for `nn.Linear` find it.
     """
+    return _Products() if device.type == "cpu" and torch.backends.mkldnn.is_available() else nullcontext()
 
+
+class _Products(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         function = linear_by_convolution if func is nn.functional.linear else func
         return function(*args, **(kwargs or {}))
@@ -30,7 +34,7 @@ def linear_by_convolution(input: Tensor, weight: Tensor, bias: Tensor | None = N
     """
     n_tokens = input.numel() // weight.shape[1]
     on_cpu = input.device.type == "cpu" and input.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    if n_tokens < 128 or not on_cpu or not torch.backends.mkldnn.is_available():
+    if n_tokens < 128 or not on_cpu:
         return nn.functional.linear(input, weight, bias)
     pixels = input.reshape(1, n_tokens, 1, weight.shape[1]).permute(0, 3, 1, 2)  # channels last: a view
     # A 1x1 kernel has nothing to dilate, but in a process with one thread torch asks oneDNN for dilated ones only.

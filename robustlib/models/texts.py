@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from robustlib.models.forward import evaluating, seeded
-from robustlib.models.onednn import OneDnnProducts
+from robustlib.models.onednn import onednn_products
 from robustlib.models.pretrained import TINY, load_minilm, load_sequence_classifier, tiny_classifier
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
@@ -112,7 +112,7 @@ class TextClassifier(nn.Module):
         return self._logits(inputs_embeds=embeddings, attention_mask=attention_mask, **types)
 
     def _logits(self, **inputs: Tensor) -> Tensor:
-        with OneDnnProducts():
+        with onednn_products(self.device):
             output = self.body(**inputs)
         return output if isinstance(output, Tensor) else output.logits
 
@@ -262,7 +262,7 @@ class SentenceEncoder:
         return collate_encodings(encodings, self.encoder.config.pad_token_id, True, self.encoder.device)
 
     def _embed(self, attention_mask: Tensor, **inputs: Tensor) -> Tensor:
-        with OneDnnProducts():
+        with onednn_products(self.encoder.device):
             hidden = self.encoder(attention_mask=attention_mask, **inputs).last_hidden_state
         return nn.functional.normalize(mean_pool(hidden, attention_mask))
 

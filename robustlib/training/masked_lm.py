@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from robustlib.data import cache
 from robustlib.models.forward import seeded
-from robustlib.models.onednn import OneDnnProducts
+from robustlib.models.onednn import onednn_products
 from robustlib.models.pretrained import load_masked_language_model, load_minilm
 from robustlib.models.texts import Texts, collate_encodings, length_sorted
 from robustlib.training.autocast import autocast_context, resolve_precision
@@ -80,7 +80,7 @@ class MaskedLanguageModel(nn.Module):
     def logits_at(self, batch: dict[str, Tensor], places: Any) -> Tensor:
         """Logits (n_places, vocab_size) of the tokens at `places`, an index into (n, seq_len)."""
         head = self.body.cls if hasattr(self.body, "cls") else self.body.lm_head
-        with OneDnnProducts():
+        with onednn_products(self.body.device):
             hidden = self.body.base_model(**batch).last_hidden_state[places]
             return head(hidden)  # the vocabulary is large: only where it is asked
 
