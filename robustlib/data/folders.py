@@ -17,11 +17,7 @@ class ReadOnlyFolderError(PermissionError):
 
 
 def repository_root() -> Path:
-    """Folder that holds `notebooks/`.
-
-    The environment variable ROBUSTLIB_ROOT wins. Otherwise the current folder and its parents are
-    searched first, so that an installed copy of the library works on the checkout one stands in; then
-    the checkout this file belongs to.
+    """The checkout: ROBUSTLIB_ROOT, else the one around the current folder, else the one this file belongs to.
 
     Raises:
         NoCheckoutError: no such folder; the message names what to set.
@@ -39,20 +35,12 @@ def repository_root() -> Path:
 
 
 def data_dirs() -> list[Path]:
-    """Folders searched for data files, in order; downloads go to the first one that is writable.
-
-    ROBUSTLIB_DATA may name several folders, separated as in PATH, and read-only ones are fine. `data/` of the
-    checkout comes last; without a checkout and the variable it is `~/.cache/robustlib/data`.
-    """
+    """Folders searched for data files: those in ROBUSTLIB_DATA (separated as in PATH), then `data/` of the checkout."""
     return _dirs("ROBUSTLIB_DATA", "data", always=True)
 
 
 def cache_dirs() -> list[Path]:
-    """Folders searched for cached results (trained weights, attacks), in order.
-
-    ROBUSTLIB_CACHE may name several, separated as in PATH, such as a shared one that is read-only and one's own; else
-    `.cache/` of the checkout, without a checkout `~/.cache/robustlib/cache`.
-    """
+    """Folders searched for cached results: those in ROBUSTLIB_CACHE (separated as in PATH), else the checkout's."""
     return _dirs("ROBUSTLIB_CACHE", ".cache")
 
 
@@ -91,9 +79,7 @@ def writable(folder: Path) -> Path:
 
 
 def replace_file(path: Path, content: str | bytes) -> None:
-    """Write a file beside its place and move it there: readers see the old content or the new, never a part.
-
-    Text is UTF-8 with its line ends as they are. The folder is created where it is missing.
+    """Write a file (text as UTF-8) so that readers see the old content or the new, never a part.
 
     Raises:
         ReadOnlyFolderError: the folder cannot be written to.

@@ -18,30 +18,15 @@ from robustlib.data.progress import progress
 
 N_VALIDATION = 5_000
 _CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-_FASHION_CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
+_FASHION_CLASSES = tuple("T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot".split(","))
 
 
 @dataclass(frozen=True)
 class ImageData:
-    """Images of one split.
+    """Images of one split: float32 (n, channels, height, width) in [0, 1].
 
     Attributes:
-        images: float32 (n, channels, height, width), in [0, 1].
         labels: int64 (n,).
-        class_names: name of each label.
-        name: data set; `robustlib.data.DATASETS[name].title` is how to call it in a figure.
-        split: "train", "validation" or "test".
         index: int64 (n,), position in the official file (train and validation share the training file).
     """
 
@@ -56,14 +41,13 @@ class ImageData:
 def load_images(name: str, split: str, *, n: int | None = None, seed: int = 0) -> ImageData:
     """Load a split of an image data set, fetching its files where needed.
 
-    Test is the official test set, validation a fixed stratified slice of 5,000 of the official training
-    set, train the rest. `digits` has no official split: 20 % test, 10 % validation, fixed and stratified.
+    Validation is a fixed stratified slice of 5,000 of the official training set. `digits` has no official split: 20 %
+    test, 10 % validation, fixed and stratified.
 
     Args:
         name: "fashion_mnist", "cifar10", "cifar10_jpeg" (a lossy copy, say so) or "digits".
         split: "train", "validation" or "test".
-        n: number of examples, stratified by class and in a seeded order; all in file order for None.
-        seed: of the choice of the n examples; the splits do not depend on it.
+        n: number of examples, stratified by class, in an order of `seed`; all in file order for None.
 
     Raises:
         ValueError: unknown name or split, or n outside 1 to the size of the split.

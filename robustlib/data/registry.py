@@ -1,7 +1,6 @@
 """The data sets by name, read from datasets.toml and files.csv: what each is, its files and their sums, its sources.
 
-A name always denotes the same bytes, whichever source they came from; a subset or another copy has a
-name of its own. A file may lie gzip-wrapped (its name plus `.gz`): size and sum are those of the content.
+A name always denotes the same bytes. A file may lie gzip-wrapped (its name plus `.gz`): size and sum are the content's.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import tomllib
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from robustlib.data.sources import Archive, DebianPackage, Download, InstalledFiles, Source, SourceDistribution
 
@@ -66,12 +66,17 @@ def _read() -> dict[str, Dataset]:
             files[row["dataset"]].append(File(row["path"], int(row["bytes"]), row["sha256"]))
     datasets = {}
     for name, entry in tomllib.loads((folder / "datasets.toml").read_text(encoding="utf-8")).items():
-        sources = []
-        for row in entry.pop("sources", []):
-            held = [file for other in row.pop("holds", [name]) for file in files[other]]
-            sources.append(_KINDS[row.pop("kind")](held, **row))
-        datasets[name] = Dataset(name=name, files=tuple(files[name]), sources=tuple(sources), **entry)
+        if shared := entry.pop("sources_of", None):
+            sources = datasets[shared].sources
+        else:
+            sources = tuple(_source(row, name, files) for row in entry.pop("sources", []))
+        datasets[name] = Dataset(name=name, files=tuple(files[name]), sources=sources, **entry)
     return datasets
+
+
+def _source(row: dict[str, Any], name: str, files: dict[str, list[File]]) -> Source:
+    held = [file for other in row.pop("holds", [name]) for file in files[other]]
+    return _KINDS[row.pop("kind")](held, **row)
 
 
 def _at(files: list[File], template: str) -> tuple[tuple[str, str], ...]:

@@ -16,10 +16,8 @@ _BY_CONTENT = "data"  # what a loader returns is keyed by content_digest: its so
 def source_digest(rooms: tuple[str, ...], package: Path = _PACKAGE) -> str:
     """Hash of the source of these rooms and of all that they import from the library, followed to the ground.
 
-    Comments, docstrings and layout do not count. Memoised: a process sees the source as it was when first asked.
-
-    Args:
-        rooms: packages or modules of the library, as "attacks" or "training.images"; "" is all of it.
+    Rooms are packages or modules, as "attacks" or "training.images"; "" is all of it. Memoised: a process sees the
+    source as it was when first asked.
 
     Raises:
         ValueError: there is no such room.

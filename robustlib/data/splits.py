@@ -11,8 +11,7 @@ PARTS = ("train", "validation", "test")
 def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
     """A seeded order that runs through all classes evenly, so that every prefix is stratified.
 
-    Each class is shuffled and spread evenly over the order. Of equally frequent classes a prefix holds the
-    same number each, to within one; a smaller prefix lies inside a larger one.
+    Of equally frequent classes a prefix holds the same number each, to within one.
     """
     generator = np.random.default_rng(seed)
     classes, of_row = np.unique(labels, return_inverse=True)

@@ -7,15 +7,13 @@ import hashlib
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock
 
-from robustlib.data.registry import File
-from robustlib.data.registry import DATASETS, Dataset, get
 from robustlib.data.folders import cache_dir, data_dirs, is_writable, replace_file
+from robustlib.data.registry import DATASETS, Dataset, File, get
 
 _CHUNK = 1 << 20
 
@@ -27,9 +25,8 @@ class FetchError(RuntimeError):
 def fetch(name: str) -> dict[str, Path]:
     """Verified files of a data set, by bare file name; they are fetched where no data folder has them.
 
-    Every folder of `data_dirs()` is searched first. What is fetched goes to the first writable one: it is
-    written to a temporary folder beside, checked, and moved into place. Two processes at once are safe.
-    A path may end in `.gz` where the registry's name does not: read it with `content`.
+    What is fetched goes to the first writable one of `data_dirs()`, checked before it is moved into place. A path may
+    end in `.gz` where the registry's name does not: read it with `content`.
 
     Raises:
         ValueError: unknown name.
@@ -54,7 +51,8 @@ def find(dataset: Dataset) -> tuple[dict[str, Path], list[str]]:
     paths: dict[str, Path] = {}
     troubles: list[str] = []
     for file in dataset.files:
-        for path in _candidates(file):
+        candidates = [folder / f"{file.name}{ending}" for folder in data_dirs() for ending in ("", ".gz")]
+        for path in filter(Path.is_file, candidates):
             trouble = check(path, file)
             if trouble is None:
                 paths[file.key] = path
@@ -63,20 +61,14 @@ def find(dataset: Dataset) -> tuple[dict[str, Path], list[str]]:
     return paths, troubles
 
 
-def _candidates(file: File) -> Iterator[Path]:
-    for folder in data_dirs():
-        for path in (folder / file.name, folder / f"{file.name}.gz"):
-            if path.is_file():
-                yield path
-
-
 def check(path: Path, file: File, *, remember: bool = True) -> str | None:
     """None where the content of `path` has the registry's size and sha256, else what is wrong with it.
 
-    A right file is remembered by its size and time of change, so that a big one is not hashed at every
-    start. `remember=False` hashes in any case.
+    A right file is remembered by its size and time of change; `remember=False` hashes it in any case.
     """
-    stamp, mark = _stamp(path, file)
+    status = path.stat()
+    stamp = cache_dir() / "verified" / hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:24]
+    mark = f"{status.st_size} {status.st_mtime_ns} {file.sha256}"
     with suppress(OSError):
         if remember and stamp.read_text() == mark:
             return None
@@ -91,12 +83,6 @@ def check(path: Path, file: File, *, remember: bool = True) -> str | None:
     with suppress(OSError):  # then the next start hashes it again
         replace_file(stamp, mark)
     return None
-
-
-def _stamp(path: Path, file: File) -> tuple[Path, str]:
-    status = path.stat()
-    key = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:24]
-    return cache_dir() / "verified" / key, f"{status.st_size} {status.st_mtime_ns} {file.sha256}"
 
 
 def _size_and_sha256(path: Path, file: File) -> tuple[int, str]:

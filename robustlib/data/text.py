@@ -26,15 +26,11 @@ NEAR_DUPLICATE = 0.6  # share of common words (Jaccard) from which two snippets 
 
 @dataclass(frozen=True)
 class TextData:
-    """Texts of one split.
+    """Texts of one split: n strings, or n (first, second) pairs.
 
     Attributes:
-        texts: n strings, or n (first, second) pairs.
         labels: int64 (n,).
-        class_names: name of each label.
         ratings: float32 (n,), mean human rating from -4 to 4, or None.
-        name: data set; `robustlib.data.DATASETS[name].title` is how to call it in a figure.
-        split: "train", "validation" or "test".
         index: int64 (n,), row of the data set as our reader numbers it.
     """
 
@@ -66,10 +62,8 @@ def load_text(name: str, split: str, *, n: int | None = None, seed: int = 0) -> 
     (and, for vader_amazon and vader_nyt, the sentences of one document) kept in one part.
 
     Args:
-        name: a text data set of the registry.
         split: "train", "validation" or "test".
-        n: number of examples, each class in its share, in a seeded order; all in their own order for None.
-        seed: of the choice of the n examples; the splits do not depend on it.
+        n: number of examples, each class in its share, in an order of `seed`; all in their own order for None.
 
     Raises:
         ValueError: unknown name or split, or n outside 1 to the size of the split.
