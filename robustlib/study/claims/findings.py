@@ -97,13 +97,13 @@ def evidence(records: pd.DataFrame, modality: str) -> dict[str, Evidence]:
     wide = rows.experiment.str.startswith(BREADTH)
     named = rows.assign(model=names[0], precision=names[2])
     groups = named[~wide].groupby(["dataset", "model"], sort=False)
-    found = {}
+    evidences = {}
     for (dataset, model), group in groups:
         low, trained = group.precision != "", group.experiment.str.startswith(TRAINING)
-        found[f"{dataset}, {model}"] = Evidence(
+        evidences[f"{dataset}, {model}"] = Evidence(
             group[~low & ~trained], group[low & ~trained], MAIN_ATTACK[modality], named[wide], group[trained]
         )
-    return found
+    return evidences
 
 
 def _name_sweep_references(records: pd.DataFrame) -> pd.DataFrame:
@@ -163,6 +163,21 @@ def _served_undivided(
 ) -> pd.Series | None:
     model = {"method": method, "training_temperature": training_temperature, "design_temperature": 1}
     return difference(records, reference=reference, **model, **columns)
+
+
+def above(margin: float) -> Callable[[pd.Series], bool]:
+    """Whether the whole interval of a record lies above a number of points."""
+    return lambda row: row["low"] > margin
+
+
+def below(margin: float) -> Callable[[pd.Series], bool]:
+    """Whether the whole interval of a record lies below a number of points."""
+    return lambda row: row["high"] < margin
+
+
+def within(margin: float) -> Callable[[pd.Series], bool]:
+    """Whether the whole interval of a record lies less than a number of points from 0."""
+    return lambda row: row["low"] > -margin and row["high"] < margin
 
 
 def judge_row(where: str, row: pd.Series | None, holds: Callable[[pd.Series], bool]) -> Finding:

@@ -1,10 +1,8 @@
-"""The tests behind the scorecard: what the records must show for a claim of the paper, or of ours, to hold.
+"""What the records must show for a claim about served models to hold; on training: `claims.trained`.
 
 A claim falls into findings (one for each design temperature, end of the sweep, ...), and each finding rests on a
-recorded paired difference with its 95 % interval (C16: on mean confidences, which have none). All hold: reproduced;
-some: partly; none: not reproduced.
-To add a test: a function `(Evidence) -> list[Finding]` and its line in `TESTS`; to add a claim: `paper/claims.csv`.
-The claims on training are in `robustlib.study.claims.trained`.
+recorded paired difference with its 95 % interval (C16: on mean confidences, which have none).
+To add a test: a function `(Evidence) -> list[Finding]` and its line in `TESTS`; to add a claim: `claims.csv`.
 """
 
 from __future__ import annotations
@@ -27,11 +25,12 @@ from robustlib.study.claims.findings import (
     UNDER,
     Evidence,
     Finding,
+    above,
     interval_text,
     judge_row,
     sample_text,
 )
-from robustlib.study.records import HONEST, Reference, differences
+from robustlib.study.records import HONEST, Reference, differences, matching
 
 _WORDS = {BASELINE: "T_d = 1", OVER: "T_d < 1", UNDER: "T_d > 1"}
 _REPLAY = "transfer:float32"
@@ -40,25 +39,21 @@ _CALIBRATED_OR_SCALE_FREE = ("margin", "cal", "cal-exact", "opt-paper", "opt")
 
 def _at_each(data: Evidence, methods: tuple[str, ...], judge: Callable[[str, float], Finding]) -> list[Finding]:
     """Judge at every design temperature; a kind of model that was not served is a missing part of the claim."""
-    found = []
+    findings = []
     for method in methods:
-        here = [replace(judge(method, temperature), part=_WORDS[method]) for temperature in data.temperatures(method)]
-        found += here or [Finding(_WORDS[method], "missing")]
-    return found
-
-
-def _above_zero(row: pd.Series) -> bool:
-    return row["low"] > 0
+        judged = [replace(judge(method, temperature), part=_WORDS[method]) for temperature in data.temperatures(method)]
+        findings += judged or [Finding(_WORDS[method], "missing")]
+    return findings
 
 
 def _raises(data: Evidence, method: str) -> list[Finding]:
     """Served models of one kind look more robust than the honest baseline, at the same clean accuracy."""
-    found = _at_each(
-        data, (method,), lambda m, t: judge_row(f"T_d = {t:g}", data.difference(m, t, "none", HONEST), _above_zero)
+    findings = _at_each(
+        data, (method,), lambda m, t: judge_row(f"T_d = {t:g}", data.difference(m, t, "none", HONEST), above(0))
     )
-    if any(finding.outcome == "holds" for finding in found):
-        found.append(_clean_stays(data, method))
-    return found
+    if any(finding.outcome == "holds" for finding in findings):
+        findings.append(_clean_stays(data, method))
+    return findings
 
 
 def _clean_stays(data: Evidence, method: str) -> Finding:
@@ -75,7 +70,7 @@ def _clean_stays(data: Evidence, method: str) -> Finding:
 
 
 def _underconfident_less(data: Evidence) -> list[Finding]:
-    return [*_raises(data, UNDER), judge_row("sweep: end T_d << 1 minus end T_d >> 1", _end(data, OVER), _above_zero)]
+    return [*_raises(data, UNDER), judge_row("sweep: end T_d << 1 minus end T_d >> 1", _end(data, OVER), above(0))]
 
 
 def _end(data: Evidence, method: str, reference: str = OTHER_END) -> pd.Series | None:
@@ -91,21 +86,16 @@ def _bowl(data: Evidence) -> list[Finding]:
     up, down = _end(data, OVER, LOWEST), _end(data, UNDER, LOWEST)
     if up is None and down is not None:  # the lowest point is the other end
         up = _end(data, OVER)
-    ends = {"toward confidence 1": up, "toward confidence 1/C": down}
-    found = []
-    for words, row in ends.items():
-        where = words if row is None else f"{words} (T_d = {row['design_temperature']:g})"
-        finding = judge_row(where, row, _above_zero)
-        if row is not None:
-            chosen = f"lowest of {_sweep_size(data, row)} temperatures, chosen on the same examples"
-            finding = replace(finding, sample=f"{finding.sample}, {chosen}")
-        found.append(finding)
-    return found
+    return [_above_lowest(data, "toward confidence 1", up), _above_lowest(data, "toward confidence 1/C", down)]
 
 
-def _sweep_size(data: Evidence, end: pd.Series) -> int:
-    rows = data.rows[(data.rows.metric == "accuracy") & (data.rows.attack == data.attack)]
-    return rows[(rows.experiment == end["experiment"]) & (rows.adversary == "none")].design_temperature.nunique()
+def _above_lowest(data: Evidence, words: str, end: pd.Series | None) -> Finding:
+    if end is None:
+        return Finding(words, "missing")
+    sweep = {"experiment": end["experiment"], "attack": data.attack, "adversary": "none", "metric": "accuracy"}
+    n = matching(data.rows, **sweep).design_temperature.nunique()
+    finding = judge_row(f"{words} (T_d = {end['design_temperature']:g})", end, above(0))
+    return replace(finding, sample=f"{finding.sample}, lowest of {n} temperatures, chosen on the same examples")
 
 
 def _removal(data: Evidence, adversary: str, method: str, temperature: float) -> tuple[Finding, bool]:
@@ -148,10 +138,6 @@ def _leaves(data: Evidence, adversary: str, method: str) -> list[Finding]:
     return _at_each(data, (method,), judge)
 
 
-def _above_margin(row: pd.Series) -> bool:
-    return row["low"] > EQUIVALENCE_MARGIN
-
-
 def _beside_scale_free(
     data: Evidence, adversaries: tuple[str, ...], methods: tuple[str, ...], holds: Callable[[pd.Series], bool]
 ) -> list[Finding]:
@@ -168,7 +154,7 @@ def _transfer_is_weaker(data: Evidence) -> list[Finding]:
     at, reference_at = (rows[name].to_numpy(float) for name in ("design_temperature", "reference_design_temperature"))
     own = (rows.reference_method == rows.method) & np.isclose(at, reference_at, rtol=1e-5, atol=0)
     return [
-        judge_row(f"{row['adversary']} at T_d = {row['design_temperature']:g}", row, _above_margin)
+        judge_row(f"{row['adversary']} at T_d = {row['design_temperature']:g}", row, above(EQUIVALENCE_MARGIN))
         for _, row in rows[own & rows.adversary.str.startswith("transfer:")].iterrows()
     ]
 
@@ -195,13 +181,13 @@ def _scrambled(data: Evidence) -> list[Finding]:
     """The order in which words are tried at an overconfident temperature has little to do with the honest one."""
     rows = data.rows[(data.rows.metric == "rank_correlation") & (data.rows.method == OVER)]
     rows = rows[rows.attack.isin(("pwws", "tf"))]
-    found = []
+    findings = []
     for _, row in rows.loc[rows.groupby("attack").design_temperature.idxmin()].iterrows() if len(rows) else ():
         reach = 1.96 * row["std"] / math.sqrt(row["n"])
         text = f"{row['mean']:.2f} [{row['mean'] - reach:.2f}, {row['mean'] + reach:.2f}]"
         where = f"{row['attack']} at T_d = {row['design_temperature']:g}"
-        found.append(Finding(where, "holds" if row["mean"] + reach < 0.5 else "fails", text, sample_text(row)))
-    return found
+        findings.append(Finding(where, "holds" if row["mean"] + reach < 0.5 else "fails", text, sample_text(row)))
+    return findings
 
 
 def _elsewhere(data: Evidence) -> list[Finding]:
@@ -210,7 +196,7 @@ def _elsewhere(data: Evidence) -> list[Finding]:
     rows = differences(data.breadth, reference=HONEST, **served)
     rows = rows[~rows.dataset.isin(data.rows.dataset)]
     return [
-        judge_row(f"{row['dataset']} at T_d = {row['design_temperature']:g}", row, _above_zero)
+        judge_row(f"{row['dataset']} at T_d = {row['design_temperature']:g}", row, above(0))
         for _, row in rows.iterrows()
     ]
 
@@ -224,15 +210,15 @@ def _third_cause(data: Evidence) -> list[Finding]:
     replay = {"reference_method": BASELINE, "reference_adversary": _REPLAY, "reference_design_temperature": 1}
     rows = differences(data.low_precision, attack=data.attack, method=BASELINE, **replay)
     rows = rows[rows.adversary.isin(_CALIBRATED_OR_SCALE_FREE)]
-    found = []
+    findings = []
     for (name, trained_at), group in rows.groupby(["precision", "training_temperature"], sort=False):
         where = name if trained_at == 1 else f"{name} (trained at T = {trained_at:g})"
         strongest = group.sort_values("mean").iloc[0]
         text = f"{strongest['adversary']} {interval_text(strongest, signed=True)}"
-        found.append(Finding(where, "holds" if _above_zero(strongest) else "void", text, sample_text(strongest)))
-    if not any(finding.outcome == "holds" for finding in found):
-        found = [replace(finding, outcome="fails") for finding in found]
-    return found
+        findings.append(Finding(where, "holds" if strongest["low"] > 0 else "void", text, sample_text(strongest)))
+    if not any(finding.outcome == "holds" for finding in findings):
+        findings = [replace(finding, outcome="fails") for finding in findings]
+    return findings
 
 
 _MINUS_HONEST = "points above honest"
@@ -252,7 +238,12 @@ TESTS: dict[str, tuple[Callable[[Evidence], list[Finding]], str]] = {
     "C11": (partial(_removes, adversaries=("opt-paper", "opt"), methods=(OVER, UNDER)), _LEFT),
     "C13": (
         # The paper's descent and the exact minimum: what only a stalled descent shows is no property of Platt scaling.
-        partial(_beside_scale_free, adversaries=("platt", "platt-exact"), methods=(OVER, UNDER), holds=_above_margin),
+        partial(
+            _beside_scale_free,
+            adversaries=("platt", "platt-exact"),
+            methods=(OVER, UNDER),
+            holds=above(EQUIVALENCE_MARGIN),
+        ),
         f"platt (descent) and platt-exact, {_MINUS_MARGIN} (no substitute: over {EQUIVALENCE_MARGIN:g})",
     ),
     "C14": (_transfer_is_weaker, f"{_MINUS_MARGIN} (no substitute: over {EQUIVALENCE_MARGIN:g})"),
@@ -263,10 +254,7 @@ TESTS: dict[str, tuple[Callable[[Evidence], list[Finding]], str]] = {
     "O1": (partial(_removes, adversaries=("cal-exact",), methods=(OVER, UNDER)), _LEFT),
     "O2": (
         partial(
-            _beside_scale_free,
-            adversaries=("opt",),
-            methods=(BASELINE, OVER, UNDER),
-            holds=lambda row: row["low"] > -EQUIVALENCE_MARGIN,
+            _beside_scale_free, adversaries=("opt",), methods=(BASELINE, OVER, UNDER), holds=above(-EQUIVALENCE_MARGIN)
         ),
         f"{_MINUS_MARGIN} (beaten: below -{EQUIVALENCE_MARGIN:g})",
     ),

@@ -1,14 +1,11 @@
-"""The scorecard's tests of the training half (C4, C5, C12, C15, C17 to C20, C23 to C27, O4), in the form of
-`robustlib.study.claims.served`: each takes the records of notebooks 08 and 09 and gives findings.
-
-Illusion: an adversary's adversarial accuracy minus that of the scale-free attack on the same model. Gain: the same
-adversary against two models, here minus reference, paired on the test examples.
-"""
+"""The scorecard's tests of the training half (C4, C5, C12, C15, C17 to C20, C23 to C27, O4): notebooks 08 and 09."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -17,15 +14,19 @@ from robustlib.study.claims.findings import (
     EQUIVALENCE_MARGIN,
     Evidence,
     Finding,
+    above,
+    below,
     gain,
     illusion,
     judge_row,
     sample_text,
+    within,
 )
 from robustlib.study.records import HONEST, difference, matching
 from robustlib.training.schedules import SCHEDULES
 
 STAR = "_gradnorm"
+MAIN = f"baseline{STAR}"
 PAPER_TEMPERATURE = 200.0  # where a claim names it; of what was trained, the nearest in decades is judged
 CONFIDENCE_MARGIN = 2.0  # points of mean confidence that count as no change
 CLEAN_MARGIN = 2.0  # points of clean accuracy that a schedule may lose and count as equally accurate
@@ -36,8 +37,12 @@ def _rows(data: Evidence, **columns: object) -> pd.DataFrame:
     return matching(data.training, design_temperature=1, **columns)
 
 
-def _illusion(data: Evidence, method: str, temperature: float = 1.0) -> pd.Series | None:
-    return illusion(data.training, method, attack=data.attack, training_temperature=temperature)
+def _methods(data: Evidence) -> list[str]:
+    return list(dict.fromkeys(_rows(data, training_temperature=1, metric="accuracy").method))
+
+
+def _illusion(data: Evidence, method: str, temperature: float = 1.0, **options: str) -> pd.Series | None:
+    return illusion(data.training, method, attack=data.attack, training_temperature=temperature, **options)
 
 
 def _gain(data: Evidence, method: str, temperature: float, adversary: str, **options: object) -> pd.Series | None:
@@ -45,47 +50,46 @@ def _gain(data: Evidence, method: str, temperature: float, adversary: str, **opt
     return gain(data.training, method, adversary=adversary, training_temperature=temperature, **options)
 
 
-def _methods(data: Evidence, temperature: float = 1.0) -> list[str]:
-    return list(dict.fromkeys(_rows(data, training_temperature=temperature, metric="accuracy").method))
-
-
-def _hot(data: Evidence, method: str = f"baseline{STAR}") -> float | None:
+def _hot(data: Evidence, method: str = MAIN) -> float | None:
     """The training temperature nearest to the paper's among those this method was trained at."""
-    found = sorted(t for t in _rows(data, method=method).training_temperature.unique() if t > 1)
-    return min(found, key=lambda t: abs(np.log(t / PAPER_TEMPERATURE))) if found else None
+    temperatures = sorted(t for t in _rows(data, method=method).training_temperature.unique() if t > 1)
+    return min(temperatures, key=lambda t: abs(np.log(t / PAPER_TEMPERATURE))) if temperatures else None
 
 
-def _above_zero(row: pd.Series) -> bool:
-    return row["low"] > 0
+def _at_high_temperature(test: Callable[[Evidence, float], list[Finding]]) -> Callable[[Evidence], list[Finding]]:
+    """Make a test of `(data, hot)` one of the data; without a model trained at high temperature it finds nothing."""
 
+    @wraps(test)
+    def at_hot(data: Evidence) -> list[Finding]:
+        hot = _hot(data)
+        return [] if hot is None else test(data, hot)
 
-def _within(margin: float) -> Callable[[pd.Series], bool]:
-    return lambda row: row["low"] > -margin and row["high"] < margin
+    return at_hot
 
 
 def overconfident(data: Evidence) -> list[Finding]:
     """C4: normalisation raises mean confidence on the same examples; clipping leaves it within the margin."""
-    found = []
+    findings = []
     for words, method, holds in (
-        ("normalisation", f"baseline{STAR}", _above_zero),
-        ("clipping", "baseline_gradclip", _within(CONFIDENCE_MARGIN)),
+        ("normalisation", MAIN, above(0)),
+        ("clipping", "baseline_gradclip", within(CONFIDENCE_MARGIN)),
     ):
         model = {"method": method, "design_temperature": 1}
         row = difference(data.training, reference=HONEST, metric="confidence_difference", attack="clean", **model)
-        found.append(replace(judge_row(words, row, holds), part=words))
-    return found
+        findings.append(replace(judge_row(words, row, holds), part=words))
+    return findings
 
 
 def starred_illusion(data: Evidence) -> list[Finding]:
     """C5: every model trained with normalised gradients stands above its own scale-free answer as served."""
     starred = [method for method in _methods(data) if method.endswith(STAR)]
-    return [judge_row(method, _illusion(data, method), _above_zero) for method in starred]
+    return [judge_row(method, _illusion(data, method), above(0)) for method in starred]
 
 
 def no_star_no_illusion(data: Evidence) -> list[Finding]:
     """C12: adversarially trained without normalisation, a model has less illusion than the margin."""
     plain = [m for m in _methods(data) if not m.startswith("baseline") and not m.endswith((STAR, "_gradclip"))]
-    return [judge_row(m, _illusion(data, m), lambda row: row["high"] < EQUIVALENCE_MARGIN) for m in plain]
+    return [judge_row(method, _illusion(data, method), below(EQUIVALENCE_MARGIN)) for method in plain]
 
 
 def more_steps(data: Evidence) -> list[Finding]:
@@ -94,33 +98,26 @@ def more_steps(data: Evidence) -> list[Finding]:
     if len(trained) < 2:
         return []
     few, many = f"ddi-at(M=3,K=3){STAR}", max(trained, key=lambda method: int(method.split("K=")[1].split(")")[0]))
-    return [
-        judge_row(
-            f"{many}, as served", _gain(data, many, 1.0, "none", reference_method=few), lambda row: row["high"] < 0
-        ),
-        judge_row(f"{many}, log-odds", _gain(data, many, 1.0, "margin", reference_method=few), _above_zero),
-    ]
+    served, scale_free = (_gain(data, many, 1.0, adversary, reference_method=few) for adversary in ("none", "margin"))
+    return [judge_row(f"{many}, as served", served, below(0)), judge_row(f"{many}, log-odds", scale_free, above(0))]
 
 
-def hot_gain(data: Evidence) -> list[Finding]:
+@_at_high_temperature
+def hot_gain(data: Evidence, hot: float) -> list[Finding]:
     """C17: training at high temperature raises adversarial accuracy after `cal`, and under log-odds."""
-    method, hot = f"baseline{STAR}", _hot(data)
-    if hot is None:
-        return []
-    return [judge_row(f"{a} at T = {hot:g}", _gain(data, method, hot, a), _above_zero) for a in ("cal", "margin")]
+    return _gains_over_cold(data, MAIN, hot)
 
 
 def adds_to_adversarial_training(data: Evidence) -> list[Finding]:
     """C18: the same on top of each adversarial training."""
-    found = []
-    for method in _methods(data):
-        hot = None if method.startswith(("baseline", "dg-aug")) else _hot(data, method)
-        if hot is not None:
-            found += [
-                judge_row(f"{method}, {a} at T = {hot:g}", _gain(data, method, hot, a), _above_zero)
-                for a in ("cal", "margin")
-            ]
-    return found
+    methods = [method for method in _methods(data) if not method.startswith(("baseline", "dg-aug"))]
+    hot = {method: _hot(data, method) for method in methods}
+    return [f for m, t in hot.items() if t is not None for f in _gains_over_cold(data, m, t, f"{m}, ")]
+
+
+def _gains_over_cold(data: Evidence, method: str, hot: float, prefix: str = "") -> list[Finding]:
+    gains = {adversary: _gain(data, method, hot, adversary) for adversary in ("cal", "margin")}
+    return [judge_row(f"{prefix}{name} at T = {hot:g}", row, above(0)) for name, row in gains.items()]
 
 
 def seen_attack(data: Evidence) -> list[Finding]:
@@ -130,67 +127,54 @@ def seen_attack(data: Evidence) -> list[Finding]:
     if hot is None:
         return []
     row = _gain(data, method, hot, "margin", attack="dg")
-    return [judge_row(f"dg at T = {hot:g}", row, lambda row: row["high"] < EQUIVALENCE_MARGIN)]
+    return [judge_row(f"dg at T = {hot:g}", row, below(EQUIVALENCE_MARGIN))]
 
 
-def one_for_all(data: Evidence) -> list[Finding]:
+@_at_high_temperature
+def one_for_all(data: Evidence, hot: float) -> list[Finding]:
     """C20: one temperature gains on every attack, and the largest one costs clean accuracy."""
-    method, hot = f"baseline{STAR}", _hot(data)
-    if hot is None:
-        return []
-    rows = _rows(data, method=method, training_temperature=hot, metric="accuracy", adversary="margin")
-    found = [
-        judge_row(f"{a} at T = {hot:g}", _gain(data, method, hot, "margin", attack=a), _above_zero)
-        for a in dict.fromkeys(rows.attack)
-    ]
-    if len(found) < 2:  # one attack cannot show that one temperature serves all
-        found.append(Finding("a second attack", "missing"))
-    largest = _rows(data, method=method).training_temperature.max()
-    clean = _gain(data, method, largest, "none", attack="clean")
-    return [*found, judge_row(f"clean accuracy at T = {largest:g}", clean, lambda row: row["high"] < 0)]
+    rows = _rows(data, method=MAIN, training_temperature=hot, metric="accuracy", adversary="margin")
+    gains = {attack: _gain(data, MAIN, hot, "margin", attack=attack) for attack in dict.fromkeys(rows.attack)}
+    findings = [judge_row(f"{attack} at T = {hot:g}", row, above(0)) for attack, row in gains.items()]
+    if len(findings) < 2:  # one attack cannot show that one temperature serves all
+        findings.append(Finding("a second attack", "missing"))
+    largest = _rows(data, method=MAIN).training_temperature.max()
+    clean = _gain(data, MAIN, largest, "none", attack="clean")
+    return [*findings, judge_row(f"clean accuracy at T = {largest:g}", clean, below(0))]
 
 
-def star_protects(data: Evidence) -> list[Finding]:
+@_at_high_temperature
+def star_protects(data: Evidence, hot: float) -> list[Finding]:
     """C23: at high temperature the normalised model is the more accurate one on clean examples."""
-    hot = _hot(data)
-    if hot is None:
-        return []
     plain = {"reference_method": "baseline", "reference_temperature": hot}
-    row = _gain(data, f"baseline{STAR}", hot, "none", attack="clean", **plain)
-    return [judge_row(f"clean accuracy at T = {hot:g}", row, _above_zero)]
+    row = _gain(data, MAIN, hot, "none", attack="clean", **plain)
+    return [judge_row(f"clean accuracy at T = {hot:g}", row, above(0))]
 
 
-def hot_illusion(data: Evidence) -> list[Finding]:
+@_at_high_temperature
+def hot_illusion(data: Evidence, hot: float) -> list[Finding]:
     """C24: as served, the hot model stands above its own scale-free answer."""
-    hot = _hot(data)
-    return [] if hot is None else [judge_row(f"T = {hot:g}", _illusion(data, f"baseline{STAR}", hot), _above_zero)]
+    return [judge_row(f"T = {hot:g}", _illusion(data, MAIN, hot), above(0))]
 
 
-def transfer_is_weaker(data: Evidence) -> list[Finding]:
+@_at_high_temperature
+def transfer_is_weaker(data: Evidence, hot: float) -> list[Finding]:
     """C25: examples of the cold model leave more standing than the scale-free attack, by more than the margin."""
-    method, hot = f"baseline{STAR}", _hot(data)
-    if hot is None:
-        return []
-    own = {"adversary": f"transfer:{method}", "training_temperature": hot}
-    row = illusion(data.training, method, attack=data.attack, **own)
-    return [judge_row(f"T = {hot:g}", row, lambda row: row["low"] > EQUIVALENCE_MARGIN)]
+    row = _illusion(data, MAIN, hot, adversary=f"transfer:{MAIN}")
+    return [judge_row(f"T = {hot:g}", row, above(EQUIVALENCE_MARGIN))]
 
 
 def not_length(data: Evidence) -> list[Finding]:
     """C26: trained longer, the hot model still gains over the cold one trained as long."""
-    found = []
-    for method in _methods(data):
-        if method.startswith(f"baseline{STAR}(epochs="):
-            hot = _hot(data, method)
-            row = None if hot is None else _gain(data, method, hot, "margin")
-            found.append(judge_row(f"{method}, T = {hot or 0:g}", row, _above_zero))
-    return found
+    longer = {method: _hot(data, method) for method in _methods(data) if method.startswith(f"{MAIN}(epochs=")}
+    gains = {method: None if hot is None else _gain(data, method, hot, "margin") for method, hot in longer.items()}
+    return [judge_row(f"{method}, T = {longer[method] or 0:g}", row, above(0)) for method, row in gains.items()]
 
 
 def range_grows(data: Evidence) -> list[Finding]:
     """C27: from each training temperature to the next the mean logit range grows, intervals apart."""
-    rows = _rows(data, method=f"baseline{STAR}", metric="logit_range").sort_values("training_temperature")
-    rows = rows.drop_duplicates("training_temperature", keep="last")
+    rows = _rows(data, method=MAIN, metric="logit_range").sort_values("training_temperature")
+    rows = rows.drop_duplicates("training_temperature", keep="last").to_dict("records")
     return [
         Finding(
             f"T = {low['training_temperature']:g} to {high['training_temperature']:g}",
@@ -198,32 +182,26 @@ def range_grows(data: Evidence) -> list[Finding]:
             f"{low['mean']:.3g} -> {high['mean']:.3g}",
             sample_text(high),
         )
-        for low, high in _successive(rows)
+        for low, high in pairwise(rows)
     ]
 
 
-def _successive(rows: pd.DataFrame) -> Iterator[tuple[pd.Series, pd.Series]]:
-    for at in range(len(rows) - 1):
-        yield rows.iloc[at], rows.iloc[at + 1]
-
-
-def schedules_beat_constant(data: Evidence) -> list[Finding]:
+@_at_high_temperature
+def schedules_beat_constant(data: Evidence, hot: float) -> list[Finding]:
     """O4: a schedule leaves more standing than the constant it ends or begins at, and is about as accurate."""
-    constant, hot = f"baseline{STAR}", _hot(data)
-    found = []
-    for method in dict.fromkeys(data.training.method):
-        if hot is None or method not in {f"{constant}({name})" for name in SCHEDULES}:
-            continue
-        over = {"reference_method": constant, "reference_temperature": hot}
-        robust = _gain(data, method, hot, "margin", **over)
-        clean = _gain(data, method, hot, "none", attack="clean", **over)
+    findings = []
+    scheduled = {f"{MAIN}({name})" for name in SCHEDULES}
+    for method in (method for method in dict.fromkeys(data.training.method) if method in scheduled):
+        constant = {"reference_method": MAIN, "reference_temperature": hot}
+        robust = _gain(data, method, hot, "margin", **constant)
+        clean = _gain(data, method, hot, "none", attack="clean", **constant)
         if robust is None or clean is None:
-            found.append(Finding(method, "missing"))
+            findings.append(Finding(method, "missing"))
             continue
         accurate = clean["mean"] > -CLEAN_MARGIN
         finding = judge_row(method, robust, lambda row, accurate=accurate: row["low"] > 0 and accurate)
-        found.append(replace(finding, measured=f"{finding.measured} (clean {clean['mean']:+.1f})"))
-    return found
+        findings.append(replace(finding, measured=f"{finding.measured} (clean {clean['mean']:+.1f})"))
+    return findings
 
 
 _ABOVE_SELF = "points above the scale-free attack on the same model"
