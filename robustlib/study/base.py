@@ -50,10 +50,6 @@ class Study(ABC):
     def served(self, design_temperature: float) -> Any:
         """The model as a defender with this design temperature serves it."""
 
-    @abstractmethod
-    def budget(self, attack: str) -> dict[str, Any]:
-        """What an attack may do, as columns of a record."""
-
     @property
     @abstractmethod
     def model_name(self) -> str:
@@ -147,20 +143,17 @@ class Study(ABC):
         Args:
             reference_study: where the reference is of another model: the study it comes from, on the same examples.
         """
-        difference = evaluation.minus(reference)
-        other = reference_study or self
-        training_temperature = other.training.training_temperature
-        book.add_difference(
-            difference,
-            reference=Reference(
-                other.method_name(reference_at), reference.adversary, reference_at, training_temperature
-            ),
-            adversary=evaluation.adversary,
-            attack=evaluation.attack,
-            **self.columns(at),
-            **self.budget(evaluation.attack),
-        )
+        difference, other = evaluation.minus(reference), reference_study or self
+        method, trained_at = other.method_name(reference_at), other.training.training_temperature
+        row = {"adversary": evaluation.adversary, "attack": evaluation.attack, **self.budget(evaluation.attack)}
+        taken_from = Reference(method, reference.adversary, reference_at, trained_at)
+        book.add_difference(difference, reference=taken_from, **self.columns(at), **row)
         return difference
+
+    def budget(self, attack: str) -> dict[str, Any]:
+        """Norm and radius of an attack as columns of a record; none where constraints bound it instead."""
+        chosen = self.attacks[attack]
+        return {"norm": chosen.norm, "epsilon": chosen.epsilon} if chosen.norm else {}
 
     def columns(self, design_temperature: float) -> dict[str, object]:
         """What a record says of the model served at a design temperature."""

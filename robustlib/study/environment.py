@@ -28,9 +28,9 @@ def environment() -> dict[str, str | int | None]:
 
     Returns:
         `robustlib`, `python`, `torch`, `torchvision`, `numpy`, `transformers` (versions; None: not installed),
-        `platform` (system and processor type), `device` ("cpu" or "cuda"), `device_name`, `float32` ("ieee", or
-        "tf32" where products of float32 keep 10 bits of mantissa), `cpu_count` (those this process may use) and
-        `commit` (None outside a git checkout; "-dirty": with changes).
+        `platform` (system and processor type), `device` ("cpu" or "cuda"), `device_name`, `float32`
+        (`measured_float32`), `cpu_count` (those this process may use) and `commit` (None outside a git checkout;
+        "-dirty": with changes).
     """
     import torch
 
@@ -44,27 +44,30 @@ def environment() -> dict[str, str | int | None]:
         "platform": f"{platform.system()} {platform.machine()}",
         "device": device.type,
         "device_name": torch.cuda.get_device_name(device) if on_cuda else f"{platform.machine()} CPU",
-        "float32": float32_mode(),
+        "float32": measured_float32(),
         "cpu_count": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "commit": git_commit(),
     }
 
 
-def float32_mode() -> str:
-    """How float32 is multiplied: "tf32" on a GPU that keeps 10 bits of mantissa, else "ieee"."""
+def measured_float32() -> str:
+    """How float32 is multiplied where something is measured: "ieee", or "tf32" with 10 bits of mantissa."""
     import torch
 
-    reduced = torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
-    return "tf32" if torch.cuda.is_available() and reduced else "ieee"
+    from robustlib.models.forward import evaluating
+
+    with evaluating(torch.nn.Identity()):
+        modes = {torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision}
+    return "ieee" if modes == {"ieee"} else "tf32"
 
 
 def describe_environment(profile: str, seed: int) -> str:
     """The line that opens every notebook: profile, seed, versions, device."""
-    about = environment()
-    versions = ", ".join(f"{name} {about[name]}" for name in ("robustlib", "python", "torch", "numpy"))
-    device = f"{about['device_name']} ({about['cpu_count']} CPU cores)"
-    commit = f", commit {about['commit']}" if about["commit"] else ""
-    return f"profile {profile}, seed {seed}; {versions}{commit}; {device}, float32 mode {about['float32']}"
+    facts = environment()
+    versions = ", ".join(f"{name} {facts[name]}" for name in ("robustlib", "python", "torch", "numpy"))
+    device = f"{facts['device_name']} ({facts['cpu_count']} CPU cores), float32 mode {facts['float32']}"
+    commit = f", commit {facts['commit']}" if facts["commit"] else ""
+    return f"profile {profile}, seed {seed}; {versions}{commit}; {device}"
 
 
 def installed_version(distribution: str) -> str | None:
@@ -86,7 +89,7 @@ def git_commit() -> str | None:
 def _git(*arguments: str) -> str | None:
     try:
         command = ["git", "-C", str(repository_root()), *arguments]
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return answer.stdout.strip()
+    return finished.stdout.strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from robustlib import attacks
 from robustlib.attacks.adversaries import Attack
+from robustlib.attacks.scores import Margin
 from robustlib.calibration.temperature import TemperatureScaled
 from robustlib.data import load_images
 from robustlib.study.base import Study, check_seed
@@ -38,45 +40,34 @@ class ImageStudy(Study):
     @cached_property
     def attacks(self) -> dict[str, Attack]:
         """FGSM, PGD (Linf, L2), C&W, Square, HopSkipJump, AutoAttack and its first stage with the profile's budgets."""
-        s, seed = self.settings, self.training.seed
-        linf, l2 = {"epsilon": s.epsilon_linf}, {"epsilon": s.epsilon_l2}
-        steps = {"steps": s.pgd_steps, "seed": seed}
-        jump = {"steps": s.hop_skip_jump_steps, "max_gradient_evaluations": s.hop_skip_jump_evaluations, "seed": seed}
+        s, seed = self.settings, {"seed": self.training.seed}
+        steps = {"steps": s.pgd_steps, **seed}
         search = {"steps": s.cw_steps, "binary_search_steps": s.cw_searches}
-        found = [
-            Attack("fgsm", partial(attacks.fgsm, **linf)),
-            Attack(
-                "pgd",
-                partial(attacks.pgd, **linf, **steps),
-                on_surrogate=partial(attacks.pgd, **linf, **steps, leave_early=False),
-            ),
-            Attack(
-                "pgd-l2",
-                partial(attacks.pgd, **l2, **steps, norm="l2"),
-                on_surrogate=partial(attacks.pgd, **l2, **steps, norm="l2", leave_early=False),
-            ),
-            Attack("cw", partial(attacks.carlini_wagner, **l2, **search), scale_free=None),
-            Attack("square", partial(attacks.square, **linf, n_queries=s.square_queries, seed=seed), scale_free=None),
-            Attack("hopskipjump", partial(attacks.hop_skip_jump, **l2, **jump), scale_free=None),
-            Attack("apgd-ce", partial(attacks.auto_attack, **linf, attacks=("apgd-ce",), seed=seed), scale_free=None),
-            Attack(
-                "autoattack",
-                partial(attacks.auto_attack, **linf, n_queries=s.square_queries, seed=seed),
-                scale_free=None,
-            ),
-        ]
-        return {attack.name: attack for attack in found}
+        queries = {"n_queries": s.square_queries, **seed}
+        jump = {"steps": s.hop_skip_jump_steps, "max_gradient_evaluations": s.hop_skip_jump_evaluations, **seed}
+        table = (
+            self._attack("fgsm", "linf", attacks.fgsm),
+            self._attack("pgd", "linf", attacks.pgd, **steps),
+            self._attack("pgd-l2", "l2", attacks.pgd, **steps, norm="l2"),
+            self._attack("cw", "l2", attacks.carlini_wagner, own_loss=True, **search),
+            self._attack("square", "linf", attacks.square, own_loss=True, **queries),
+            self._attack("hopskipjump", "l2", attacks.hop_skip_jump, own_loss=True, **jump),
+            self._attack("apgd-ce", "linf", attacks.auto_attack, own_loss=True, attacks=("apgd-ce",), **seed),
+            self._attack("autoattack", "linf", attacks.auto_attack, own_loss=True, **queries),
+        )
+        return {attack.name: attack for attack in table}
+
+    def _attack(self, name: str, ball: str, run: Callable, *, own_loss: bool = False, **options: Any) -> Attack:
+        epsilon = self.settings.epsilon_linf if ball == "linf" else self.settings.epsilon_l2
+        bounded = partial(run, epsilon=epsilon, **options)
+        on_surrogate = partial(bounded, leave_early=False) if run is attacks.pgd else None
+        scale_free = None if own_loss else Margin()
+        return Attack(name, bounded, scale_free=scale_free, on_surrogate=on_surrogate, norm=ball, epsilon=epsilon)
 
     def size(self, attack: str) -> int:
-        """How many of the test images an attack gets: fewer where it asks many queries or takes many steps."""
-        slow = ("cw", "square", "hopskipjump", "apgd-ce", "autoattack")
-        return min(len(self.inputs), self.settings.n_slow) if attack in slow else len(self.inputs)
-
-    def budget(self, attack: str) -> dict[str, object]:
-        """Norm and radius of an attack."""
-        keywords = self.attacks[attack].run.keywords
-        norm = keywords.get("norm", "l2" if attack in ("cw", "hopskipjump") else "linf")
-        return {"norm": norm, "epsilon": keywords["epsilon"]}
+        """How many of the test images an attack gets: fewer where it is a library's, with a loss of its own."""
+        slow = self.attacks[attack].scale_free is None
+        return min(len(self.inputs), self.settings.n_slow) if slow else len(self.inputs)
 
     def served(self, design_temperature: float) -> nn.Module:
         """The model as a defender with this design temperature serves it."""

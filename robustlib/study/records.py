@@ -136,7 +136,7 @@ class RecordBook:
         return pd.DataFrame(self._rows, columns=COLUMNS)
 
     def save(self) -> Path:
-        """Write `records/<experiment>[-seed].csv` under the profile's results, atomically; returns its path."""
+        """Write `records/<experiment>-seed<seed>.csv` under the profile's results, atomically; returns its path."""
         seed = self._common["seed"]
         path = results_dir(self.profile) / "records" / f"{self.experiment}-seed{seed}.csv"
         replace_file(path, self.frame.to_csv(index=False, lineterminator="\n"))
@@ -239,22 +239,15 @@ def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside_paper(records: pd.DataFrame, on: list[str], **paper_filter: Any) -> pd.DataFrame:
-    """Our records with the paper's mean and std beside them, joined on the columns `on`.
+    """Our records with the numbers of the paper, joined on the columns `on`: `paper_mean`, `paper_std`, NaN if none.
 
     Args:
-        records: rows as from `RecordBook.frame`.
-        on: columns that must agree, for example ["method", "adversary", "attack", "metric"].
         paper_filter: columns that fix the paper's side, for example table=3.
-
-    Returns:
-        The records with `paper_mean` and `paper_std`, NaN where the paper has no such number.
 
     Raises:
         ValueError: the join is not unique on the paper's side.
     """
-    paper = paper_tables()
-    for column, value in paper_filter.items():
-        paper = paper[paper[column] == value]
+    paper = matching(paper_tables(), **paper_filter)
     if paper.duplicated(on).any():
         raise ValueError(f"{on} does not name one number of the paper: narrow it, for example by table=3")
     paper = paper[[*on, "mean", "std"]].rename(columns={"mean": "paper_mean", "std": "paper_std"})

@@ -87,10 +87,6 @@ class TextStudy(Study):
     def _attack(self, name: str, served: Victim, texts: Any, labels: Tensor, *, score: Score) -> AttackResult:
         return attack_texts(served, texts, labels, recipe=self.recipe(name), score=score)
 
-    def budget(self, attack: str) -> dict[str, Any]:
-        """Text attacks are bounded by their constraints, not by a radius."""
-        return {}
-
     def served(self, design_temperature: float) -> Victim:
         """The victim as a defender with this design temperature serves it: its cached logits, divided."""
         return self.cache if design_temperature == 1 else TemperatureScaled(self.cache, design_temperature)

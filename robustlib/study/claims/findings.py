@@ -78,8 +78,8 @@ class Evidence:
     @property
     def most_overconfident(self) -> float | None:
         """The smallest T_d that `cal-exact` was tried on; a sweep reaches further than the adversaries do."""
-        pierced = matching(self.rows, method=OVER, adversary="cal-exact", attack=self.attack)
-        return float(pierced.design_temperature.min()) if len(pierced) else None
+        calibrated = matching(self.rows, method=OVER, adversary="cal-exact", attack=self.attack)
+        return float(calibrated.design_temperature.min()) if len(calibrated) else None
 
     def temperatures(self, method: str) -> list[float]:
         """Design temperatures at which `method` was compared with the honest baseline, the most extreme first."""
