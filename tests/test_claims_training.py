@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+from record_rows import record
 
 from robustlib.study.claims import served as claims
 from robustlib.study.claims import trained as claims_training
@@ -48,29 +49,17 @@ def world(models=(), gains=(), ranges=(), confidence=(), transfer=30.0, attacks=
     """The claims these records give, by name; a value of None is a number that was not recorded."""
     rows = []
 
-    def add(method, t, adversary, metric, mean, attack="dg", reference=None, half=2.0, experiment="09_x_text"):
+    def add(method, t, adversary, metric, mean, attack="dg", reference=None, half=2.0):
         if mean is not None:
-            rows.append(
-                {
-                    "dataset": "d",
-                    "model": "m",
-                    "method": method,
-                    "training_temperature": t,
-                    "adversary": adversary,
-                    "attack": attack,
-                    "metric": metric,
-                    "mean": mean,
-                    "low": mean - half,
-                    "high": mean + half,
-                    "n": 500,
-                    "seed": 0,
-                    "modality": "text",
-                    "experiment": experiment,
-                    "design_temperature": 1.0,
-                    "profile": "smoke",
-                    **(reference.columns if reference else {}),
-                }
-            )
+            measured = {
+                "adversary": adversary,
+                "attack": attack,
+                "metric": metric,
+                "reference": reference,
+                "half": half,
+            }
+            trained = {"method": method, "training_temperature": t, "modality": "text", "experiment": "09_x_text"}
+            rows.append(record(mean, **measured, **trained))
 
     for (method, t), illusion in (MODELS | dict(models)).items():
         for attack in attacks:
@@ -130,28 +119,9 @@ def test_the_temperature_nearest_to_the_paper_s_is_judged():
 
 
 def test_the_models_of_the_training_notebooks_are_no_evidence_for_other_claims():
-    rows = pd.DataFrame(
-        [
-            {
-                "experiment": "08_x",
-                "modality": "text",
-                "dataset": "d",
-                "model": "m",
-                "method": "baseline",
-                "metric": "accuracy",
-                "adversary": "none",
-                "attack": "dg",
-                "mean": 50.0,
-                "low": 49.0,
-                "high": 51.0,
-                "n": 10,
-                "seed": 0,
-                "training_temperature": 1.0,
-                "design_temperature": 1.0,
-            }
-        ],
-        columns=COLUMNS,
-    )
+    where = {"modality": "text", "experiment": "08_x", "method": "baseline"}
+    measured = {"metric": "accuracy", "adversary": "none", "attack": "dg"}
+    rows = pd.DataFrame([record(50.0, **measured, **where)], columns=COLUMNS)
     (data,) = evidence(rows, "text").values()
     assert data.rows.empty and len(data.training) == 1
     assert data.accuracy("baseline", 1.0) is None
