@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from robustlib.attacks.words.constraints import edit_distance_at_most, same_part_of_speech
 from robustlib.attacks.words.lexicon import STOP_WORDS, TEXTFOOLER_STOP_WORDS, WordNet, embedding_neighbours
 from robustlib.attacks.words.queries import Memory, QueryCache
+from robustlib.attacks.words.resources import load_wordnet
 from robustlib.attacks.words.tagger import perceptron_tagger, wordnet_tagger
 from robustlib.attacks.words.transformations import (
     character_edits,
@@ -26,8 +27,7 @@ from robustlib.attacks.words.transformations import (
     wordnet_swaps,
 )
 from robustlib.attacks.words.words import Words, split_words
-from robustlib.data.registry import get
-from robustlib.data.store import find
+from robustlib.data import FetchError
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "textattack.json").read_text(encoding="utf-8"))
 
@@ -224,32 +224,16 @@ def test_wordnet_tagger_takes_the_part_of_speech_seen_most(tmp_path):
     assert [tagger(words, i) for i in range(5)] == ["NOUN", "VERB", "ADJ", "ADV", "NOUN"]
 
 
-def real_wordnet():
-    for name in ("wordnet", "wordnet_debian"):
-        paths, _ = find(get(name))
-        if len(paths) == len(get(name).files):
-            return WordNet(paths)
-    pytest.skip("no WordNet in the data folders: python -m robustlib data fetch wordnet")
-
-
 def test_wordnet_reader_on_known_synsets():
-    wordnet = real_wordnet()
+    """Among them all that NLTK finds for the words of the golden file."""
+    try:
+        wordnet = load_wordnet()
+    except FetchError as error:
+        pytest.skip(str(error).splitlines()[0])
     synonyms = [word for word in wordnet.synonyms("movies") if "_" not in word]
     assert synonyms == ["film", "flick", "movie", "pic", "picture"]
     assert {"Rome", "capital_of_Italy"} <= set(wordnet.synonyms("rome"))
     assert {word: wordnet_swaps(word, wordnet.synonyms) for word in GOLDEN["synonyms"]} == GOLDEN["synonyms"]
-
-
-def test_wordnet_reader_equals_nltks():
-    wordnet = real_wordnet()
-    reader = pytest.importorskip("nltk.corpus").wordnet
-    try:
-        names = sorted(set(reader.all_lemma_names()))[::40]
-    except LookupError:
-        pytest.skip("nltk has no WordNet here")
-    for name in names:
-        expected = {lemma for synset in reader.synsets(name) for lemma in synset.lemma_names()}
-        assert set(wordnet.synonyms(name)) == expected
 
 
 def test_embedding_neighbours_are_ordered_by_cosine_and_cut():
