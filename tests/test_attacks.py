@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models_for_tests import LinearClassifier, predictions, random_images, small_net
 
-from robustlib.attacks import fgsm, pgd
+from robustlib.attacks import fgsm, pgd, pgd_in_float64
 from robustlib.attacks.scores import DLR, CrossEntropy, Margin
 from robustlib.calibration.temperature import TemperatureScaled
 
@@ -142,3 +142,43 @@ def test_tiny_l2_gradients_still_move():
     result = pgd(model, images, labels, epsilon=0.5, norm="l2", steps=1, random_start=False, step_size=0.5)
     size = (result.adversarial - images).flatten(1).norm(dim=1)
     torch.testing.assert_close(size, torch.full_like(size, 0.5), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_start_is_moved_into_the_ball_and_climbed_from(norm):
+    model, images = small_net(), random_images(12, (1, 6, 6))
+    labels = predictions(model, images)
+    options = {"epsilon": 0.05, "norm": norm, "steps": 1, "step_size": 1e-9, "leave_early": False}
+    toward = images + 0.04 if norm == "linf" else images + 0.04 / 6
+    near = pgd(model, images, labels, start=toward, **options).adversarial
+    torch.testing.assert_close(near, toward.clamp(0, 1), atol=1e-6, rtol=0)
+    far = pgd(model, images, labels, start=images + 10, **options, batch_size=5).adversarial - images
+    length = far.abs().amax((1, 2, 3)) if norm == "linf" else far.flatten(1).norm(dim=1)
+    torch.testing.assert_close(length, torch.full_like(length, 0.05), atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match="start must hold finite points of shape"):
+        pgd(model, images, labels, start=images[:3], **options)
+
+
+def test_a_start_that_fools_is_kept_and_restarts_go_elsewhere():
+    model, images = small_net(), random_images(30, (1, 6, 6))
+    labels = predictions(model, images)
+    options = {"epsilon": 0.9, "steps": 1, "step_size": 1e-9}
+    first = pgd(model, images, labels, **options)
+    fooled = torch.tensor(first.outcome == "succeeded")
+    again = pgd(model, images, labels, start=first.adversarial, **options)
+    assert 0 < fooled.sum() < len(images)
+    assert torch.equal(again.adversarial[fooled], first.adversarial[fooled])
+    assert pgd(model, images, labels, start=images, **options).adversarial_accuracy == 1
+    assert pgd(model, images, labels, start=images, restarts=3, **options).adversarial_accuracy < 1
+
+
+def test_float64_sees_further_than_float32():
+    model, images = small_net(), random_images(40, (1, 6, 6))
+    labels = predictions(model, images)
+    served = TemperatureScaled(model, 0.03)
+    options = {"epsilon": 0.3, "steps": 10}
+    wide, narrow = (attack(served, images, labels, **options) for attack in (pgd_in_float64, pgd))
+    assert wide.adversarial.dtype == images.dtype
+    assert next(model.parameters()).dtype == torch.float32
+    assert ((wide.adversarial - images).abs() <= 0.3 + 1e-6).all()
+    assert wide.adversarial_accuracy < narrow.adversarial_accuracy

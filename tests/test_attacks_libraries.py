@@ -38,12 +38,12 @@ class ClassZeroUnlessDark(torch.nn.Module):
         return torch.stack([mean - 0.1, 0.1 - mean], dim=1)
 
 
-def distance_to_the_boundary(model, images, labels):
-    """Closed form of the smallest L2 perturbation that changes a linear classifier's mind."""
+def distance_to_the_boundary(model, images, labels, norm="l2"):
+    """Closed form of the smallest perturbation that changes a linear classifier's prediction."""
     with torch.no_grad():
         logits = model(images)
         gaps = logits.gather(1, labels[:, None]) - logits
-        widths = (model.weight[labels][:, None, :] - model.weight[None]).norm(dim=2)
+        widths = (model.weight[labels][:, None, :] - model.weight[None]).norm(p={"l2": 2, "linf": 1}[norm], dim=2)
         return (gaps / widths).nan_to_num(torch.inf).amin(dim=1)
 
 
@@ -188,6 +188,7 @@ def test_a_loss_of_its_own_takes_no_other_score():
     [
         (carlini_wagner, {"steps": 300, "binary_search_steps": 9}, 0.03),
         (hop_skip_jump, {"steps": 12, "max_gradient_evaluations": 150}, 0.1),
+        (hop_skip_jump, {"steps": 12, "max_gradient_evaluations": 150, "norm": "linf"}, 0.25),
     ],
 )
 def test_norms_found_are_those_of_a_linear_model(attack, options, excess):
@@ -195,10 +196,11 @@ def test_norms_found_are_those_of_a_linear_model(attack, options, excess):
     images = random_images(40)
     labels = predictions(model, images)
     labels[::5] = (labels[::5] + 1) % 3
-    least = distance_to_the_boundary(model, images, labels)
+    norm = options.get("norm", "l2")
+    least = distance_to_the_boundary(model, images, labels, norm)
     epsilon = float(least[least > 0].median())
     result = attack(model, images, labels, epsilon=epsilon, **options)
-    found, skipped = result.details["l2"], torch.tensor(result.outcome == "skipped")
+    found, skipped = result.details[norm], torch.tensor(result.outcome == "skipped")
     assert found.shape == (40,)
     assert torch.equal(found.isnan(), skipped)
     assert torch.equal(skipped, least <= 0)

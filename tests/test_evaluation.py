@@ -1,21 +1,33 @@
 """The protocol: search on a re-scaled copy, score on the model as served."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from models_for_tests import predictions, random_images, small_net
 
 from robustlib.attacks import pgd, square
-from robustlib.attacks.adversaries import ADVERSARIES, Attack, calibrated, evaluate, plan_adversary, transfer
+from robustlib.attacks.adversaries import (
+    ADVERSARIES,
+    Adversary,
+    Attack,
+    cal_readings,
+    calibrated,
+    evaluate,
+    plan_adversary,
+    transfer,
+    warm,
+)
 from robustlib.attacks.result import AttackResult
+from robustlib.attacks.scores import Margin
+from robustlib.calibration.disguises import Disguised, Floor
 from robustlib.calibration.fit import fit_platt
 from robustlib.calibration.temperature import TemperatureScaled
 
 EPSILON = 0.25
-PGD = Attack(
-    "pgd", lambda model, x, y, *, score: pgd(model, x, y, epsilon=EPSILON, steps=8, score=score, random_start=False)
-)
+PGD = Attack("pgd", partial(pgd, epsilon=EPSILON, steps=8, random_start=False))
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +116,31 @@ def test_a_calibrator_is_searched_and_the_served_model_judges(problem):
     assert (first.correct == second.correct).all()
     assert first.adversarial_accuracy < as_served.adversarial_accuracy - 0.2
     assert (first.clean_correct == (predictions(model, images) == labels).numpy()).all()
+
+
+def test_a_warm_start_goes_on_where_the_surrogate_led(problem):
+    """Behind a floor nothing is seen near an image; the surrogate leads to where the margin is."""
+    model, images, labels, *_ = problem
+    near = small_net()
+    with torch.no_grad():
+        near[3].weight += 1.5 * torch.randn(near[3].weight.shape, generator=torch.Generator().manual_seed(0))
+    served = Disguised(model, Floor(0.5))
+    shares = {}
+    for adversary in (Adversary("margin", Margin()), transfer("transfer", near, PGD), warm("warm", near, PGD)):
+        result = evaluate(served, PGD, adversary, images, labels)
+        shares[adversary.name] = result.adversarial_accuracy
+        assert (result.clean_correct == (predictions(model, images) == labels).numpy()).all()
+    assert shares["warm"] < min(shares["margin"], shares["transfer"])
+
+
+def test_twelve_readings_of_cal_share_temperatures_that_agree(problem):
+    model, _, _, val_images, val_labels = problem
+    readings = cal_readings(TemperatureScaled(model, 0.5), PGD, val_images, val_labels)
+    exact = plan_adversary("cal-exact", TemperatureScaled(model, 0.5), PGD, val_images, val_labels).temperature
+    assert len(readings) == 12
+    assert all(name == adversary.name for name, adversary in readings.items())
+    ok = {a.temperature for a in readings.values() if a.status == "ok"}
+    assert all(temperature == pytest.approx(exact, rel=0.021) for temperature in ok)
+    assert len({a.temperature for a in readings.values()}) < 12
+    served = plan_adversary("cal", TemperatureScaled(model, 0.5), PGD, val_images, val_labels)
+    assert readings["cal:sum-sgd-T"].temperature == served.temperature

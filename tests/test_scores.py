@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from robustlib.attacks.scores import DLR, CrossEntropy, Margin, TrueClassProbability
+from robustlib.attacks.scores import DLR, MIFPE, CrossEntropy, Margin, TrueClassProbability
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, 2.5], [1.0, 1.0, -4.0]])
 LABELS = torch.tensor([0, 2, 1])
@@ -15,6 +15,27 @@ def test_values_by_hand():
     probs = torch.softmax(LOGITS / 2, dim=1)
     torch.testing.assert_close(TrueClassProbability(2.0)(LOGITS, LABELS), 1 - probs[torch.arange(3), LABELS])
     torch.testing.assert_close(CrossEntropy(2.0)(LOGITS, LABELS), -probs[torch.arange(3), LABELS].log())
+
+
+def test_mifpe_is_cross_entropy_with_every_gap_brought_to_ten():
+    logits, labels = LOGITS[:2].clone().requires_grad_(), LABELS[:2]
+    divided = LOGITS[:2] * torch.tensor([[10 / 1.5], [10 / 0.5]])
+    value = MIFPE()(logits, labels)
+    torch.testing.assert_close(value, CrossEntropy()(divided, labels))
+    (gradient,) = torch.autograd.grad(value.sum(), logits)
+    expected = (torch.softmax(divided, dim=1) - torch.eye(3)[labels]) * torch.tensor([[10 / 1.5], [10 / 0.5]])
+    torch.testing.assert_close(gradient, expected, atol=1e-5, rtol=1e-4)
+    assert MIFPE()(torch.zeros(1, 3), torch.tensor([0])).item() == pytest.approx(1.0986, abs=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1e6])
+def test_a_ratio_of_differences_and_mifpe_ignore_a_temperature_of_each_input(temperature):
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(50, 4, generator=generator), torch.randint(0, 4, (50,), generator=generator)
+    own = temperature ** torch.rand(50, 1, generator=generator)
+    for score in (DLR(), MIFPE()):
+        torch.testing.assert_close(score(logits / own, labels), score(logits, labels), rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(Margin()(logits / own, labels), Margin()(logits, labels))
 
 
 def test_margin_of_two_classes_is_minus_the_log_odds():

@@ -9,6 +9,7 @@ import torch
 
 from robustlib.attacks.adversaries import Adversary
 from robustlib.attacks.scores import Margin
+from robustlib.calibration.disguises import Floor, TemperaturePerQuery
 from robustlib.data import FetchError
 from robustlib.study import profiles
 from robustlib.study.images import image_study
@@ -37,14 +38,17 @@ def test_evaluations_come_back_from_the_cache_as_they_were(study, monkeypatch):
         study.run("pgd", "opt", design_temperature=1e-2)
 
 
-@pytest.mark.parametrize("attack", ["fgsm", "pgd", "pgd-l2", "cw", "square", "hopskipjump", "autoattack"])
+BLACK_BOX = ("square", "square-long", "hopskipjump", "hopskipjump-long")
+
+
+@pytest.mark.parametrize("attack", ["fgsm", "pgd", "pgd-l2", "pgd-long", "pgd-float64", "cw", "autoattack", *BLACK_BOX])
 def test_every_attack_runs_within_the_profiles_budget(study, attack):
     found = study.run(attack, n=8)
     assert found.adversarial_accuracy <= found.clean_correct.mean()
     budget = study.budget(attack)
     radius = study.settings.epsilon_linf if budget["norm"] == "linf" else study.settings.epsilon_l2
     assert budget["epsilon"] == radius
-    assert (found.n_backward == 0) == (attack in ("square", "hopskipjump"))
+    assert (found.n_backward == 0) == (attack in BLACK_BOX)
 
 
 def test_the_illusion_and_its_piercing_on_the_smallest_profile(study):
@@ -52,6 +56,21 @@ def test_the_illusion_and_its_piercing_on_the_smallest_profile(study):
     pierced = study.run("pgd", "cal-exact", design_temperature=1e-3)
     assert served.minus(honest).low > 0.3
     assert pierced.minus(honest).high < 0.1
+
+
+def test_a_disguise_is_the_method_and_keeps_predictions_apart_in_the_cache(study):
+    book = RecordBook("99_test", profile="smoke", seed=0, modality="image")
+    hidden = study.disguised("floor 0.1", Floor(0.1))
+    for one in (study, hidden):
+        one.measure(book, "pgd", design_temperature=1e-3)
+    plain, floor = book.frame.to_dict("records")
+    assert (plain["method"], floor["method"]) == ("conf_up(T_d<<1)", "floor 0.1")
+    logits = hidden.served(1e-3)(study.images)
+    assert logits.min().item() == pytest.approx(-0.1)
+    assert torch.equal(logits.argmax(dim=1), study.model(study.images).argmax(dim=1))
+    drawn = study.disguised("T per query", TemperaturePerQuery(1.0))
+    first, second = (drawn.served(1.0)(study.images) for _ in range(2))
+    assert torch.equal(first, second)
 
 
 def test_measurements_and_differences_are_recorded(study):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,10 +17,17 @@ import numpy as np
 from torch import Tensor, nn
 
 from robustlib.attacks.result import AttackResult
-from robustlib.attacks.scores import DLR, CrossEntropy, Margin, Score
+from robustlib.attacks.scores import DLR, MIFPE, CrossEntropy, Margin, Score
 from robustlib.attacks.statistics import PairedDifference, paired_difference, proportion_interval
 from robustlib.calibration.checks import check_labels
-from robustlib.calibration.fit import TemperatureFit, fit_platt, fit_temperature, fit_temperature_descent, typical_gap
+from robustlib.calibration.fit import (
+    TemperatureFit,
+    fit_platt,
+    fit_readings,
+    fit_temperature,
+    fit_temperature_descent,
+    typical_gap,
+)
 from robustlib.calibration.search import TemperatureSearch, search_log, search_paper
 from robustlib.models.forward import checked_logits, logits_of
 
@@ -33,7 +40,7 @@ class Attack:
         name: as in records: "pgd", "cw", "dg", ...
         run: `run(model, inputs, labels, score=score) -> AttackResult`.
         at_temperature: the score this attack searches with at a temperature.
-        scale_free: the score that no temperature touches; None where the attack has a loss of its own.
+        scale_free: the score that no constant temperature touches; None where the attack has a loss of its own.
         on_surrogate: what is run where another model is searched than the one that judges; default `run`. An
             attack that stops as soon as the searched model is fooled stops at the wrong model's boundary.
         norm, epsilon: the ball it stays in, "linf" or "l2" in pixel units; "" and None for attacks on texts.
@@ -52,8 +59,10 @@ class Attack:
 class Adversary:
     """How an adversary searches: with which score, and on which model (None: the served one).
 
-    `temperature` is T_a, relative to the logits as served; NaN where none is used.
-    `status` is that of the fit or the search ("ok", "separable", "bracket refused", ...).
+    Attributes:
+        temperature: T_a, relative to the logits as served; NaN where none is used.
+        status: of the fit or the search ("ok", "separable", "bracket refused", ...).
+        then: the score of a second search, of the served model, from where the surrogate led (a warm start).
     """
 
     name: str
@@ -61,6 +70,7 @@ class Adversary:
     temperature: float = math.nan
     status: str = "ok"
     surrogate: Any = None
+    then: Score | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +144,37 @@ def transfer(name: str, model: Callable, attack: Attack) -> Adversary:
     return Adversary(name, attack.at_temperature(1.0), surrogate=model)
 
 
+def warm(name: str, model: Callable, attack: Attack, *, score: Score | None = None) -> Adversary:
+    """An adversary that goes on where `transfer` led, searching the served model with a scale-free score.
+
+    What the served model does not show near an input (behind a floor, or after rounding) it may show nearer to the
+    boundary, and another model shows the way there. For attacks on images only.
+
+    Args:
+        score: of the second search; default the attack's scale-free one.
+    """
+    return replace(transfer(name, model, attack), then=score or attack.scale_free)
+
+
+def cal_readings(served: Any, attack: Attack, inputs: Any, labels: Tensor) -> dict[str, Adversary]:
+    """The adversary `cal` under twelve readings of equation 8, by name: "cal:sum-sgd-T", "cal:mean-adam-log T", ...
+
+    The paper states neither optimiser nor reduction, and a temperature can be descended on as T, log T or 1 / T. A
+    reading whose T_a is within 1 % of an earlier one takes that T_a, so that the two need only one attack.
+
+    Args:
+        inputs, labels: validation examples.
+    """
+    labels = check_labels(labels, len(inputs)).cpu()
+    logits, readings = logits_of(served, inputs), {}
+    for (reduction, optimiser, parameter), fit in fit_readings(logits, labels).items():
+        alike = (a.temperature for a in readings.values() if abs(math.log(fit.temperature / a.temperature)) <= 0.01)
+        temperature = next(alike, fit.temperature)
+        name = f"cal:{reduction}-{optimiser}-{parameter}"
+        readings[name] = Adversary(name, attack.at_temperature(temperature), temperature, fit.status)
+    return readings
+
+
 def evaluate(served: Any, attack: Attack, adversary: Adversary, inputs: Any, labels: Tensor) -> Evaluation:
     """Search as the adversary does, then judge the result by the model as served.
 
@@ -146,6 +187,10 @@ def evaluate(served: Any, attack: Attack, adversary: Adversary, inputs: Any, lab
         result = attack.run(served, inputs, labels, score=adversary.score)
     else:
         result = (attack.on_surrogate or attack.run)(adversary.surrogate, inputs, labels, score=adversary.score)
+    if adversary.then is not None:
+        second = attack.run(served, inputs, labels, score=adversary.then, start=result.adversarial)
+        passes = {name: getattr(result, name) + getattr(second, name) for name in ("n_forward", "n_backward")}
+        result = replace(second, **passes)
     truth = labels.cpu()
     clean = (logits_of(served, inputs).argmax(dim=1) == truth).numpy()
     after = (logits_of(served, result.adversarial).argmax(dim=1) == truth).numpy()
@@ -227,6 +272,7 @@ ADVERSARIES: dict[str, Callable[[str, _Knowledge], Adversary]] = {
     "opt": partial(_searched, search=lambda objective, logits: search_log(objective, typical_gap(logits) or 1.0)),
     "margin": _scale_free,
     "dlr": partial(_scale_free, score=DLR()),
+    "mifpe": partial(_scale_free, score=MIFPE()),
     "platt": partial(_behind, fit=partial(fit_platt, solver="descent")),
     "platt-exact": partial(_behind, fit=fit_platt),
 }

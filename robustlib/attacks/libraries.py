@@ -46,6 +46,7 @@ def carlini_wagner(
     where it is above epsilon; NaN where there is none and where the example was skipped.
     """
     check_counts(steps=steps, binary_search_steps=binary_search_steps)
+    check_radius(epsilon, "l2")
     foolbox = _foolbox()
     sizes = {"steps": steps, "binary_search_steps": binary_search_steps}
     attack = foolbox.attacks.L2CarliniWagnerAttack(**sizes, stepsize=CW_STEP, initial_const=CW_CONSTANT)
@@ -64,23 +65,26 @@ def hop_skip_jump(
     labels: Tensor,
     *,
     epsilon: float,
+    norm: str = "l2",
     score: Score | None = None,
     steps: int = 8,
     max_gradient_evaluations: int = 200,
     seed: int = 0,
     batch_size: int = 512,
 ) -> AttackResult:
-    """HopSkipJump in L2 (Chen et al. 2020; foolbox): a decision-based attack, it sees predicted classes only.
+    """HopSkipJump (Chen et al. 2020; foolbox): a decision-based attack, it sees predicted classes only.
 
     No temperature changes a predicted class, so its answer must be the same at every temperature: the control of
     the experiment. It starts from noise of another class, where there is none from an image of the batch; an
     example without any start fails. Each step estimates a direction from 50 * sqrt(step) decisions, at most
-    `max_gradient_evaluations`. Args, errors and `details["l2"]` as in `carlini_wagner`.
+    `max_gradient_evaluations`. Args, errors and `details[norm]` as in `carlini_wagner`.
     """
     check_counts(steps=steps, max_gradient_evaluations=max_gradient_evaluations)
+    check_radius(epsilon, norm)
     foolbox = _foolbox()
     initial = foolbox.attacks.LinearSearchBlendedUniformNoiseAttack(directions=50, steps=50)
     attack = _hop_skip_jump_attack(foolbox)(
+        constraint=norm,
         steps=steps,
         initial_gradient_eval_steps=min(50, max_gradient_evaluations),
         max_gradient_eval_steps=max_gradient_evaluations,
@@ -102,7 +106,7 @@ def hop_skip_jump(
         return raw, fooled
 
     with seeded(seed):
-        return _minimal_norm(search, model, images, labels, epsilon, score, batch_size)
+        return _minimal_norm(search, model, images, labels, epsilon, score, batch_size, norm)
 
 
 def auto_attack(
@@ -217,26 +221,26 @@ def _run(
     return AttackResult(adversarial.to(run.dtype), outcome, run.n_forward, run.n_backward)
 
 
-def _minimal_norm(search, model, images, labels, epsilon, score, batch_size) -> AttackResult:
-    """Run a foolbox attack that minimises the L2 norm; a perturbation outside the ball does not count.
+def _minimal_norm(search, model, images, labels, epsilon, score, batch_size, norm="l2") -> AttackResult:
+    """Run a foolbox attack that minimises the norm; a perturbation outside the ball does not count.
 
     `search(wrapped, batch, labels)` returns points and a mask of where there are any.
     """
     foolbox = _foolbox()
-    check_radius(epsilon, "l2")
+    order = {"linf": float("inf"), "l2": 2.0}[norm]
     with gradients_on():  # a tensor made in inference mode could not be written to
         norms = torch.full((len(images),), torch.nan)
 
     def find(divided: _Divided, batch: Tensor, batch_labels: Tensor) -> Tensor:
         rows = divided.run.rows
         raw, exists = search(foolbox.PyTorchModel(divided, bounds=(0, 1), device=batch.device), batch, batch_labels)
-        distance = (raw.detach() - batch).flatten(1).norm(dim=1)
+        distance = (raw.detach() - batch).flatten(1).norm(p=order, dim=1)
         norms[rows.cpu()] = torch.where(exists, distance, torch.nan).to(norms)
         inside = (exists & (distance <= epsilon * (1 + 1e-6))).reshape(-1, 1, 1, 1)
         return torch.where(inside, raw.detach(), batch)
 
     result = _run(find, model, images, labels, score, batch_size)
-    return replace(result, details={"l2": norms})
+    return replace(result, details={norm: norms})
 
 
 def _hop_skip_jump_attack(foolbox):

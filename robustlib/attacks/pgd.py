@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustlib.attacks import ball
 from robustlib.attacks.inputs import clean_predictions, prepare
@@ -29,6 +30,7 @@ def pgd(
     step_size: float | None = None,
     restarts: int = 1,
     random_start: bool = True,
+    start: Tensor | None = None,
     leave_early: bool = True,
     keep_path: bool = False,
     seed: int = 0,
@@ -45,6 +47,7 @@ def pgd(
         step_size: in the units of epsilon; default 2.5 * epsilon / steps.
         restarts: independent random starts, tried only on examples that no earlier one fooled.
         random_start: start uniformly in the ball; else at the image.
+        start: points like `images` where the first restart begins instead, moved into the ball (a warm start).
         leave_early: stop on an example at the first iterate that fools the model, and skip examples that are wrong
             when clean. False runs every step on every example: what a transfer to another model needs.
         keep_path: keep every iterate of the last restart in `details["path"]`, (steps + 1, n, ...); nothing leaves
@@ -52,7 +55,7 @@ def pgd(
         seed: of the random starts, drawn per example: they do not depend on the batch size.
 
     Raises:
-        ValueError, TypeError: as `inputs.prepare`, or a number that makes no attack.
+        ValueError, TypeError: as `inputs.prepare`, a number that makes no attack, or a start of another shape.
         FloatingPointError: the model returns NaN; the message names the example.
     """
     check_radius(epsilon, norm)
@@ -64,6 +67,8 @@ def pgd(
     climb = _Climb(score or CrossEntropy(), epsilon, norm, steps, size, random_start, early, keep_path, seed)
     with gradients_on(), evaluating(model):
         run, points, labels = prepare(model, images, labels)
+        if start is not None:
+            climb = replace(climb, start=_checked_start(start, points))
         clean, standing = torch.zeros(2, len(points), dtype=torch.bool, device=points.device)
         adversarial, paths = points.clone(), []
         for start in range(0, len(points), batch_size):
@@ -77,11 +82,23 @@ def pgd(
     return AttackResult(adversarial.to(run.dtype), outcome, run.n_forward, run.n_backward, None, details)
 
 
+def pgd_in_float64(model: nn.Module, images: Tensor, labels: Tensor, **options: Any) -> AttackResult:
+    """`pgd` on a copy of the model in float64: logits, loss and gradient have 53 bits; the images keep their type."""
+    result = pgd(deepcopy(model).double(), images.double(), labels, **options)
+    return replace(result, adversarial=result.adversarial.to(images.dtype))
+
+
 def fgsm(model: Callable, images: Tensor, labels: Tensor, *, epsilon: float, **options: Any) -> AttackResult:
     """One full step along the gradient of the score (Goodfellow et al. 2015); `norm`, `score` as in `pgd`."""
     return pgd(
         model, images, labels, epsilon=epsilon, steps=1, step_size=epsilon or None, random_start=False, **options
     )
+
+
+def _checked_start(start: Tensor, images: Tensor) -> Tensor:
+    if start.shape != images.shape or not torch.isfinite(start).all():
+        raise ValueError(f"start must hold finite points of shape {tuple(images.shape)}, got {tuple(start.shape)}")
+    return start.detach().to(images)
 
 
 class _Batch:
@@ -103,6 +120,7 @@ class _Climb:
     leave_early: bool
     keep_path: bool
     seed: int
+    start: Tensor | None = None
 
     def run(self, batch: _Batch, restarts: int) -> list[Tensor]:
         """Attack a batch; the iterates of the last restart, (n, ...) each."""
@@ -117,7 +135,9 @@ class _Climb:
     def _once(self, batch: _Batch, live: Tensor, restart: int) -> list[Tensor]:
         """One climb of the examples at the positions `live`, which shrink where examples leave early."""
         current = batch.images.clone()
-        if self.random_start:
+        if self.start is not None and restart == 0:
+            current[live] = self._project(self.start[batch.rows[live]], batch, live)
+        elif self.random_start:
             start = ball.random_start(
                 batch.images[live], batch.rows[live], self.epsilon, self.norm, seed=self.seed, restart=restart
             )

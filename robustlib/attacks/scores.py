@@ -1,8 +1,9 @@
 """What an attack searches with: scores of logits, higher meaning nearer to being fooled.
 
-A score that passes through softmax at a temperature loses its signal in
-floating point when the temperature is badly chosen; a score made of logit differences cannot.
-Taught in: notebooks/02 and 03.
+A score that passes through softmax at a temperature loses its signal in floating point when the temperature is badly
+chosen; one temperature for all inputs does nothing to a score made of logit differences, as long as the logits arrive
+in floating point. A temperature of each input's own hides a difference as well; a ratio of differences survives it, a
+floor under the logits hides that, too. Taught in: notebooks/02 to 04.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class TrueClassProbability(_Tempered):
 class Margin:
     """Largest wrong logit minus the true one; with two classes minus the log-odds of the true class.
 
-    A temperature divides it and so changes no comparison and no direction.
+    A constant temperature divides it and so changes no comparison and no direction. T(x) changes both.
     """
 
     scale_free: ClassVar[bool] = True
@@ -83,8 +84,8 @@ class Margin:
 class DLR:
     """Difference of logits ratio (Croce and Hein 2020, equation 6), negated margin over a logit range.
 
-    Scale-free up to the 1e-12 that the original adds to the denominator; we add nothing and return the
-    margin's sign where the range is 0, so that tiny logits are not mistaken for a flat loss.
+    Free of any scale, also of one that differs by input, up to the 1e-12 that the original adds to the denominator; we
+    add nothing and return the margin's sign where the range is 0, so that tiny logits are not mistaken for a flat loss.
 
     Raises:
         ValueError: on fewer than three classes, where the ratio is not defined.
@@ -100,3 +101,22 @@ class DLR:
         spread = ordered[:, 0] - ordered[:, 2]
         margin = best_other_logit(logits, labels) - true_logit(logits, labels)
         return margin / torch.where(spread > 0, spread, torch.ones_like(spread))
+
+
+@dataclass(frozen=True)
+class MIFPE:
+    """Cross-entropy of logits that each input divides by its own gap / 10 (Yu and Xu, CVPR 2023; their code's t = 10).
+
+    A calibration of each input by itself: the gap of the two largest logits is always 10, within reach of float32. The
+    divisor is a constant to the gradient, as in the original. Unchanged where the two largest logits tie.
+    """
+
+    gap: float = 10.0
+    scale_free: ClassVar[bool] = True
+    minimum_classes: ClassVar[int] = 2
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        top = logits.detach().topk(2, dim=1).values
+        divisor = (top[:, :1] - top[:, 1:]) / self.gap
+        divided = logits / torch.where(divisor > 0, divisor, torch.ones_like(divisor))
+        return torch.nn.functional.cross_entropy(divided, labels, reduction="none")

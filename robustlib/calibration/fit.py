@@ -148,6 +148,22 @@ def fit_temperature_descent(
     return TemperatureFit(temperature, status, exact.nll_before, _mean_nll(differences, 1 / temperature), steps)
 
 
+def fit_readings(logits: Tensor, labels: Tensor) -> dict[tuple[str, str, str], TemperatureFit]:
+    """`fit_temperature_descent` under every reading of equation 8: (reduction, optimiser, parameter) to its fit.
+
+    Reductions "sum", "mean"; optimisers "sgd", "adam"; parameters "T", "log T", "1/T". Errors: `fit_temperature`.
+    """
+    parameters = {"T": "temperature", "log T": "log_temperature", "1/T": "inverse"}
+    return {
+        (reduction, optimiser, name): fit_temperature_descent(
+            logits, labels, optimiser=optimiser, parameter=parameter, reduction=reduction
+        )
+        for reduction in ("sum", "mean")
+        for optimiser in ("sgd", "adam")
+        for name, parameter in parameters.items()
+    }
+
+
 def _descend(
     slope: Callable[[float], float], weight: int, optimiser: str, parameter: str, learning_rate: float
 ) -> tuple[float, int, bool]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from numbers import Integral
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor, nn
 
 from robustlib.attacks.adversaries import Adversary, Attack, Evaluation, evaluate, plan_adversary
 from robustlib.attacks.statistics import PairedDifference
+from robustlib.calibration.disguises import Disguised
+from robustlib.calibration.temperature import TemperatureScaled
 from robustlib.data import DATASETS
 from robustlib.data.cache import cached, content_digest
 from robustlib.study.records import RecordBook, Reference
@@ -29,6 +32,7 @@ class Study(ABC):
         inputs, labels: n test examples that are attacked.
         validation_inputs, validation_labels: what adversaries prepare on.
         class_names: name of each label.
+        disguise, disguise_name: a map of logits that a defender shows instead of them, and its name in records.
     """
 
     settings: Any
@@ -40,15 +44,30 @@ class Study(ABC):
     validation_inputs: Any
     validation_labels: Tensor
     class_names: tuple[str, ...]
+    disguise: Callable[[Tensor], Tensor] | None = None
+    disguise_name: str = ""
 
     @property
     @abstractmethod
     def attacks(self) -> dict[str, Attack]:
         """The attacks of the study by name, with the profile's budgets."""
 
+    @property
     @abstractmethod
+    def answering(self) -> Any:
+        """What gives the logits that a defender starts from: inputs to logits, no temperature applied."""
+
     def served(self, design_temperature: float) -> Any:
-        """The model as a defender with this design temperature serves it."""
+        """The model as a defender with this design temperature serves it, behind the study's disguise."""
+        divided = self.answering
+        if design_temperature != 1:
+            divided = TemperatureScaled(divided, design_temperature)
+        # A new copy each time: a disguise that draws random numbers begins with its seed.
+        return divided if self.disguise is None else Disguised(divided, replace(self.disguise))
+
+    def disguised(self, name: str, disguise: Callable[[Tensor], Tensor]) -> Self:
+        """The same study of a defender who shows `disguise(logits)`: a dataclass of `calibration.disguises`."""
+        return replace(self, disguise=disguise, disguise_name=name)
 
     @property
     @abstractmethod
@@ -103,6 +122,8 @@ class Study(ABC):
             "n": len(inputs),
             "n_search": self.settings.n_search,
         }
+        if self.disguise is not None:
+            config["disguise"] = repr(self.disguise)
 
         def compute() -> dict:
             plan = adversary
@@ -170,8 +191,10 @@ class Study(ABC):
         """The paper's name for the model served at a design temperature, as in the tables' column `method`.
 
         Explicit miscalibration has a name of its own for a model trained in the standard way; any other model keeps
-        that of its training.
+        that of its training. A disguise is the method.
         """
+        if self.disguise_name:
+            return self.disguise_name
         label = self.training.label
         if label != "baseline" or design_temperature in (1, self.training.training_temperature):
             return label

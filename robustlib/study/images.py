@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from robustlib import attacks
 from robustlib.attacks.adversaries import Attack
 from robustlib.attacks.scores import Margin
-from robustlib.calibration.temperature import TemperatureScaled
 from robustlib.data import load_images
 from robustlib.study.base import Study, check_seed
 from robustlib.study.environment import pick_device
@@ -39,19 +38,25 @@ class ImageStudy(Study):
 
     @cached_property
     def attacks(self) -> dict[str, Attack]:
-        """FGSM, PGD (Linf, L2), C&W, Square, HopSkipJump, AutoAttack and its first stage with the profile's budgets."""
+        """The attacks with the profile's budgets; "-long" names one with several times as much, to judge others by."""
         s, seed = self.settings, {"seed": self.training.seed}
         steps = {"steps": s.pgd_steps, **seed}
         search = {"steps": s.cw_steps, "binary_search_steps": s.cw_searches}
         queries = {"n_queries": s.square_queries, **seed}
         jump = {"steps": s.hop_skip_jump_steps, "max_gradient_evaluations": s.hop_skip_jump_evaluations, **seed}
+        long = {"steps": 5 * s.pgd_steps, "restarts": 5, **seed}
+        far = {name: 2 * size for name, size in jump.items() if name != "seed"} | {**seed, "norm": "linf"}
         table = (
             self._attack("fgsm", "linf", attacks.fgsm),
             self._attack("pgd", "linf", attacks.pgd, **steps),
             self._attack("pgd-l2", "l2", attacks.pgd, **steps, norm="l2"),
+            self._attack("pgd-long", "linf", attacks.pgd, **long),
+            self._attack("pgd-float64", "linf", attacks.pgd_in_float64, **steps),
             self._attack("cw", "l2", attacks.carlini_wagner, own_loss=True, **search),
             self._attack("square", "linf", attacks.square, own_loss=True, **queries),
+            self._attack("square-long", "linf", attacks.square, own_loss=True, n_queries=10 * s.square_queries, **seed),
             self._attack("hopskipjump", "l2", attacks.hop_skip_jump, own_loss=True, **jump),
+            self._attack("hopskipjump-long", "linf", attacks.hop_skip_jump, own_loss=True, **far),
             self._attack("apgd-ce", "linf", attacks.auto_attack, own_loss=True, attacks=("apgd-ce",), **seed),
             self._attack("autoattack", "linf", attacks.auto_attack, own_loss=True, **queries),
         )
@@ -65,13 +70,14 @@ class ImageStudy(Study):
         return Attack(name, bounded, scale_free=scale_free, on_surrogate=on_surrogate, norm=ball, epsilon=epsilon)
 
     def size(self, attack: str) -> int:
-        """How many of the test images an attack gets: fewer where it is a library's, with a loss of its own."""
-        slow = self.attacks[attack].scale_free is None
+        """How many of the test images an attack gets: fewer where it asks many queries or takes many steps."""
+        slow = self.attacks[attack].scale_free is None or attack in ("pgd-long", "pgd-float64")
         return min(len(self.inputs), self.settings.n_slow) if slow else len(self.inputs)
 
-    def served(self, design_temperature: float) -> nn.Module:
-        """The model as a defender with this design temperature serves it."""
-        return self.model if design_temperature == 1.0 else TemperatureScaled(self.model, design_temperature)
+    @property
+    def answering(self) -> nn.Module:
+        """The model as trained."""
+        return self.model
 
 
 def image_study(profile: str, *, seed: int = 0, **changes: Any) -> ImageStudy:

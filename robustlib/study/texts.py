@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from typing import Any
@@ -13,7 +14,6 @@ from robustlib.attacks.result import AttackResult
 from robustlib.attacks.scores import Margin, Score, TrueClassProbability
 from robustlib.attacks.words import QueryCache, Recipe, attack_texts, load_recipe
 from robustlib.attacks.words.queries import Victim
-from robustlib.calibration.temperature import TemperatureScaled
 from robustlib.data import load_text
 from robustlib.models.precision import at_precision, rounded_probabilities, usable
 from robustlib.study.base import Study, check_seed
@@ -84,12 +84,17 @@ class TextStudy(Study):
         victim = rounded_probabilities(self.cache, decimals)
         return replace(self, victim=victim, precision=f"{decimals}-decimals")
 
+    def disguised(self, name: str, disguise: Callable[[Tensor], Tensor]) -> TextStudy:
+        """As `Study.disguised`, on the answers that the victim has given already."""
+        return replace(super().disguised(name, disguise), victim=self.cache)
+
     def _attack(self, name: str, served: Victim, texts: Any, labels: Tensor, *, score: Score) -> AttackResult:
         return attack_texts(served, texts, labels, recipe=self.recipe(name), score=score)
 
-    def served(self, design_temperature: float) -> Victim:
-        """The victim as a defender with this design temperature serves it: its cached logits, divided."""
-        return self.cache if design_temperature == 1 else TemperatureScaled(self.cache, design_temperature)
+    @property
+    def answering(self) -> Victim:
+        """The victim behind its cache: what a defender does to logits is not stored."""
+        return self.cache
 
     def size(self, attack: str) -> int:
         """How many test sentences an attack gets: fewer where its constraints cost more than the victim."""
