@@ -144,8 +144,8 @@ def against_foolbox(study: ImageStudy, repeats: int) -> list[Row]:
             counted = CountedPasses(study.model)
             with torch.random.fork_rng():
                 torch.manual_seed(study.training.seed)
-                found = run(counted, images, labels)
-            accuracy[name] = getattr(found, "adversarial_accuracy", found)
+                result = run(counted, images, labels)
+            accuracy[name] = getattr(result, "adversarial_accuracy", result)
             passes[name] = (counted.n_forward + counted.n_backward) / n
         with torch.random.fork_rng():
             calls = {name: partial(run, study.model, images, labels) for name, run in runs.items()}
@@ -272,10 +272,10 @@ def measure_all(
     for number in dict.fromkeys(threads):
         with torch_threads(number):
             for part in parts:
-                found = part(study, repeats)
+                measured = part(study, repeats)
                 load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else float("nan")
                 common = {"profile": profile, "dataset": study.dataset, "threads": number, "load": load, **about}
-                rows += [row | common for row in found]
+                rows += [row | common for row in measured]
     return rows
 
 
@@ -313,7 +313,7 @@ def report(rows: list[Row], path: Path) -> None:
 
 
 def options(description: str, repeats: int, meaning: str) -> argparse.ArgumentParser:
-    """What both benchmarks can be told."""
+    """The options that all benchmarks in one process share."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--profile", default="quick")
     parser.add_argument("--out", type=Path, default=None, help="folder (default: results/benchmarks)")

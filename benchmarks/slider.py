@@ -2,7 +2,7 @@
 
     python benchmarks/slider.py [--profile quick] [--out results/benchmarks] [--threads 1 2]
 
-Every widget, with the profile's image model; texts, records and a sentence of 30 words are made up, since drawing them
+Every widget, with the profile's image model; texts, records and a sentence of 30 words are random, since drawing them
 costs the same. A move is an assignment to the first control: drawing and the picture as PNG; not the way to the
 browser. Prints a table, writes slider.csv.
 """

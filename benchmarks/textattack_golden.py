@@ -238,7 +238,7 @@ def main():
         "textattack": textattack.__version__ if hasattr(textattack, "__version__") else "0.3.11",
         "seed": SEED,
         "words": split_and_edit(),
-        "synonyms": {word: found for word, found in synonyms.items() if found},
+        "synonyms": {word: others for word, others in synonyms.items() if others},
         "runs": runs,
     }
     (GOLDEN / "textattack.json").write_text(json.dumps(record, indent=0, ensure_ascii=False) + "\n")

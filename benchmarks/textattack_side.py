@@ -3,7 +3,7 @@
     python textattack_side.py request.json answer.json
 
 The request names the victim's folder (as `TextClassifier.save` writes it), sentences, labels and runs; a run is a
-recipe ("dg" or "pwws"), a number of sentences, a temperature, and whether the padding is mended.
+recipe ("dg" or "pwws"), a number of sentences, a temperature, and whether the padding is dynamic.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class PooledBert(BertPreTrainedModel):
         return SequenceClassifierOutput(logits=logits)
 
 
-class MendedWrapper(HuggingFaceModelWrapper):
+class DynamicPaddingWrapper(HuggingFaceModelWrapper):
     """TextAttack's wrapper, padding to the longest text of a batch and not to the model's 512 positions."""
 
     def __call__(self, text_input_list):
@@ -78,7 +78,7 @@ def attack(run, model, tokenizer, texts, labels, seed):
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-    wrapper = (MendedWrapper if run["mended"] else HuggingFaceModelWrapper)(model, tokenizer)
+    wrapper = (DynamicPaddingWrapper if run["dynamic_padding"] else HuggingFaceModelWrapper)(model, tokenizer)
     built = RECIPES[run["recipe"]].build(wrapper)
     wrapper(texts[:4])  # the first pass of a process is slow
     model.seconds, model.n_forward, model.temperature = 0.0, 0, run["temperature"]

@@ -1,22 +1,42 @@
 """The benchmarks run on the smallest profile and write finite numbers; no time is asserted."""
 
 import importlib.util
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from robustlib.data.folders import repository_root
+from robustlib.study.environment import pick_device
+from robustlib.training.autocast import resolve_precision
 
 # every part of a benchmark must have left rows with these units, on the smallest profile as on the others
-UNITS = {"image_attacks": {"s", "adversarial accuracy", "passes per example", "NLL (nats)"}, "slider": {"ms"}}
+UNITS = {
+    "image_attacks": {"s", "adversarial accuracy", "passes per example", "NLL (nats)"},
+    "slider": {"ms"},
+    "training": {"s", "examples per second"},
+}
+STEPS = {  # passes of each method's training step, worked out by hand
+    "images": {
+        "standard": 1,
+        "fgsm": 2,
+        "pgd K=3": 4,
+        "pgd K=5": 6,
+        "freelb K=3": 3,
+        "trades K=3": 5,
+        "ddi M=3 K=3": 12,
+    },
+    "texts": {"standard": 1, "pgd K=3": 4, "freelb K=3": 3, "ddi M=2 K=2": 6, "ascc K=5": 7},
+}
 
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory):
     """What each script writes, by its name; one cache, so that the model is trained once."""
     folder = repository_root() / "benchmarks"
-    out = tmp_path_factory.mktemp("benchmarks")
+    out, state = tmp_path_factory.mktemp("benchmarks"), torch.random.get_rng_state()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROBUSTLIB_CACHE", str(out / "cache"))
         patch.setenv("ROBUSTLIB_PROGRESS", "0")
@@ -24,8 +44,10 @@ def tables(tmp_path_factory):
         for name in UNITS:
             spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
             script = importlib.util.module_from_spec(spec)
+            patch.setitem(sys.modules, spec.name, script)  # where its dataclasses look for their names
             spec.loader.exec_module(script)
             script.main(["--profile", "smoke", "--repeats", "1", "--threads", "1", "--out", str(out)])
+    assert torch.equal(torch.random.get_rng_state(), state)
     return {name: pd.read_csv(out / f"{name}.csv") for name in UNITS}
 
 
@@ -37,7 +59,7 @@ def test_every_number_is_finite_and_says_what_it_depends_on(name, tables):
         assert np.isfinite(table[column]).all(), column
     assert (table.loc[table.unit.isin(("s", "ms")), "value"] > 0).all()
     assert ((table.low <= table.value) & (table.value <= table.high)).all()
-    assert (table.n > 0).all()
+    assert (table.n > 0).all() and (table.threads == 1).all()
     assert table.versions.str.contains("torch").all()
     assert not table[["name", "reference", "versions", "device", "dataset", "profile"]].isna().any(axis=None)
 
@@ -71,3 +93,26 @@ def test_every_widget_is_moved(tables):
         "pierce it yourself",
         "training temperature",
     ]
+
+
+@pytest.mark.parametrize("kind", STEPS)
+def test_every_training_method_is_held_to_its_passes(kind, tables):
+    """One round: the ratio is the time over as many standard steps, and the rate the batch over the time."""
+    table = tables["training"].set_index("name")
+    times, rates = table[table.unit == "s"], table[table.unit == "examples per second"]
+    standard = f"{kind}, float32: standard"
+    for name, passes in STEPS[kind].items():
+        row, rate = times.loc[f"{kind}, float32: {name}"], rates.loc[f"{kind}, float32: {name}"]
+        assert row.reference == f"{passes} x {standard}"
+        assert row.ratio == pytest.approx(row.value / (passes * times.loc[standard].value))
+        assert rate.value == pytest.approx(row.n / row.value) and rate.reference == standard
+        assert rate.ratio == pytest.approx(rate.value / rates.loc[standard].value)
+    names = {name for name in times.index if name.startswith(f"{kind}, float32: ")}
+    assert len(names) == len(STEPS[kind]) + 1  # and a standard step without the optimiser
+
+
+def test_bfloat16_training_is_measured_where_the_hardware_has_it(tables):
+    expected = resolve_precision("auto", pick_device().type) == "bfloat16"
+    beside = tables["training"][tables["training"].name.str.endswith("beside float32")]
+    assert len(beside) == expected * sum(len(steps) for steps in STEPS.values())
+    assert set(beside.reference) <= set(tables["training"].name)

@@ -9,7 +9,7 @@ from robustlib.training.perturbation import ContinuousInput, PerturbationSet, co
 GENERATOR = torch.Generator().manual_seed(0)
 MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]])[..., None]
 TOKENS = ContinuousInput(torch.randn(3, 4, 6, generator=GENERATOR), lambda h: h.sum(dim=(1, 2))[:, None], MASK)
-PIXELS = ContinuousInput(torch.rand(3, 2, 5, 5, generator=GENERATOR), lambda x: x, None, 0.0, 1.0)
+PIXELS = ContinuousInput(torch.rand(3, 2, 5, 5, generator=GENERATOR), lambda x: x, pixels=True)
 
 
 def length(delta, batch, chosen):

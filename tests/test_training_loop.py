@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from robustlib.data import cache
 from robustlib.models.forward import seeded
 from robustlib.models.images import build_image_model
-from robustlib.training import loop, texts
+from robustlib.training import images, loop, texts
 from robustlib.training.checkpoint import Checkpoint
 from robustlib.training.images import ImageTraining, trained_image_model
 from robustlib.training.loop import Training, apply_gradient_rule, fit
@@ -245,7 +245,8 @@ def test_what_is_followed_changes_no_training(recipe, folder, monkeypatch):
     probed = train(recipe)
     assert "logit_norm" in probed.history[0]
     monkeypatch.setenv("ROBUSTLIB_CACHE", str(folder / "unprobed"))
-    monkeypatch.setattr(loop, "_probed", lambda model, probe: {})
+    for module in (images, texts):
+        monkeypatch.setattr(module, "fit", lambda model, **options: fit(model, **{**options, "probe": None}))
     plain = train(recipe)
     assert "logit_norm" not in plain.history[0]
     assert torch.equal(weights(plain), weights(probed))

@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 import torch
 
-from robustlib.models.pretrained import tiny_classifier
+from robustlib.models.pretrained import load_masked_language_model, tiny_classifier
 from robustlib.training import masked_lm
 from robustlib.training.masked_lm import MaskedLanguageModel, MaskedTraining, masked_language_model
 
@@ -26,7 +26,7 @@ def model(request, tmp_path_factory):
     AutoModelForMaskedLM.from_config(body.config).save_pretrained(folder)
     pad_token = tokenizer.id_to_token(body.config.pad_token_id)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=pad_token).save_pretrained(folder)
-    return masked_language_model(name=str(folder))
+    return MaskedLanguageModel(*load_masked_language_model(str(folder))).eval()
 
 
 def test_guesses_are_the_logits_of_transformers_in_order(model):
@@ -86,17 +86,17 @@ def test_masking_hides_a_share_of_the_ordinary_tokens(model):
 def test_minilm_is_fine_tuned_once(monkeypatch):
     texts = ["the film is good", ("the plot is thin", "the cast is fine")] * 8
     config = MaskedTraining(layers=1, epochs=6, batch_size=8, learning_rate=1e-3, precision="float32")
-    model = masked_language_model(texts, config=config)
+    model = masked_language_model(texts, config)
     assert model.history[-1]["loss"] < 0.8 * model.history[0]["loss"]
     assert model.body.cls.predictions.decoder.weight is model.body.get_input_embeddings().weight
     (guesses,) = model([(["the", "film", "is", "good"], 2)], top_k=3)
     assert guesses[0][0] in {"the", "is", "film", "plot", "cast", "good", "thin", "fine"}
     monkeypatch.setattr(masked_lm, "fit_text", lambda *arguments, **options: pytest.fail("trained again"))
-    assert masked_language_model(texts, config=config)([(["the", "film", "is", "good"], 2)], top_k=3) == [guesses]
+    assert masked_language_model(texts, config)([(["the", "film", "is", "good"], 2)], top_k=3) == [guesses]
 
 
 def test_something_to_learn_from_is_needed():
-    with pytest.raises(ValueError, match="needs a name, or texts"):
+    with pytest.raises(ValueError, match="needs texts"):
         masked_language_model([])
 
 

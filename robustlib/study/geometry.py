@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from robustlib.attacks.pgd import pgd
+from robustlib.attacks.result import SKIPPED, SUCCEEDED
 from robustlib.attacks.scores import Margin
 from robustlib.models.forward import evaluating, seeded
-from robustlib.training.perturbation import NORMS, PerturbationSet, continuous
+from robustlib.training.perturbation import NORMS, ContinuousInput, PerturbationSet, continuous
 
 _BATCH = 64
 
@@ -25,19 +26,14 @@ def logit_ranges(logits: Tensor) -> Tensor:
     return logits.amax(dim=1) - logits.amin(dim=1)
 
 
-def _margins(logits: Tensor, labels: Tensor) -> Tensor:
-    """Logit of the true class minus the largest other one, (n,): what `Margin` has with the sign of an attacker."""
-    return -Margin()(logits, labels)
-
-
-def _batches(model: nn.Module, inputs: Any, labels: Tensor) -> Iterator[tuple[Any, Tensor]]:
-    """Batches as `continuous` takes them: pixels as they are, texts tokenised."""
+def _batches(model: nn.Module, inputs: Any, labels: Tensor) -> Iterator[tuple[ContinuousInput, Tensor]]:
+    """Batches with their labels, of images or of texts, which are tokenised."""
+    device = next(model.parameters()).device
     for start in range(0, len(labels), _BATCH):
-        part, truth = inputs[start : start + _BATCH], labels[start : start + _BATCH]
+        part = inputs[start : start + _BATCH]
         if not isinstance(part, Tensor):
             part = model.collate(model.tokenise(list(part)))
-        device = next(model.parameters()).device
-        yield part, truth.to(device)
+        yield continuous(model, part), labels[start : start + _BATCH].to(device)
 
 
 def first_order_margins(model: nn.Module, inputs: Any, labels: Tensor, *, norm: str) -> Tensor:
@@ -48,10 +44,9 @@ def first_order_margins(model: nn.Module, inputs: Any, labels: Tensor, *, norm: 
     """
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
-    found = []
+    margins = []
     with evaluating(model):
-        for part, truth in _batches(model, inputs, labels):
-            batch = continuous(model, part)
+        for batch, truth in _batches(model, inputs, labels):
             values = batch.values.detach().requires_grad_(True)
             logits = batch.forward(values)
             gaps = logits.gather(1, truth[:, None]) - logits
@@ -62,8 +57,8 @@ def first_order_margins(model: nn.Module, inputs: Any, labels: Tensor, *, norm: 
                 length = torch.linalg.vector_norm(slope.flatten(1), ord=1 if norm == "linf" else 2, dim=1)
                 distance = gaps[:, other].detach() / length.clamp_min(torch.finfo(length.dtype).tiny)
                 nearest = torch.where(truth == other, nearest, torch.minimum(nearest, distance))
-            found.append(nearest.clamp_min(0).cpu())
-    return torch.cat(found)
+            margins.append(nearest.clamp_min(0).cpu())
+    return torch.cat(margins)
 
 
 def roughness(
@@ -71,14 +66,13 @@ def roughness(
 ) -> Tensor:
     """Change of the logit margin under one random perturbation, relative to the margin's mean size, (n,) on the CPU.
 
-    0 is a flat landscape. Relative, because a training at high temperature stretches all logits.
+    0 is a flat landscape. Relative, because training at a high temperature stretches all logits.
     """
-    changes, sizes = [], []
+    margin, changes, sizes = Margin(), [], []
     with evaluating(model), seeded(seed), torch.no_grad():
-        for part, truth in _batches(model, inputs, labels):
-            batch = continuous(model, part)
-            before = _margins(batch.forward(batch.values), truth)
-            after = _margins(batch.forward(batch.values + perturbations.start(batch)), truth)
+        for batch, truth in _batches(model, inputs, labels):
+            before = margin(batch.forward(batch.values), truth)
+            after = margin(batch.forward(batch.values + perturbations.start(batch)), truth)
             changes.append((after - before).abs().cpu())
             sizes.append(before.abs().cpu())
     return torch.cat(changes) / torch.cat(sizes).mean().clamp_min(torch.finfo(torch.float32).tiny)
@@ -87,18 +81,13 @@ def roughness(
 def smallest_radii(
     model: nn.Module, images: Tensor, labels: Tensor, radii: Sequence[float], *, steps: int, seed: int = 0
 ) -> Tensor:
-    """Smallest Linf radius at which PGD on the margin fools the model, (n,) on the CPU; infinite where none does.
+    """Smallest of the Linf `radii` (pixel units) at which PGD on the margin fools the model, (n,) on the CPU.
 
-    Args:
-        radii: rising, in pixel units; 0 where an example is misclassified from the start.
+    0 where an example is misclassified from the start, infinite where no radius suffices.
     """
-    found = torch.full((len(labels),), torch.inf)
-    with evaluating(model), torch.no_grad():
-        wrong = (model(images).argmax(dim=1) != labels).cpu()
-    found[wrong] = 0.0
+    smallest = torch.full((len(labels),), torch.inf)
     for radius in sorted(radii, reverse=True):
-        result = pgd(model, images, labels, epsilon=radius, steps=steps, seed=seed, score=Margin())
-        with evaluating(model), torch.no_grad():
-            fooled = (model(result.adversarial).argmax(dim=1) != labels).cpu()
-        found[fooled & ~wrong] = radius
-    return found
+        outcome = pgd(model, images, labels, epsilon=radius, steps=steps, seed=seed, score=Margin()).outcome
+        smallest[torch.from_numpy(outcome == SUCCEEDED)] = radius
+        smallest[torch.from_numpy(outcome == SKIPPED)] = 0.0
+    return smallest

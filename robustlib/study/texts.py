@@ -16,6 +16,7 @@ from robustlib.attacks.words import QueryCache, Recipe, attack_texts, load_recip
 from robustlib.attacks.words.queries import Victim
 from robustlib.data import load_text
 from robustlib.models.precision import at_precision, rounded_probabilities, usable
+from robustlib.models.pretrained import load_masked_language_model
 from robustlib.study.base import Study, check_seed
 from robustlib.study.environment import pick_device
 from robustlib.study.profiles import TextSettings, get_profile, settings_in_use
@@ -113,9 +114,9 @@ def _masked_lm(
 ) -> MaskedLanguageModel:
     """A masked language model by name, or one fine-tuned on the first `n_texts` training texts."""
     if name is not None:
-        return masked_language_model(name=name).to(device)
+        return MaskedLanguageModel(*load_masked_language_model(name)).eval().to(device)
     data = load_text(dataset, "train", n=n_train, seed=0)
-    return masked_language_model(data.texts[:n_texts], config=MaskedTraining(seed=seed, device=device))
+    return masked_language_model(data.texts[:n_texts], MaskedTraining(seed=seed, device=device))
 
 
 def text_study(

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -45,24 +45,14 @@ class SubstitutionTable:
         ids: (vocab_size, 1 + n_substitutes) int64 token ids; column 0 is the token itself.
         allowed: (vocab_size, 1 + n_substitutes) bool; False where `ids` is only filler. Column 0 is True.
         continues: (vocab_size,) bool: the token continues the word that the token before it began.
-        source: where the substitutes come from, one of `substitutes.SOURCES`.
     """
 
     ids: Tensor
     allowed: Tensor
     continues: Tensor
-    source: str
-
-    def to(self, device: torch.device | str) -> SubstitutionTable:
-        """The same table on another device."""
-        tensors = {name: getattr(self, name).to(device) for name in ("ids", "allowed", "continues")}
-        return replace(self, **tensors)
 
     def candidates(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Candidates of each position of a batch: ids and which of them are allowed.
-
-        Args:
-            input_ids, attention_mask: (n, seq_len) int64, on the table's device.
+        """Candidates of each position of a batch (n, seq_len), and which of them are allowed.
 
         Returns:
             Two (n, seq_len, 1 + n_substitutes) tensors, int64 and bool; candidate 0 is the token itself, and the only
@@ -85,23 +75,17 @@ def ascc_step(
     *,
     table: SubstitutionTable,
 ) -> Tensor:
-    """One batch of ASCC training: leaves the gradients of its loss in the parameters and returns the loss, detached.
+    """One batch of ASCC training on a `TextClassifier`: see `methods.Step`.
 
     The search draws from torch's global generator after the clean pass, whose dropout is then that of a standard step.
     The model stays in the caller's mode, as in Li et al.: in training, dropout differs between the passes, so that the
     KL term is not 0 where nothing is perturbed (Dong et al. switch it off in the search, and only there).
 
     Args:
-        method: `steps` of Adam in the search (paper: 5); `alpha` (10), over a sentence's mean over its tokens, as in
-            Dong et al.'s text (both codes divide by the batch size as well); `kl`, beta (40; both codes have 4).
-        model: a `TextClassifier`.
-        inputs: batch as from `model.collate`, (n, seq_len) int64 each.
-        labels: (n,) int64 class indices.
+        method: `steps` of Adam in the search (paper: 5); `alpha` (10), of a sentence's mean over its tokens, as in
+            Dong et al.'s text (both codes divide by the batch size as well); `kl` is beta (40; both codes have 4).
         temperature: divides the logits in search and loss alike, on both sides of the KL divergence (paper, G.2).
-        table: substitutes, on the model's device.
-
-    Raises:
-        ValueError: a table of another vocabulary.
+        table: substitutes for this model's vocabulary (else a ValueError), on its device.
     """
     vocab_size = model.body.get_input_embeddings().num_embeddings
     if len(table.ids) != vocab_size:

@@ -1,15 +1,17 @@
-"""Checkpoints of a running training: an interrupted one goes on with the weights it would have had."""
+"""A model is trained once: finished weights come from the cache, an interrupted training goes on from a checkpoint."""
 
 from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import torch
+from torch import nn
 
-from robustlib.data.cache import cache_key
+from robustlib.data.cache import cache_key, cached
 from robustlib.data.folders import ReadOnlyFolderError, cache_dir, replace_file
 
 
@@ -41,6 +43,31 @@ class Checkpoint:
     def remove(self) -> None:
         """Forget the state, once the finished weights are kept elsewhere."""
         self.path.unlink(missing_ok=True)
+
+
+def trained_once(
+    kind: str,
+    config: object,
+    build: Callable[[], nn.Module],
+    train: Callable[[nn.Module, Checkpoint], list[dict[str, float]]],
+    *,
+    rooms: tuple[str, ...],
+) -> nn.Module:
+    """`build()` with the weights that `train` gives it, in evaluation mode; its `history` is what `train` returned.
+
+    Args:
+        kind, config, rooms: the cache's key, as in `data.cache.cached`.
+    """
+
+    def compute() -> dict[str, Any]:
+        model = build()
+        history = train(model, Checkpoint(kind, config, rooms=rooms))
+        return {**model.state_dict(), "history": history}
+
+    weights, model = cached(kind, config, compute, rooms=rooms), build()
+    model.history = weights.pop("history")
+    model.load_state_dict(weights)
+    return model.eval()
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 
-from robustlib.data import cache, load_images
+from robustlib.data import load_images
+from robustlib.data.cache import content_digest
 from robustlib.models.images import build_image_model
 from robustlib.training.autocast import autocast_context, resolve_precision
-from robustlib.training.checkpoint import Checkpoint, epoch_generator
+from robustlib.training.checkpoint import Checkpoint, epoch_generator, trained_once
 from robustlib.training.loop import Training, fit, logit_facts
 from robustlib.training.methods import METHODS, image_method, method_step, worst_perturbation
 from robustlib.training.perturbation import continuous
@@ -20,16 +21,11 @@ from robustlib.training.perturbation import continuous
 N_PROBED = 256  # training images whose logits are followed over the epochs
 # Wong et al. 2020 see it as training-set accuracy under PGD falling to about 0 within an epoch.
 _OVERFITTING_DROP = 0.2
-_ROOMS = ("training.images",)  # with all that it imports: part of the cache keys
 
 
 @dataclass(frozen=True)
 class ImageTraining(Training):
-    """Everything that determines a trained image classifier; radii and step sizes of `method` are in pixel units.
-
-    Raises:
-        ValueError: a method for texts only.
-    """
+    """Everything that determines a trained image classifier; radii and step sizes of `method` are in pixel units."""
 
     dataset: str = "fashion_mnist"
     n_train: int = 10_000
@@ -50,38 +46,28 @@ class ImageTraining(Training):
 def trained_image_model(training: ImageTraining) -> nn.Module:
     """The classifier this configuration gives: from the cache, else trained with Adam and a one-cycle learning rate.
 
-    An interrupted training goes on from its last checkpoint with the weights it would have had.
-    Taught in: notebooks/08.
+    An interrupted training goes on from its last checkpoint. Taught in: notebooks/08.
 
     Returns:
-        Model in evaluation mode on `training.device`: pixels in [0, 1] to logits (the training temperature is not
-        applied). `history` is what `training.loop.fit` returns, with `logit_facts` of `N_PROBED` training images
-        and, where the method takes a single ascent step, their accuracy under FGSM and under PGD.
+        Model in evaluation mode on `training.device`: pixels in [0, 1] to logits, which no training temperature
+        divides. `history` is what `training.loop.fit` returns, with `logit_facts` of `N_PROBED` training images and,
+        where the method takes a single ascent step, their accuracy under FGSM and under PGD.
 
     Raises:
-        FloatingPointError: the loss became NaN; names the configuration and the epoch.
+        FloatingPointError: the loss became NaN or infinite.
         robustlib.data.FetchError: the data set is unavailable.
     """
     data = load_images(training.dataset, "train", n=training.n_train, seed=training.seed)
-    shape = (training.architecture, data.images.shape[1], data.images.shape[2], len(data.class_names))
+    images, labels = data.images.to(training.device), data.labels.to(training.device)
+    shape = (training.architecture, images.shape[1], images.shape[2], len(data.class_names))
     precision = resolve_precision(training.precision, training.device)
-    config = {
-        "training": asdict(replace(training, precision=precision)),
-        "data": cache.content_digest([data.images, data.labels]),
-    }
-
-    def compute() -> dict[str, Any]:
-        model = build_image_model(*shape, seed=training.seed).to(training.device)
-        images, labels = data.images.to(training.device), data.labels.to(training.device)
-        history = _fit(model, images, labels, training, Checkpoint("image_model", config, rooms=_ROOMS))
-        return {**model.state_dict(), "history": history}
-
-    weights = cache.cached("image_model", config, compute, rooms=_ROOMS)
-    history = weights.pop("history")
-    model = build_image_model(*shape, seed=training.seed)
-    model.load_state_dict(weights)
-    model.history = history
-    return model.to(training.device).eval()
+    return trained_once(
+        "image_model",
+        {"training": asdict(replace(training, precision=precision)), "data": content_digest([images, labels])},
+        lambda: build_image_model(*shape, seed=training.seed).to(training.device),
+        lambda model, checkpoint: _fit(model, images, labels, training, checkpoint),
+        rooms=("training.images",),
+    )
 
 
 def _fit(
@@ -132,23 +118,18 @@ def catastrophic_overfitting(history: list[dict[str, float]]) -> int | None:
     """First epoch of a training with FGSM in which the accuracy under PGD fell by 20 points or more, else None.
 
     Source: Wong et al. 2020, section 5.4. Taught in: notebooks/08.
-
-    Raises:
-        ValueError: the history has no such accuracies: the method was not "fgsm".
     """
     if not history or "pgd_accuracy" not in history[0]:
         raise ValueError("history holds no accuracy under PGD: only a training with method 'fgsm' records it")
-    best = 0.0
-    for row in history:
+    for row, best in zip(history, accumulate((row["pgd_accuracy"] for row in history), max), strict=True):
         if best - row["pgd_accuracy"] >= _OVERFITTING_DROP:
             return int(row["epoch"])
-        best = max(best, row["pgd_accuracy"])
     return None
 
 
-def _one_cycle(share: float, warm_up: float = 0.2) -> float:
-    """Factor on the learning rate after a share of all steps: linear up, linear down."""
-    return share / warm_up + 1e-2 if share < warm_up else (1 - share) / (1 - warm_up)
+def _one_cycle(share: float) -> float:
+    """Factor on the learning rate after a share of all steps: linear up over a fifth of them, then linear down."""
+    return share / 0.2 + 1e-2 if share < 0.2 else (1 - share) / (1 - 0.2)
 
 
 def _augmented(images: Tensor) -> Tensor:

@@ -17,11 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustlib.calibration.checks import check_temperature
 from robustlib.data.progress import progress
 from robustlib.models.forward import evaluating, seeded
 from robustlib.training.checkpoint import Checkpoint
 from robustlib.training.methods import Method, Step
-from robustlib.training.schedules import check_schedule, training_temperature_at
+from robustlib.training.schedules import SCHEDULES, training_temperature_at
 
 GRADIENT_RULES = ("none", "clip", "normalise")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -38,14 +39,12 @@ class Training:
     Attributes:
         method: how a step makes its gradients.
         training_temperature: logits are divided by it inside the loss, and only there (paper, section 5 and G.2).
-        temperature_schedule: of `robustlib.training.schedules`; the paper's is "constant".
-        gradient_rule: "none"; "clip" scales the global gradient down to `clip_norm` where it is larger; "normalise"
-            scales it to norm 1 at every step (the paper's `*`, section 3.2).
-        clip_norm: L2 norm; the paper gives no threshold.
-        precision: of the matrix products, "float32", "bfloat16" or "auto" (bfloat16 where the hardware has it);
-            weights, gradients and optimiser stay float32.
+        temperature_schedule: one of `SCHEDULES`; the paper's is "constant".
+        gradient_rule: "none"; "clip" scales the global gradient down to `clip_norm` (L2; the paper gives no threshold)
+            where it is longer; "normalise" scales it to norm 1 at every step (the paper's `*`, section 3.2).
+        precision: of the matrix products; weights, gradients and optimiser stay float32. "auto": see `autocast`.
         seed: of initial weights, the order of the batches, random starts and dropout.
-        suffix: what a record adds to the name of the method, such as "(epochs=10)".
+        suffix: of the method's name in records, such as "(epochs=10)".
     """
 
     epochs: int = 5
@@ -63,13 +62,11 @@ class Training:
     suffix: str = ""
 
     def __post_init__(self) -> None:
-        check_schedule(self.temperature_schedule, self.training_temperature)
-        for name, value, allowed in (
-            ("gradient_rule", self.gradient_rule, GRADIENT_RULES),
-            ("precision", self.precision, PRECISIONS),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+        check_temperature(self.training_temperature, "training_temperature")
+        choices = {"temperature_schedule": SCHEDULES, "gradient_rule": GRADIENT_RULES, "precision": PRECISIONS}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         for name in ("epochs", "batch_size", "learning_rate", "clip_norm"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
@@ -104,7 +101,6 @@ def fit(
         load: inputs and labels of a batch, on the model's device.
         optimiser: from parameter groups.
         decay: share of all steps done to the factor on the learning rate.
-        description: of the progress bar.
         probe: measures the model, in evaluation mode, after each epoch; its numbers join the history.
         checkpoint: saved after an epoch, at most every `CHECKPOINT_SECONDS`; removed at the end.
 
@@ -127,7 +123,9 @@ def fit(
         for epoch, of_epoch in groupby(bar, key=itemgetter(0)):
             torch.manual_seed(config.seed * 1_000_003 + epoch)
             row = _train_epoch(state, epoch, n_batches, (load(rows) for _, rows in of_epoch), step, config, decay)
-            row |= _probed(model, probe) if probe else {}
+            if probe:
+                with evaluating(model), seeded(0):  # so that measuring changes no training
+                    row |= probe()
             _check_finite(row, f"at the end of epoch {epoch + 1}", config)
             state.history.append(row)
             if checkpoint and epoch + 1 < config.epochs and monotonic() - saved >= CHECKPOINT_SECONDS:
@@ -219,14 +217,8 @@ def _check_finite(numbers: dict[str, float], when: str, config: Training) -> Non
             )
 
 
-def _probed(model: nn.Module, probe: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """The probe's numbers; it draws from a generator of its own, so that measuring changes no training."""
-    with evaluating(model), seeded(0):
-        return probe()
-
-
 def logit_facts(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """What is followed over a training, of logits (n, n_classes) undivided by any temperature: means over examples.
+    """Means over examples of undivided logits (n, n_classes), followed over a training.
 
     "logit_norm": L2 norm of the logits less their mean; "confidence": largest probability; "accuracy": a fraction.
     """
@@ -240,17 +232,14 @@ def logit_facts(logits: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def apply_gradient_rule(parameters: Sequence[Tensor], rule: str, clip_norm: float = 1.0) -> Tensor:
-    """Rescale the gradients in place by the rule of `Training.gradient_rule`; returns their L2 norm from before.
+    """Rescale the gradients in place by `Training.gradient_rule`; returns their L2 norm, all together, from before.
 
-    One norm over all parameters together. A gradient of exactly 0 stays 0 under "normalise".
+    A gradient of exactly 0 stays 0 under "normalise".
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
-    if rule == "normalise":
-        scale = 1 / norm.clamp_min(torch.finfo(norm.dtype).tiny)
-    elif rule == "clip":
-        scale = (clip_norm / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp_max(1.0)
-    else:
-        return norm
-    torch._foreach_mul_(gradients, scale)
+    norm = nn.utils.get_total_norm(gradients)
+    if rule != "none":
+        above_zero = norm.clamp_min(torch.finfo(norm.dtype).tiny)
+        scale = 1 / above_zero if rule == "normalise" else (clip_norm / above_zero).clamp_max(1.0)
+        torch._foreach_mul_(gradients, scale)
     return norm

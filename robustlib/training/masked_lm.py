@@ -6,23 +6,20 @@ import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from robustlib.data import cache
+from robustlib.data.cache import content_digest
 from robustlib.models.forward import seeded
 from robustlib.models.onednn import onednn_products
-from robustlib.models.pretrained import load_masked_language_model, load_minilm
+from robustlib.models.pretrained import load_minilm
 from robustlib.models.texts import Texts, collate_encodings, length_sorted
 from robustlib.training.autocast import autocast_context, resolve_precision
-from robustlib.training.checkpoint import Checkpoint
-from robustlib.training.methods import Step
+from robustlib.training.checkpoint import Checkpoint, trained_once
 from robustlib.training.texts import TextTraining, fit_text
-
-_ROOMS = ("training.masked_lm",)  # with all that it imports: part of the cache keys
-_TIED = "cls.predictions.decoder.weight"  # the same tensor as the token embeddings
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,6 @@ class MaskedLanguageModel(nn.Module):
 
         Args:
             questions: (words, index): the words of a text, joined by spaces to be read, and which one to mask.
-            top_k: guesses for each.
 
         Returns:
             For each question `top_k` pairs (entry, logit), likeliest first. Entries that continue a word start with
@@ -90,10 +86,7 @@ class MaskedLanguageModel(nn.Module):
         return collate_encodings(encodings, config.pad_token_id, config.type_vocab_size > 1, self.body.device)
 
     def masked(self, encodings: Sequence[Any], share: float) -> tuple[dict[str, Tensor], Tensor]:
-        """A batch with a share of its tokens masked, one a text at least, and what stood there (-1 elsewhere).
-
-        Drawn from torch's global generator.
-        """
+        """A batch with a random share of its tokens masked, at least one a text, and their ids (-1 elsewhere)."""
         batch = self.collate(encodings)
         ids = batch["input_ids"]
         ordinary = ~torch.isin(ids, torch.tensor(sorted(self._special), device=ids.device))
@@ -114,65 +107,44 @@ class MaskedLanguageModel(nn.Module):
             reach //= 2
 
 
-def masked_language_model(
-    texts: Texts = (), *, name: str | None = None, config: MaskedTraining | None = None
-) -> MaskedLanguageModel:
-    """The model bae asks: `name` from the hub or a folder, else MiniLM fine-tuned on `texts`, cached.
+def masked_language_model(texts: Texts, config: MaskedTraining | None = None) -> MaskedLanguageModel:
+    """MiniLM fine-tuned on texts (of pairs on both) to guess masked words, in evaluation mode; from the cache if known.
 
-    Args:
-        texts: training texts of the victim (of pairs both texts are used); needed without a name.
-        name: a checkpoint with a masked-language-model head, such as the paper's bert-base-uncased.
-        config: of the fine-tuning.
-
-    Returns:
-        The model in eval mode. A fine-tuned one has `history`, the mean loss (nats for a masked token) of each epoch.
-
-    Raises:
-        ConnectionError: the named checkpoint is unavailable.
-        ValueError: neither a name nor texts.
+    `history` holds the mean loss of each epoch, in nats a masked token. Where a checkpoint is at hand, such as the
+    paper's bert-base-uncased, take `MaskedLanguageModel(*load_masked_language_model(name)).eval()` instead.
     """
-    if name is not None:
-        return MaskedLanguageModel(*load_masked_language_model(name)).eval()
     sentences = [part for text in texts for part in ((text,) if isinstance(text, str) else text)]
     if not sentences:
-        raise ValueError("a masked language model needs a name, or texts to be fine-tuned on")
+        raise ValueError("a masked language model needs texts to be fine-tuned on")
     config = config or MaskedTraining()
     precision = resolve_precision(config.precision, config.device)
-    settings = {**asdict(config), "precision": precision, "texts": cache.content_digest(sentences)}
 
-    def compute() -> dict[str, Any]:
-        model = _minilm(config).to(config.device)
+    def train(model: MaskedLanguageModel, checkpoint: Checkpoint) -> list[dict[str, float]]:
         encodings = model.tokenizer.encode_batch_fast(sentences)
-        history = fit_text(
+        return fit_text(
             model,
             encodings,
             load=lambda rows: model.masked([encodings[row] for row in rows], config.masked_share),
-            step=masked_step(autocast_context(config.precision, config.device)),
+            step=partial(_masked_step, autocast_context(precision, config.device)),
             config=config,
-            checkpoint=Checkpoint("masked_lm", settings, rooms=_ROOMS),
+            checkpoint=checkpoint,
         )
-        weights = {key: value for key, value in model.body.state_dict().items() if key != _TIED}
-        return {**weights, "history": history}
 
-    payload = cache.cached("masked_lm", settings, compute, rooms=_ROOMS)
-    model = _minilm(config)
-    model.history = payload.pop("history")
-    model.body.load_state_dict({**payload, _TIED: payload["bert.embeddings.word_embeddings.weight"]})
-    return model.to(config.device).eval()
+    settings = {**asdict(config), "precision": precision, "texts": content_digest(sentences)}
+    build = partial(_minilm, config)
+    return trained_once("masked_lm", settings, build, train, rooms=("training.masked_lm",))
 
 
-def masked_step(autocast: AbstractContextManager) -> Step:
+def _masked_step(
+    autocast: AbstractContextManager, model: MaskedLanguageModel, batch: dict[str, Tensor], targets: Tensor, temperature
+) -> Tensor:
     """Step of masked language modelling: cross-entropy of the hidden tokens, averaged over them."""
-
-    def step(model: MaskedLanguageModel, batch: dict[str, Tensor], targets: Tensor, temperature: float = 1.0) -> Tensor:
-        places = targets >= 0
-        with autocast:
-            logits = model.logits_at(batch, places)
-        loss = nn.functional.cross_entropy(logits.float() / temperature, targets[places])
-        loss.backward()
-        return loss.detach()
-
-    return step
+    places = targets >= 0
+    with autocast:
+        logits = model.logits_at(batch, places)
+    loss = nn.functional.cross_entropy(logits.float() / temperature, targets[places])
+    loss.backward()
+    return loss.detach()
 
 
 def _minilm(config: MaskedTraining) -> MaskedLanguageModel:
@@ -183,7 +155,7 @@ def _minilm(config: MaskedTraining) -> MaskedLanguageModel:
     with seeded(config.seed):
         body = BertForMaskedLM(encoder.config)
     body.bert.load_state_dict(encoder.state_dict(), strict=False)  # the pooler is left out
-    return MaskedLanguageModel(body, tokenizer, max_length=config.max_length)
+    return MaskedLanguageModel(body, tokenizer, max_length=config.max_length).to(config.device)
 
 
 def _entries(tokenizer: Any, size: int, special: set[int]) -> list[str | None]:

@@ -1,8 +1,7 @@
-"""Training methods for pixels and token embeddings alike: each is one step that leaves gradients behind.
+"""Training methods for pixels and token embeddings alike, each one step that leaves gradients; `METHODS` lists them.
 
-`METHODS`, at the end, is the one table of them. Costs are in forward-backward passes of the model, the floor that
-benchmarks/training.py measures against. The gradient rule (none, clip, normalise) is no part of a method:
-`robustlib.training.loop.fit` applies it to the gradients of any step. Taught in: notebooks/08.
+The gradient rule (none, clip, normalise) is no part of a method: `robustlib.training.loop.fit` applies it to the
+gradients of any step. Taught in: notebooks/08.
 """
 
 from __future__ import annotations
@@ -74,13 +73,9 @@ class Method:
 
 
 def image_method(name: str, epsilon: float, *, steps: int = 3, solutions: int = 3) -> Method:
-    """A method for pixels in Linf: a random start in the whole ball, steps of 2.5 epsilon / K (1.25 epsilon for FGSM).
+    """A method for pixels of [0, 1] in the Linf ball of radius epsilon, with K = `steps` unless the method fixes it.
 
-    Sources: Madry et al. 2018 (PGD), Wong et al. 2020 (FGSM), Zhang et al. 2019 (TRADES starts at 0.001).
-
-    Args:
-        epsilon: radius in units of pixels in [0, 1].
-        steps: K, unless the method fixes it.
+    Sources: Madry et al. 2018 (PGD), Wong et al. 2020 (FGSM), Zhang et al. 2019 (TRADES).
     """
     definition = method_definition(name)
     steps = definition.steps or steps
@@ -90,11 +85,7 @@ def image_method(name: str, epsilon: float, *, steps: int = 3, solutions: int = 
 
 
 def method_step(method: Method, autocast: AbstractContextManager | None = None, **resources: Any) -> Step:
-    """The step of a method. The forward passes run inside `autocast`, the losses in float32.
-
-    Args:
-        resources: what else the method needs: `table` of ASCC, a `SubstitutionTable`.
-    """
+    """The step of a method: forward passes inside `autocast`, losses in float32; `resources`: `table` of ASCC."""
     return partial(method.definition.step, method, autocast or nullcontext(), **resources)
 
 
@@ -130,10 +121,9 @@ def worst_perturbation(
 ) -> Tensor:
     """K steps of projected gradient ascent from a random start (the inner maximum of equation 3).
 
-    Each example climbs its own loss; the mean over the batch only scales its gradient, which the step does not use.
-
     Args:
-        loss: logits (n, n_classes) to a scalar, to be increased.
+        loss: logits (n, n_classes) to a scalar, to be increased: a mean or sum over examples, since a step depends on
+            the direction of each example's gradient alone.
 
     Returns:
         Perturbation in the shape of `batch.values`, without a graph.
@@ -235,12 +225,8 @@ def _trades_step(method: Method, autocast, model, inputs, labels, temperature) -
     with autocast:
         clean, perturbed = batch.forward(batch.values), batch.forward(batch.values + delta)
     clean, perturbed = _widened(clean) / temperature, _widened(perturbed) / temperature
-    robust = functional.kl_div(
-        functional.log_softmax(perturbed, dim=1),
-        functional.log_softmax(clean, dim=1),
-        reduction="batchmean",
-        log_target=True,
-    )
+    log_clean, log_perturbed = functional.log_softmax(clean, dim=1), functional.log_softmax(perturbed, dim=1)
+    robust = functional.kl_div(log_perturbed, log_clean, reduction="batchmean", log_target=True)
     loss = functional.cross_entropy(clean, labels) + method.beta * robust
     loss.backward()
     return loss.detach()
@@ -253,7 +239,7 @@ class MethodDefinition:
     Attributes:
         title: in figures; `details` follow it where they were chosen, and may hold {M} and {K}.
         step: (method, autocast, model, inputs, labels, temperature, **resources) to the detached loss: see `Step`.
-        passes: forward-backward passes of a step, from K and M.
+        passes: forward-backward passes of a step, from K and M: its floor in benchmarks/training.py.
         label: in the paper's tables; may hold {M} and {K}; None: the name.
         steps: K where the method fixes it.
         reach: length of all K steps together on pixels, in units of epsilon.

@@ -15,18 +15,14 @@ def minimum_norm_weights(gram: Tensor) -> Tensor:
     """Weights on the simplex for which the combination of M vectors is shortest (equation 14 of the paper).
 
     Exact: on each of the 2**M - 1 faces of the simplex the shortest point of its affine hull solves a linear system;
-    of those that lie inside their face, the shortest is the answer. All systems are solved in one batch on the
-    device of `gram`, so that a GPU is not waited for.
-    Taught in: notebooks/08.
+    of those that lie inside their face, the shortest is the answer. All systems are solved in one batch, without
+    synchronising with a GPU. Taught in: notebooks/08.
 
     Args:
         gram: (M, M) inner products of the vectors, any dtype; M up to 8.
 
     Returns:
         (M,) weights of the dtype of `gram`, at least 0, summing to 1.
-
-    Raises:
-        ValueError: `gram` is not square, or M above 8.
     """
     if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or not 1 <= len(gram) <= MOST_CORNERS:
         raise ValueError(f"gram must be (M, M) with M from 1 to {MOST_CORNERS}, got {tuple(gram.shape)}")
@@ -48,7 +44,7 @@ def minimum_norm_weights(gram: Tensor) -> Tensor:
     weights = torch.where(allowed[:, None], weights.clamp_min(0), 0)
     lengths = torch.einsum("fi,ij,fj->f", weights, products, weights)
     best = torch.where(allowed, lengths, torch.inf).argmin(dim=0, keepdim=True)
-    chosen = weights.index_select(0, best)[0]  # weights[best] would make a GPU wait
+    chosen = weights.index_select(0, best)[0]  # weights[best] would synchronise
     return (chosen / chosen.sum()).to(gram.dtype)
 
 

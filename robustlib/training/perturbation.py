@@ -1,7 +1,7 @@
-"""Perturbations of a continuous input: pixels of images, token embeddings of texts.
+"""Perturbations of a continuous input, for pixels of images and token embeddings of texts alike.
 
-Adversarial training is written once over what is here: `continuous` turns a batch into a tensor that may be perturbed
-and the function from it to logits; `PerturbationSet` bounds the perturbation. Padding is never perturbed.
+`continuous` turns a batch into a tensor that may be perturbed and the function from it to logits; `PerturbationSet`
+bounds the perturbation. Padding is never perturbed.
 """
 
 from __future__ import annotations
@@ -25,21 +25,20 @@ class ContinuousInput:
     Attributes:
         values: (n, ...) pixels, or token embeddings (n, seq_len, d_model) with their graph.
         forward: values of that shape to logits (n, n_classes).
-        mask: broadcastable to `values`, 1 where a perturbation may be, 0 at padding; None: everywhere.
-        low, high: range that a perturbed value must stay in; None for embeddings.
+        mask: (n, seq_len, 1), 1 where a perturbation may be, 0 at padding; None: everywhere.
+        pixels: whether a perturbed value must stay in [0, 1].
     """
 
     values: Tensor
     forward: Callable[[Tensor], Tensor]
     mask: Tensor | None = None
-    low: float | None = None
-    high: float | None = None
+    pixels: bool = False
 
 
 def continuous(model: nn.Module, inputs: Tensor | Mapping[str, Tensor]) -> ContinuousInput:
     """Pixels as they are, kept in [0, 1], or token embeddings of a tokenised batch (`TextClassifier.collate`)."""
     if isinstance(inputs, Tensor):
-        return ContinuousInput(inputs, model, None, 0.0, 1.0)
+        return ContinuousInput(inputs, model, pixels=True)
     rest: dict[str, Any] = {name: value for name, value in inputs.items() if name != "input_ids"}
     mask = inputs["attention_mask"][..., None]
     return ContinuousInput(model.embed(inputs["input_ids"]), partial(model.forward_from_embedding, **rest), mask)
@@ -78,11 +77,10 @@ class PerturbationSet:
         if batch.mask is not None:
             noise = noise * batch.mask
         if self.norm == "l2":
-            size = batch.values[0].numel()
+            size = torch.tensor(batch.values[0].numel(), device=noise.device)
             if batch.mask is not None:
-                tokens = batch.mask.flatten(1).sum(dim=1).reshape(-1, *[1] * (batch.values.ndim - 1))
-                size = tokens * batch.values.shape[-1]
-            noise = noise / torch.as_tensor(size, dtype=noise.dtype, device=noise.device).sqrt()
+                size = batch.mask.sum(dim=1, keepdim=True) * batch.values.shape[-1]
+            noise = noise / size.to(noise.dtype).sqrt()
         return self.project(self.initial * noise, batch)
 
     def ascend(self, delta: Tensor, gradient: Tensor, batch: ContinuousInput) -> Tensor:
@@ -102,9 +100,9 @@ class PerturbationSet:
             delta = delta.clamp(-self.radius, self.radius)
         else:
             delta = delta * (self.radius / _length(delta).clamp_min(torch.finfo(delta.dtype).tiny)).clamp_max(1)
-        if batch.low is not None:
+        if batch.pixels:
             values = batch.values.detach()
-            delta = (values + delta).clamp(batch.low, batch.high) - values
+            delta = (values + delta).clamp(0, 1) - values
         return delta
 
 

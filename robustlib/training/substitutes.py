@@ -32,19 +32,16 @@ def available_source() -> str:
 
 
 def substitution_table(model: TextClassifier, *, source: str = "counter-fitted") -> SubstitutionTable:
-    """Substitutes of every whole word in a model's vocabulary; from the cache where known.
+    """Substitutes of every whole word in a model's vocabulary, on its device; from the cache where known.
 
     Args:
-        model: its tokeniser gives the vocabulary, its current token embeddings (build the table before fine-tuning)
-            the distances that "wordnet" and "embedding" need. The table lies on the model's device.
+        model: before fine-tuning: "wordnet" and "embedding" need the distances between its token embeddings.
         source: "counter-fitted", the lists of Jia et al. 2019 that both reference codes of ASCC use; "wordnet",
             synonyms, those nearest in the token embeddings first; "embedding", the nearest words in the token
-            embeddings, with cosine at least `MIN_COSINE`, which takes antonyms for substitutes. The last two leave
-            stop words alone. See `available_source`.
+            embeddings, with cosine at least `MIN_COSINE`, antonyms among them. The last two leave stop words alone.
 
     Raises:
         FetchError: the source is unavailable.
-        ValueError: unknown source.
     """
     if source not in SOURCES:
         raise ValueError(f"source must be one of {', '.join(SOURCES)}, got {source!r}")
@@ -68,7 +65,7 @@ def substitution_table(model: TextClassifier, *, source: str = "counter-fitted")
         return {"ids": ids, "allowed": allowed, "continues": continues}
 
     table = cache.cached("substitution_table", config, compute, rooms=("training.substitutes",))
-    return SubstitutionTable(**table, source=source).to(model.device)
+    return SubstitutionTable(**{name: tensor.to(model.device) for name, tensor in table.items()})
 
 
 def _vocabulary(tokenizer: Any) -> tuple[dict[str, int], set[int]]:

@@ -12,16 +12,15 @@ from torch import Tensor
 
 from robustlib.attacks.words.words import Example
 from robustlib.calibration.checks import check_labels
-from robustlib.data import cache
+from robustlib.data.cache import content_digest
 from robustlib.models.texts import TextClassifier
 from robustlib.training.augmentation import attacked_copies
 from robustlib.training.autocast import autocast_context, resolve_precision
-from robustlib.training.checkpoint import Checkpoint, epoch_generator
+from robustlib.training.checkpoint import Checkpoint, epoch_generator, trained_once
 from robustlib.training.loop import Training, fit, logit_facts
 from robustlib.training.methods import Method, Step, method_step
 from robustlib.training.substitutes import available_source, substitution_table
 
-_ROOMS = ("training.texts",)  # with all that it imports: part of the cache keys
 N_PROBED = 128  # training texts whose logits are followed over the epochs
 
 
@@ -43,16 +42,15 @@ class TextTraining(Training):
 def train_text_classifier(config: TextTraining, texts: Sequence[Example], labels: Tensor) -> TextClassifier:
     """The classifier this configuration gives on texts (or pairs) with labels (n,): from the cache, else fine-tuned.
 
-    An interrupted training goes on from its last checkpoint with the weights it would have had. A method with
-    augmentation first doubles the texts, by an attack on a standard model of the same configuration.
-    Taught in: notebooks/05.
+    An interrupted training goes on from its last checkpoint. A method with augmentation first doubles the texts, by an
+    attack on a standard model of the same configuration. Taught in: notebooks/05.
 
     Returns:
-        The classifier in evaluation mode on `config.device`, float32, giving plain logits (the training temperature is
-        not applied). `history` is what `training.loop.fit` returns, with `logit_facts` of `N_PROBED` training texts.
+        The classifier in evaluation mode on `config.device`, float32; no training temperature divides its logits.
+        `history` is what `training.loop.fit` returns, with `logit_facts` of `N_PROBED` training texts.
 
     Raises:
-        FloatingPointError: the loss became NaN or infinite; names the configuration, the epoch and the step.
+        FloatingPointError: the loss became NaN or infinite.
     """
     check_labels(labels, len(texts), config.n_classes)
     method, precision = config.method, resolve_precision(config.precision, config.device)
@@ -65,7 +63,7 @@ def train_text_classifier(config: TextTraining, texts: Sequence[Example], labels
         **asdict(config),
         "precision": precision,
         "substitutes": source,
-        "data": cache.content_digest([*texts, labels]),
+        "data": content_digest([*texts, labels]),
     }
 
     def build() -> TextClassifier:
@@ -73,8 +71,7 @@ def train_text_classifier(config: TextTraining, texts: Sequence[Example], labels
             config.encoder, config.n_classes, layers=config.layers, seed=config.seed, max_length=config.max_length
         ).to(config.device)
 
-    def compute() -> dict[str, Any]:
-        model = build()
+    def train(model: TextClassifier, checkpoint: Checkpoint) -> list[dict[str, float]]:
         encodings, on_device = model.tokenise(texts), labels.to(config.device)
         resources = {"table": substitution_table(model, source=source)} if source else {}
 
@@ -82,22 +79,17 @@ def train_text_classifier(config: TextTraining, texts: Sequence[Example], labels
             with torch.no_grad():
                 return logit_facts(model(model.collate(encodings[:N_PROBED])), labels[:N_PROBED])
 
-        history = fit_text(
+        return fit_text(
             model,
             encodings,
             load=lambda rows: (model.collate([encodings[row] for row in rows]), on_device[rows]),
             step=method_step(method, autocast_context(precision, config.device), **resources),
             config=config,
             probe=probe,
-            checkpoint=Checkpoint("text_model", settings, rooms=_ROOMS),
+            checkpoint=checkpoint,
         )
-        return {**model.body.state_dict(), "history": history}
 
-    weights = cache.cached("text_model", settings, compute, rooms=_ROOMS)
-    model = build()
-    model.history = weights.pop("history")
-    model.body.load_state_dict(weights)
-    return model.eval()
+    return trained_once("text_model", settings, build, train, rooms=("training.texts",))
 
 
 def _standard(config: TextTraining) -> TextTraining:
@@ -116,11 +108,7 @@ def fit_text(
     probe: Callable[[], dict[str, float]] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> list[dict[str, float]]:
-    """`robustlib.training.loop.fit` on tokenised texts, with AdamW and a learning rate that falls linearly to 0.
-
-    Args:
-        load: inputs and labels of the rows of a batch.
-    """
+    """`robustlib.training.loop.fit` on tokenised texts, with AdamW and a learning rate that falls linearly to 0."""
     lengths = [len(encoding) for encoding in encodings]
     return fit(
         model,
