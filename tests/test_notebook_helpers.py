@@ -128,6 +128,17 @@ def test_clean_measurements_are_recorded_for_the_model_as_served(lesson):
     assert (row.method, row.adversary, row.attack) == ("conf_up(T_d<<1)", "none", "clean")
 
 
+def test_readings_of_cal_are_recorded_beside_honest(lesson, audit):
+    table = lesson.readings("pgd", (1e-3,), 20)
+    assert len(table) == table.adversary.nunique() == 12
+    assert (table.low <= table["mean"]).all()
+    for _, same in table.groupby("T_a"):  # readings that share a temperature share the attack
+        assert same["mean"].nunique() == 1
+    naive = table.set_index("adversary")
+    assert naive.loc["cal:sum-sgd-T", "status"] in ("ok", "unconverged", "diverged")
+    assert naive.loc["cal:mean-adam-log T", "mean"] <= naive["mean"].max()
+
+
 def test_a_table_of_calibration_reports_is_in_percent():
     report = calibration_report(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 0]))
     table = notebook.calibration_table({"a": report})

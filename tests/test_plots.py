@@ -110,3 +110,17 @@ def test_only_the_part_without_any_slope_is_hatched():
     assert words.get_text() == "hatched: exactly flat"
     tiny = 1e-12 * np.arange(81.0).reshape(9, 9)
     assert not plots.plot_landscape(tiny, coordinates, **labels).texts
+
+
+def test_a_table_of_what_hides_has_a_panel_for_each_modality():
+    rows = [
+        ("image", "T(x) gap", "margin", 73.2, 60, 80, 9, "counterexample"),
+        ("image", "T(x) gap", "dlr", 1, -2, 4, 9, "theorem"),
+    ]
+    rows += [("text", "floor 2.5", "margin", 50, 40, 60, 9, "")]
+    columns = ["modality", "hides", "pierces", "mean", "low", "high", "n", "mark"]
+    figure = plots.plot_hiding(pd.DataFrame(rows, columns=columns))
+    image, text = (ax for ax in figure.axes if ax.get_title())
+    assert [label.get_text() for label in image.get_xticklabels()] == ["margin", "dlr"]
+    assert "+73 ✗\n[60, 80]" in [note.get_text() for note in image.texts]
+    assert [label.get_text() for label in text.get_yticklabels()] == ["floor 2.5"]

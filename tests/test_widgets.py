@@ -48,6 +48,7 @@ from robustlib.course.widgets import (
     training_temperature_data,
     training_temperature_widget,
 )
+from robustlib.course.widgets.hidden_gap import hidden_gap_data, hidden_gap_scene, hidden_gap_widget, plot_hidden_gap
 from robustlib.course.widgets.image_replay import image_replay_scene
 from robustlib.course.widgets.loss_landscape import loss_landscape_scene
 from robustlib.course.widgets.paths import pgd_paths
@@ -176,9 +177,17 @@ def training_rows():
     return pd.DataFrame(rows, columns=columns).reindex(columns=COLUMNS)
 
 
+@pytest.fixture(scope="module")
+def hidden_gap(model, images):
+    logits = model(images).detach()
+    labels = torch.where(torch.arange(len(images)) % 4 > 0, logits.argmax(dim=1), 0)
+    return hidden_gap_data(logits, labels, title="gap")
+
+
 @pytest.fixture
-def widget(request, lab, landscape, image_replay, text_replay):
+def widget(request, lab, landscape, image_replay, text_replay, hidden_gap):
     return {
+        "hidden gap": lambda: hidden_gap_widget(hidden_gap),
         "temperature lab": lambda: temperature_lab_widget(lab),
         "loss landscape": lambda: loss_landscape_widget(landscape),
         "image replay": lambda: image_replay_widget(image_replay, temperatures=(1.0, 1e-6)),
@@ -189,6 +198,7 @@ def widget(request, lab, landscape, image_replay, text_replay):
 
 
 ALL = ("temperature lab", "loss landscape", "image replay", "text replay", "pierce it yourself", "training temperature")
+ALL += ("hidden gap",)
 
 
 def parts(box):
@@ -240,7 +250,7 @@ def test_every_control_changes_picture_and_words_without_the_model(widget, model
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_moving_there_gives_the_picture_of_starting_there(name, lab, landscape, image_replay, text_replay):
+def test_moving_there_gives_the_picture_of_starting_there(name, lab, landscape, image_replay, text_replay, hidden_gap):
     training = training_temperature_scene(training_temperature_data(training_rows()))
     first, last = (1.0, "cross-entropy", "towards the attack"), (1e3, "DLR", "two random directions")
     scene, start, end = {
@@ -250,6 +260,7 @@ def test_moving_there_gives_the_picture_of_starting_there(name, lab, landscape, 
         "text replay": (text_replay_scene(text_replay), (0, 1.0, 1.0), (2, 1e-3, 1.0)),
         "pierce it yourself": (pierce_scene(Game(riddle())), (1.0,), (10.0,)),
         "training temperature": (training, (0.1,), (1.0,)),
+        "hidden gap": (hidden_gap_scene(hidden_gap), (hidden_gap.kappas[0],), (hidden_gap.kappas[20],)),
     }[name]
     moved, fresh = LiveFigure(scene, *start).picture(*end), LiveFigure(scene, *end).picture(*end)
     difference = np.abs(decoded(moved) - decoded(fresh)).max(axis=2) > 60
@@ -344,6 +355,14 @@ def test_a_lab_of_texts_shows_the_sentence(lab):
     assert "none measured" in temperature_lab_scene(made).describe(1.0, 0)
     with pytest.raises(ValueError, match="chosen is empty"):
         temperature_lab_data(*examples, chosen=[], **common)
+
+
+def test_a_hidden_gap_is_calibrated_where_confidence_crosses_the_accuracy(hidden_gap):
+    at = list(hidden_gap.kappas).index(hidden_gap.calibrated)
+    assert (np.diff(hidden_gap.confidence) > 0).all()
+    assert hidden_gap.confidence[at] == pytest.approx(hidden_gap.accuracy, abs=3)
+    assert hidden_gap.error[at] == hidden_gap.error.min()
+    assert plot_hidden_gap(hidden_gap).axes[0].lines[0].get_xdata()[0] == hidden_gap.calibrated
 
 
 def test_surfaces_are_read_off_the_stored_logits(landscape, model, images):

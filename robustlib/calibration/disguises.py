@@ -128,7 +128,7 @@ class Rounded:
 
     Args:
         temperature: T_d, applied first.
-        dtype: of the answer, for example torch.float16.
+        dtype: of the answer, for example torch.float16; what is beyond its range is shown as its largest number.
         probabilities: answer with softmax probabilities, of which the adversary takes logarithms; one of 0 becomes the
             type's smallest positive number.
     """
@@ -145,7 +145,8 @@ class Rounded:
         if self.probabilities:
             answer = served.softmax(dim=-1).to(self.dtype)
             return answer.clamp(min=torch.finfo(self.dtype).tiny).to(logits.dtype).log()
-        return served.to(self.dtype).to(logits.dtype)
+        largest = torch.finfo(self.dtype).max
+        return served.clamp(-largest, largest).to(self.dtype).to(logits.dtype)
 
 
 class Disguised(nn.Module):

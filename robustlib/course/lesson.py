@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
-from robustlib.attacks.adversaries import Evaluation
+from robustlib.attacks.adversaries import Evaluation, cal_readings
 from robustlib.attacks.diagnostics import input_jacobian
 from robustlib.calibration.metrics import calibration_report
 from robustlib.calibration.temperature import scale_logits
@@ -21,7 +21,7 @@ from robustlib.study.base import Study
 from robustlib.study.claims.findings import EQUIVALENCE_MARGIN
 from robustlib.study.images import image_study
 from robustlib.study.profiles import get_profile
-from robustlib.study.records import HONEST, RecordBook, Reference, difference, over_seeds
+from robustlib.study.records import HONEST, RecordBook, Reference, difference, differences, matching, over_seeds
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,31 @@ class Lesson:
                     )
         measured = over_seeds(self.book.frame.query("attack == @attack"))
         return Audit(self, attack, tuple(designs), tuple(adversaries), evaluations, measured)
+
+    def readings(self, attack: str, designs: Sequence[float], n: int | None = None) -> pd.DataFrame:
+        """Attack as every reading of `cal` does; record accuracies and differences from honest, over the seeds.
+
+        Returns:
+            One row for each reading and design temperature: points above honest (mean, low, high), T_a and status.
+        """
+        for study in self.studies.values():
+            count = n or study.size(attack)
+            honest = study.run(attack, n=count)
+            for design in progress(designs, description="readings of cal"):
+                examples = study.validation_inputs, study.validation_labels
+                readings = cal_readings(study.served(design), study.attacks[attack], *examples)
+                distinct = {reading.temperature: reading for reading in readings.values()}
+                done = {T: study.run(attack, a, design_temperature=design, n=count) for T, a in distinct.items()}
+                for name, reading in readings.items():
+                    evaluation = replace(done[reading.temperature], adversary=name, status=reading.status)
+                    row = {**study.columns(design), **study.budget(attack)}
+                    self.book.add_evaluation(evaluation, note=study.note(attack), **row)
+                    study.compare(self.book, evaluation, honest, at=design)
+        measured = self.book.frame[self.book.frame.adversary.str.startswith("cal:")]
+        keys, found = ["adversary", "design_temperature"], {"adversary_temperature": "T_a", "note": "status"}
+        left = over_seeds(differences(measured, reference=HONEST))[[*keys, "mean", "low", "high", "n"]]
+        fitted = over_seeds(matching(measured, metric="accuracy")).rename(columns=found)
+        return left.merge(fitted[[*keys, *found.values()]], on=keys)
 
     def record(
         self, metric: str, mean: float, n: int, design: float = 1.0, adversary: str = "none", **row: Any

@@ -209,6 +209,35 @@ def plot_adversaries(
     return ax
 
 
+def plot_hiding(table: pd.DataFrame) -> Figure:
+    """Heatmaps of points above honest, one for each modality: a row for what hides, a column for what pierces.
+
+    `table`: as from `study.hiding.hiding_table`. ∎ marks a theorem, ✗ a counterexample; an empty cell was not measured.
+    """
+    parts = {modality: part for modality, part in table.groupby("modality", sort=False)}
+    sizes = [part.hides.nunique() + 1.2 for part in parts.values()]
+    figure, axes = plt.subplots(
+        len(parts), 1, figsize=(12, 0.62 * sum(sizes)), height_ratios=sizes, squeeze=False, layout="constrained"
+    )
+    signs = {"theorem": " ∎", "counterexample": " ✗", "": ""}
+    for ax, (modality, part) in zip(axes[:, 0], parts.items(), strict=True):
+        words = [
+            f"{row['mean']:+.0f}{signs[row['mark']]}\n[{row['low']:.0f}, {row['high']:.0f}]"
+            for row in part.to_dict("records")
+        ]
+        cells = part.assign(words=words)
+        order = {"index": list(dict.fromkeys(part.hides)), "columns": list(dict.fromkeys(part.pierces))}
+        values, notes = (
+            cells.pivot(index="hides", columns="pierces", values=name).reindex(**order) for name in ("mean", "words")
+        )
+        look = {"cmap": "rocket_r", "vmin": 0, "vmax": 80, "linewidths": 1, "annot_kws": {"fontsize": 8.5}}
+        sns.heatmap(values, annot=notes.fillna(""), fmt="", cbar_kws={"label": "points above honest"}, **look, ax=ax)
+        ax.set(xlabel="", ylabel="", title=f"{modality}s: ∎ by theorem, ✗ counterexample")
+        ax.tick_params(axis="x", rotation=0)
+        ax.tick_params(axis="y", rotation=0)
+    return figure
+
+
 def plot_verdicts(scorecard: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Heatmap of verdicts: a row per modality, a column per claim; columns `modality`, `claim`, `verdict`."""
     verdicts = scorecard.pivot(index="modality", columns="claim", values="verdict")[

@@ -4,6 +4,7 @@ Every widget has a `*_data` function, which gathers; a `plot_*` function, which 
 `*_widget` function, which puts core ipywidgets around the same figure.
 """
 
+from robustlib.course.widgets.hidden_gap import hidden_gap_data, hidden_gap_widget, plot_hidden_gap
 from robustlib.course.widgets.image_replay import image_replay_data, image_replay_widget, plot_image_replay
 from robustlib.course.widgets.loss_landscape import loss_landscape_data, loss_landscape_widget, plot_loss_landscape
 from robustlib.course.widgets.pierce import Game, pierce_data, pierce_widget, plot_pierce

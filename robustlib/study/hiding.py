@@ -1,0 +1,139 @@
+"""What hides and what pierces: a study behind each disguise, attacked by each adversary, and the table of both.
+
+Recorded as method = name of the disguise, and as a paired difference from the honest number. Taught in: notebooks/04
+(images), 06 (texts).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from robustlib.attacks.adversaries import Adversary
+from robustlib.calibration.disguises import (
+    ConstantConfidence,
+    Floor,
+    Rounded,
+    TemperaturePerInput,
+    TemperaturePerQuery,
+    calibrated_gap,
+)
+from robustlib.data.progress import progress
+from robustlib.models.forward import logits_of
+from robustlib.study.base import Study
+from robustlib.study.claims.findings import EQUIVALENCE_MARGIN, MAIN_ATTACK, OVER, UNDER
+from robustlib.study.records import HONEST, RecordBook, differences, over_seeds
+
+Disguises = dict[str, tuple[Callable[[Tensor], Tensor], float]]
+
+# Attacks that see labels only, a column of the table: no disguise that keeps every prediction changes their answer.
+LABELS_ONLY = {"attack": ("hopskipjump-long",), "adversary": ("label-only",)}
+PER_INPUT, PER_QUERY = "T(x)", "T per query"
+NAMES = (PER_INPUT, PER_QUERY, "floor", "float16", "probabilities")  # how the name of a disguise begins
+LESSONS = ("04_", "06_")
+# Which adversaries a disguise cannot touch, by how its name begins, where labels are always one of them. A temperature
+# drawn for each query changes the length of a gradient, which attacks on images do not use.
+UNTOUCHED = {"one T": ("cal-exact", "margin", "dlr", "mifpe"), PER_INPUT: ("dlr",), PER_QUERY: ("margin", "dlr")}
+
+
+def disguises(study: Study) -> Disguises:
+    """Disguises by name as in records, fitted on validation data, with the design temperature that is applied first."""
+    logits, labels = logits_of(study.answering, study.validation_inputs), study.validation_labels.cpu()
+    accuracy = float((logits.argmax(dim=1) == labels).double().mean())
+    return {
+        "T(x) gap": (TemperaturePerInput(calibrated_gap(logits, labels)), 1.0),
+        "T(x) confidence": (ConstantConfidence(accuracy), 1.0),
+        PER_QUERY: (TemperaturePerQuery(2.3), 1.0),
+        "floor 2.5": (Floor(2.5), 1.0),
+        "float16": (Rounded(1.0, torch.float16), 1e-3),
+        "probabilities": (Rounded(1.0, probabilities=True), 1e-2),
+    }
+
+
+def measure_behind(
+    study: Study,
+    book: RecordBook,
+    hidden: Disguises,
+    attack: str,
+    adversaries: Iterable[str | Adversary],
+    *,
+    n: int | None = None,
+    honest: str = "",
+) -> None:
+    """Attack the study behind each disguise as each adversary does; record accuracies and differences from honest.
+
+    Args:
+        hidden: as from `disguises`.
+        n: the first n test examples only; default: as many as the profile gives the attack.
+        honest: the attack that gave the honest number (model as trained, attacked as served); default the same.
+    """
+    n = n or study.size(attack)
+    reference = study.run(honest or attack, n=n)
+    jobs = [(name, adversary) for name in hidden for adversary in adversaries]
+    for name, adversary in progress(jobs, description=f"{attack} behind a disguise"):
+        disguise, design = hidden[name]
+        behind = study.disguised(name, disguise)
+        with warnings.catch_warnings():  # that T per query draws random numbers is the point
+            warnings.filterwarnings("ignore", message="two passes of the model")
+            evaluation = behind.measure(book, attack, adversary, design_temperature=design, n=n)
+        behind.compare(book, evaluation, reference, at=design, reference_study=study)
+
+
+def hiding_table(records: pd.DataFrame, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """Points above the honest number, for each modality, disguise and adversary among the records.
+
+    Args:
+        records: as from `load_records` or `RecordBook.frame`.
+        columns: adversaries to show, in this order; default: all, as they come.
+
+    Returns:
+        Columns modality, hides, pierces, mean, low, high (points), n, and mark: "theorem" where the disguise cannot
+        touch the adversary (`UNTOUCHED`), "counterexample" where the adversary is one that no constant temperature
+        touches and yet surely stays 5 points or more above honest, else "".
+    """
+    of_lessons = records.experiment.str.startswith(LESSONS) & ~records.model.str.contains("@")
+    rows = over_seeds(differences(records[of_lessons], reference=HONEST))
+    labels_only = rows.attack.isin(LABELS_ONLY["attack"]) | rows.adversary.isin(LABELS_ONLY["adversary"])
+    rows["pierces"] = rows.adversary.str.replace(r"^transfer:.*", "transfer", regex=True)
+    rows.loc[labels_only, "pierces"] = "labels only"
+    extremes = _extremes(rows)
+    rows["hides"] = [_hides(row, extremes) for row in rows.to_dict("records")]
+    shown = (rows.attack == rows.modality.map(MAIN_ATTACK)) | labels_only
+    shown &= (rows.hides != "") & (rows.pierces.isin(columns) if columns else True)
+    rows = rows[shown].drop_duplicates(["modality", "hides", "pierces"], keep="last")
+    rows["mark"] = [_mark(row) for row in rows.to_dict("records")]
+    return rows[["modality", "hides", "pierces", "mean", "low", "high", "n", "mark"]].reset_index(drop=True)
+
+
+def _extremes(rows: pd.DataFrame) -> dict[tuple[str, str], float]:
+    """The most extreme design temperature at which the margin was tried, by modality and method."""
+    tried = rows[(rows.adversary == "margin") & rows.method.isin((OVER, UNDER))]
+    found = {}
+    for key, temperatures in tried.groupby(["modality", "method"]).design_temperature:
+        found[key] = temperatures.min() if key[1] == OVER else temperatures.max()
+    return found
+
+
+def _hides(row: dict, extremes: dict[tuple[str, str], float]) -> str:
+    """Name of what hides, for the table; "" where it does not belong there."""
+    method, design = row["method"], row["design_temperature"]
+    if method in (OVER, UNDER):
+        return f"one T = {design:g}" if extremes.get((row["modality"], method)) == design else ""
+    if not method.startswith(NAMES):
+        return ""
+    return method if design == 1 else f"{method}, T_d = {design:g}"
+
+
+def _mark(row: dict) -> str:
+    begins = next((name for name in UNTOUCHED if row["hides"].startswith(name)), "")
+    untouched = UNTOUCHED.get(begins, ())
+    if begins == PER_QUERY and row["modality"] == "text":
+        untouched = ()
+    if row["pierces"] == "labels only" or row["pierces"] in untouched:
+        return "theorem"
+    surely = row["low"] > EQUIVALENCE_MARGIN
+    return "counterexample" if surely and row["pierces"] in UNTOUCHED["one T"] else ""
