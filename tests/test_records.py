@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from robustlib.attacks.adversaries import Evaluation
+from robustlib.attacks.crossed import crossed_mean
 from robustlib.attacks.statistics import mean_interval, paired_difference
 from robustlib.study.environment import environment
 from robustlib.study.records import (
@@ -18,7 +19,9 @@ from robustlib.study.records import (
     differences,
     load_records,
     over_seeds,
+    pack,
     paper_tables,
+    unpack,
 )
 
 ROW = {"dataset": "d", "model": "m", "method": "baseline", "adversary": "none", "attack": "pgd", "metric": "accuracy"}
@@ -49,6 +52,7 @@ def test_evaluations_are_recorded_in_percent_with_their_interval(book):
     assert row["mean"] == pytest.approx(30)
     assert row["low"] < 30 < row["high"]
     assert (row["n"], row["adversary"], row["adversary_temperature"], row["metric"]) == (100, "cal", 42.0, "accuracy")
+    np.testing.assert_array_equal(unpack(row["outcomes"]), [correct])
 
 
 def test_accuracies_are_recorded_in_percent_with_wilsons_interval(book):
@@ -63,6 +67,12 @@ def test_accuracies_are_recorded_in_percent_with_wilsons_interval(book):
     assert perfect["low"] == pytest.approx(100 * 200 / (200 + z**2))
     assert quarter["mean"] == 25
     assert quarter["low"] + quarter["high"] == pytest.approx(200 * (50 + z**2 / 2) / (200 + z**2))
+    book.add_accuracy(np.arange(200) < 50, **about)
+    by_example = book.frame.iloc[2]
+    assert by_example[["mean", "low", "high", "n"]].tolist() == [quarter[key] for key in ("mean", "low", "high", "n")]
+    assert unpack(by_example["outcomes"]).sum() == 50
+    with pytest.raises(TypeError, match="correct must be bool for each example"):
+        book.add_accuracy(np.zeros(3), **about)
     with pytest.raises(TypeError, match=r"correct must be a count of examples, got 0\.9"):
         book.add_accuracy(0.9, 200, **about)
     with pytest.raises(ValueError, match="successes must lie in"):
@@ -93,6 +103,7 @@ def test_a_difference_is_found_by_what_it_was_taken_from(book):
     compared_with(book, honest, own)
     assert len(differences(book.frame)) == len(differences(book.frame, design_temperature=1e3)) == 2
     assert differences(book.frame, design_temperature=2e3).empty
+    assert (unpack(differences(book.frame).outcomes.iloc[0]) == [-1, 1] * 50).all()
     found = difference(book.frame, reference=Reference("baseline", "margin", 3162.28, 20.0), attack="pgd")
     assert found[REFERENCE].tolist() == list(vars(own).values())
     assert difference(book.frame, reference=own, method="trades") is None
@@ -104,7 +115,8 @@ def test_results_from_before_the_reference_had_columns_still_load(book, tmp_path
     own = Reference("conf_up(T_d<<1)", "transfer:a", 1e-3, 20.0)
     compared_with(book, own, Reference("baseline", "none", 1.0, 20.0), Reference("baseline", training_temperature=1.0))
     path = book.save()
-    now, old = load_records(tmp_path / "smoke"), pd.read_csv(path).drop(columns=[*REFERENCE, "float32"])
+    now = load_records(tmp_path / "smoke").assign(outcomes=np.nan)
+    old = pd.read_csv(path).drop(columns=[*REFERENCE, "float32", "outcomes"])
     names = [np.nan, "conf_up(T_d<<1)|transfer:a|0.001", "baseline|none|1", "baseline|none|1|T=1"]
     old.assign(reference=names).to_csv(path, index=False)
     pd.testing.assert_frame_equal(load_records(tmp_path / "smoke"), now.assign(float32=np.nan))
@@ -128,11 +140,43 @@ def test_seeds_that_differ_widen_the_interval_to_students():
     assert (row["n_seeds"], row["n"]) == (3, 100)
 
 
-def test_seeds_that_happen_to_agree_do_not_narrow_the_interval_below_that_over_all_examples():
+def test_without_outcomes_seeds_that_happen_to_agree_stay_as_uncertain_as_the_examples_they_share():
     (row,) = over_seeds(of_seeds([40.0] * 4, 3.0)).to_dict("records")
-    assert (row["mean"], row["low"], row["high"]) == (40, 38.5, 41.5)
+    assert (row["mean"], row["low"], row["high"], row["seeds"]) == (40, 37, 43, "0 1 2 3")
     (bare,) = over_seeds(of_seeds([40.0, 42.0], np.nan)).to_dict("records")  # a metric without interval
     assert (bare["mean"], bare["low"], bare["high"]) == pytest.approx(mean_interval([40.0, 42.0]))
+
+
+@pytest.mark.parametrize(("metric", "extremes"), [("accuracy", (0, 1)), ("accuracy_difference", (-1, 1))])
+def test_outcomes_give_the_interval_for_new_seeds_and_new_examples(tmp_path, metric, extremes):
+    table = np.random.default_rng(0).integers(extremes[0], 2, (3, 80))
+    rows = of_seeds([100 * seed.mean() for seed in table], 3.0, metric=metric, outcomes=[pack(seed) for seed in table])
+    (tmp_path / "records").mkdir()
+    rows.assign(n=80).iloc[::-1].to_csv(tmp_path / "records" / "a.csv", index=False)
+    (row,) = over_seeds(load_records(tmp_path)).to_dict("records")
+    expected = crossed_mean(table, extremes=extremes)
+    for name in ("mean", "low", "high", "smallest"):
+        assert row[name] == pytest.approx(100 * getattr(expected, name))
+    np.testing.assert_array_equal(unpack(row["outcomes"]), table)
+    one = rows.assign(outcomes=[None, *rows.outcomes[1:]], n=80)  # a file from before outcomes were recorded
+    assert over_seeds(one).iloc[0][["low", "high"]].tolist() != pytest.approx([row["low"], row["high"]])
+
+
+def test_what_a_sample_could_have_shown_stands_beside_its_interval():
+    (row,) = over_seeds(of_seeds([40.0], 1.96)).to_dict("records")
+    assert row["smallest"] == pytest.approx(1.96 + 0.84, abs=0.01)
+
+
+@pytest.mark.parametrize("table", [np.array([[0, 1]]), np.array([0.5]), np.array([300])])
+def test_only_whole_numbers_of_one_seed_are_packed(table):
+    with pytest.raises(ValueError, match="whole numbers"):
+        pack(table)
+
+
+@pytest.mark.parametrize("cell", ["", "bm90IHppcA==", f"{pack(np.ones(3))} {pack(np.ones(4))}"])
+def test_a_cell_without_outcomes_is_refused(cell):
+    with pytest.raises(ValueError, match=r"outcomes|make no table"):
+        unpack(cell)
 
 
 def test_a_seed_that_recorded_a_setting_twice_counts_once_as_recorded_last():

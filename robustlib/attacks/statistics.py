@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import stats
@@ -27,6 +27,7 @@ class PairedDifference:
         low, high: confidence interval of the difference.
         p_value: exact McNemar test of "no difference", two-sided; 1.0 where no example differs.
         n, n_only_a, n_only_b: all examples; those that only a, only b got right.
+        outcomes: (n,) int8, b minus a for each example: -1, 0 or 1.
     """
 
     difference: float
@@ -36,6 +37,7 @@ class PairedDifference:
     n: int
     n_only_a: int
     n_only_b: int
+    outcomes: np.ndarray | None = field(default=None, repr=False, compare=False)
 
 
 def proportion_interval(successes: int, n: int) -> tuple[float, float]:
@@ -77,7 +79,7 @@ def paired_difference(
     differing = only_a + only_b
     p_value = float(stats.binomtest(only_b, differing).pvalue) if differing else 1.0
     low, high = max(-1.0, centre - reach), min(1.0, centre + reach)
-    return PairedDifference((only_b - only_a) / n, low, high, p_value, n, only_a, only_b)
+    return PairedDifference((only_b - only_a) / n, low, high, p_value, n, only_a, only_b, b.astype(np.int8) - a)
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:

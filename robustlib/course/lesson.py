@@ -160,11 +160,12 @@ class Lesson:
                     if adversary != "none":
                         evaluation = study.run(attack, adversary, design_temperature=design, n=study.size(attack))
                         divisor = evaluation.temperature
-                    report = calibration_report(scale_logits(logits, design), labels, temperature=divisor)
+                    divided = scale_logits(logits, design)
+                    report = calibration_report(divided, labels, temperature=divisor)
                     row = {**study.columns(design), "adversary": adversary, "attack": "clean"}
                     confidence = 100 * report.mean_confidence
                     self.book.add(**row, n=report.n, metric="confidence_clean", mean=confidence)
-                    self.book.add_accuracy(round(report.accuracy * report.n), report.n, **row)
+                    self.book.add_accuracy((divided.argmax(dim=1) == labels).numpy(), **row)
         chosen = "attack == 'clean' and metric in ('accuracy', 'confidence_clean')"
         return over_seeds(self.book.frame.query(chosen))
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import math
+import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from robustlib.attacks.adversaries import Evaluation
+from robustlib.attacks.crossed import crossed_mean
 from robustlib.attacks.statistics import PairedDifference, mean_interval, proportion_interval
 from robustlib.data.folders import replace_file, results_dir
 from robustlib.study.environment import environment
@@ -40,8 +44,32 @@ PROVENANCE = ["n", "low", "high", "seed", "profile", "device", "float32", "versi
 REFERENCE = [f"reference_{field.name}" for field in fields(Reference)]
 SETTING = ["experiment", "modality", "design_temperature", "adversary_temperature", "norm", "epsilon"]
 SETTING += [*REFERENCE, "note"]
-COLUMNS = [*PAPER_COLUMNS, *PROVENANCE, *SETTING]
+COLUMNS = [*PAPER_COLUMNS, *PROVENANCE, *SETTING, "outcomes"]
+EXTREMES = {"accuracy": (0, 1), "accuracy_difference": (-1, 1)}  # of one example's outcome, by metric
 _REQUIRED = ["dataset", "model", "method", "adversary", "attack", "metric", "mean", "n"]
+
+
+def pack(outcomes: np.ndarray) -> str:
+    """Whole numbers from -128 to 127 in one cell of a CSV: int8, deflated, in base64; (n,) of one seed."""
+    values = np.asarray(outcomes)
+    if values.ndim != 1 or not np.array_equal(values, values.astype(np.int8)):
+        raise ValueError(f"outcomes must be (n,) whole numbers from -128 to 127, got {values.dtype} {values.shape}")
+    return base64.b64encode(zlib.compress(values.astype(np.int8).tobytes(), 9)).decode()
+
+
+def unpack(cell: str) -> np.ndarray:
+    """(n_seeds, n) int8 that `pack` wrote; `over_seeds` puts several seeds into one cell, a blank between them.
+
+    Raises:
+        ValueError: the seeds differ in their number of examples, or the cell was not written by `pack`.
+    """
+    try:
+        rows = [np.frombuffer(zlib.decompress(base64.b64decode(part)), np.int8) for part in cell.split()]
+    except zlib.error as error:
+        raise ValueError(f"no packed outcomes: {cell[:40]!r}") from error
+    if not rows or len({len(row) for row in rows}) > 1:
+        raise ValueError(f"seeds of {[len(row) for row in rows]} examples make no table")
+    return np.stack(rows)
 
 
 class RecordBook:
@@ -101,17 +129,26 @@ class RecordBook:
             low=100 * low,
             high=100 * high,
             adversary_temperature=evaluation.temperature,
+            outcomes=pack(evaluation.correct),
             note="; ".join(filter(None, (evaluation.status, note))),
             **row,
         )
 
-    def add_accuracy(self, correct: int, n: int, **row: Any) -> None:
-        """Add the accuracy of `correct` out of n examples in percent with its Wilson interval, as for attack="clean".
+    def add_accuracy(self, correct: int | np.ndarray, n: int | None = None, **row: Any) -> None:
+        """Add an accuracy in percent with its Wilson interval, as for attack="clean".
+
+        Args:
+            correct: (n,) bool, whether each example is right; or how many of `n` are.
 
         Raises:
-            TypeError: `correct` is no count.
+            TypeError: `correct` is neither.
             ValueError: `correct` lies outside [0, n], or as `add`.
         """
+        if n is None:
+            values = np.asarray(correct)
+            if values.dtype != bool:
+                raise TypeError(f"correct must be bool for each example, or a count with n, got {correct!r}")
+            correct, n, row = int(values.sum()), len(values), row | {"outcomes": pack(values)}
         if not isinstance(correct, (int, np.integer)):
             raise TypeError(f"correct must be a count of examples, got {correct!r}: pass int(correct.sum())")
         low, high = proportion_interval(correct, n)
@@ -126,6 +163,7 @@ class RecordBook:
             low=100 * difference.low,
             high=100 * difference.high,
             note=f"p = {difference.p_value:.2g}",
+            outcomes=None if difference.outcomes is None else pack(difference.outcomes),
             **reference.columns,
             **row,
         )
@@ -213,29 +251,56 @@ def paper_tables() -> pd.DataFrame:
 
 
 def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row for each setting: the mean over seeds, and an interval.
+    """One row for each setting: the mean over seeds, its 95 % interval, and the smallest effect it could have shown.
 
-    A setting that one seed has recorded twice counts once, as recorded last. With one seed `low` and `high` stay the
-    interval over examples. With several they are Student's interval over the seeds' means, but no narrower than the
-    pooled interval over examples would be (half-width: mean of the seeds' own / sqrt(seeds)): a few seeds that happen
-    to agree do not make the examples more. `n_seeds` is added, `n` is that of one seed; an `adversary_temperature` or
-    `note` in which the seeds differ is left out.
+    A setting that one seed has recorded twice counts once, as recorded last. A single seed keeps its interval over
+    examples. Several seeds get the one of `crossed_mean`, for new seeds and new examples, where all hold `outcomes`
+    of as many examples; without them Student's over the seeds' means, but no narrower than a seed's own on average,
+    since all seeds share their examples. Added: `smallest`, the least difference from 0 that such an interval shows
+    with 80 % power; `n_seeds`; `seeds`, which those are. `n` is that of one seed, `outcomes` those of all (`unpack`);
+    an `adversary_temperature` or `note` in which the seeds differ is left out.
     """
     own = ("adversary_temperature", "note")
     keys = [name for name in (*PAPER_COLUMNS[:8], *SETTING) if name not in own]
     rows = []
     for _, group in frame.drop_duplicates([*keys, "seed"], keep="last").groupby(keys, dropna=False, sort=False):
-        row = group.iloc[0].to_dict() | {"n_seeds": len(group)}
+        group = group.sort_values("seed", kind="stable")
+        row = group.iloc[0].to_dict() | {"n_seeds": len(group), "seeds": " ".join(map(str, group.seed))}
+        row |= _spread(group)
         if len(group) > 1:
-            row["mean"], low, high = mean_interval(group["mean"])
-            pooled = (group["high"] - group["low"]).astype(float).mean() / 2 / math.sqrt(len(group))
-            reach = np.fmax((high - low) / 2, pooled)  # fmax: some metrics have no interval over examples
-            row |= {"low": row["mean"] - reach, "high": row["mean"] + reach, "std": group["mean"].std()}
             for name, none in zip(own, (math.nan, ""), strict=True):
                 if group[name].nunique(dropna=False) > 1:
                     row[name] = none
         rows.append(row)
-    return pd.DataFrame(rows, columns=[*frame.columns, "n_seeds"])
+    return pd.DataFrame(rows, columns=[*frame.columns, *(c for c in ADDED if c not in frame.columns)])
+
+
+ADDED = ["n_seeds", "seeds", "smallest"]  # by over_seeds
+_POWER = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) / float(stats.norm.ppf(0.975))
+
+
+def _spread(group: pd.DataFrame) -> dict[str, Any]:
+    """Mean, interval and smallest detectable difference of one setting's seeds, as columns of `over_seeds`."""
+    means = group["mean"]
+    reach = (group["high"] - group["low"]).astype(float).mean() / 2
+    if len(group) == 1:
+        return {"smallest": _POWER * reach}
+    shared = _shared_outcomes(group)
+    if shared is not None:
+        result = crossed_mean(shared, extremes=EXTREMES.get(group.metric.iloc[0]))
+        numbers = {name: 100 * getattr(result, name) for name in ("mean", "low", "high", "smallest")}
+        return numbers | {"std": means.std(), "outcomes": " ".join(group.outcomes)}
+    mean, low, high = mean_interval(means)
+    reach = float(np.fmax((high - low) / 2, reach))  # fmax: some metrics have no interval over examples
+    interval = {"mean": mean, "low": mean - reach, "high": mean + reach, "smallest": _POWER * reach}
+    return interval | {"std": means.std(), "outcomes": None}
+
+
+def _shared_outcomes(group: pd.DataFrame) -> np.ndarray | None:
+    """(n_seeds, n) outcomes; None where a seed has none, or where they cannot be of the same examples."""
+    if group.outcomes.isna().any() or group["n"].nunique() > 1:
+        return None
+    return unpack(" ".join(group.outcomes))
 
 
 def beside_paper(records: pd.DataFrame, on: list[str], **paper_filter: Any) -> pd.DataFrame:

@@ -165,7 +165,7 @@ def judge(
         for adversary in adversaries
     }
     model = TrainedModel(variant, study, evaluations)
-    book.add_accuracy(int(model.correct.sum()), len(model.correct), **model.clean_columns)
+    book.add_accuracy(np.asarray(model.correct, bool), **model.clean_columns)
     for metric, values in (
         ("confidence_clean", 100 * model.confidences),
         ("logit_range", logit_ranges(model.validation_logits.double()).numpy()),
