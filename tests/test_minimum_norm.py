@@ -1,4 +1,4 @@
-"""The shortest point of a convex hull, against closed forms, faces by hand, and a general solver."""
+"""The shortest point of a convex hull, against closed forms, faces by hand, and the condition of optimality."""
 
 from itertools import combinations
 
@@ -52,21 +52,6 @@ def test_equals_the_shortest_of_all_faces_and_the_optimality_condition(corners, 
     assert np.linalg.norm(point) == pytest.approx(shortest_by_faces(vectors), rel=1e-4, abs=2e-5 * scale)
     # Every corner lies beyond the plane through the point, which is what makes it the shortest.
     assert (vectors @ point >= point @ point - 1e-4 * scale**2).all()
-
-
-def test_agrees_with_a_general_solver():
-    from scipy.optimize import minimize
-
-    vectors = np.random.default_rng(3).normal(0.5, 1, (5, 40))
-    gram = vectors @ vectors.T
-    found = minimize(
-        lambda a: a @ gram @ a,
-        np.full(5, 0.2),
-        bounds=[(0, 1)] * 5,
-        tol=1e-12,
-        constraints={"type": "eq", "fun": lambda a: a.sum() - 1},
-    )
-    assert weights_of(vectors) == pytest.approx(found.x, abs=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

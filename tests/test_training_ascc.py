@@ -82,9 +82,6 @@ def in_hull(point, corners):
     return linprog(cost, A_eq=slack, b_eq=np.append(point, 1.0)).fun < 1e-4
 
 
-# --- table ------------------------------------------------------------------------------------------------------------
-
-
 def test_candidates_of_a_batch_are_whole_words_only():
     model = tiny()
     batch = batch_of(model)
@@ -179,9 +176,7 @@ def test_substitutes_of_minilm_are_words_of_its_vocabulary():
 
     def others(word):
         row = model.tokenizer.token_to_id(word)
-        return [name(at) for at, allowed in zip(table.ids[row].tolist(), table.allowed[row], strict=True) if allowed][
-            1:
-        ]
+        return [name(token) for token in table.ids[row][table.allowed[row]].tolist()][1:]
 
     assert others("boring") == ["bore", "bored", "dull"]
     assert others("[CLS]") == others("[PAD]") == others("##ing") == others(",") == others("not") == []
@@ -193,9 +188,6 @@ def test_substitutes_of_minilm_are_words_of_its_vocabulary():
     tokens = [name(at) for at in batch["input_ids"][0].tolist()]
     assert tokens == ["[CLS]", "a", "boring", ",", "un", "##ins", "##pi", "##ring", "movie", "[SEP]"]
     assert allowed[0].sum(dim=1).tolist() == [1, 1, 4, 1, 1, 1, 1, 1, 8, 1]
-
-
-# --- search -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("steps", [0, 1, 5])
@@ -263,9 +255,6 @@ def test_a_mixture_with_one_weight_is_that_candidate_to_the_bit():
     vectors = torch.randn(1, 2, 3, 4, generator=torch.Generator().manual_seed(4))
     weights = torch.tensor([[[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]])
     assert torch.equal(mixture(weights, vectors)[0], torch.stack([vectors[0, 0, 1], vectors[0, 1, 0]]))
-
-
-# --- step -------------------------------------------------------------------------------------------------------------
 
 
 def test_perturbed_embeddings_stay_in_their_hulls_and_nothing_else_moves(monkeypatch):

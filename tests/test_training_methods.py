@@ -6,7 +6,6 @@ from torch import nn
 from torch.nn import functional
 
 from robustlib.models.texts import TextClassifier
-from robustlib.training import methods
 from robustlib.training.loop import Training
 from robustlib.training.methods import METHODS, Method, image_method, method_step, worst_perturbation
 from robustlib.training.minimum_norm import minimum_norm_weights
@@ -89,29 +88,6 @@ def test_ddi_combines_the_gradients_of_its_solutions_into_the_shortest():
     columns = torch.stack(columns)
     torch.testing.assert_close(gradient, minimum_norm_weights(columns @ columns.T) @ columns)
     assert gradient.norm() <= columns.norm(dim=1).min() * (1 + 1e-9)
-
-
-def test_ddi_on_a_problem_whose_shortest_combination_is_known(monkeypatch):
-    """Two solutions whose gradients are (2, 0) and (0, 1): the shortest combination is 0.2 of one, 0.8 of the other."""
-
-    class Corner(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = nn.Parameter(torch.zeros(2))
-
-        def forward(self, values):
-            return values
-
-    model, starts = Corner(), iter([torch.tensor([2.0, 0.0]), torch.tensor([0.0, 1.0])])
-    monkeypatch.setattr(methods, "worst_perturbation", lambda *arguments: next(starts))
-
-    def backward_at(batch, delta, autocast, labels, temperature):
-        (model.weight * delta).sum().backward()
-        return torch.tensor(0.0)
-
-    monkeypatch.setattr(methods, "_backward_at", backward_at)
-    method_step(image_method("ddi", 0.1, solutions=2))(model, torch.zeros(1, 2), torch.tensor([0]), 1.0)
-    torch.testing.assert_close(model.weight.grad, torch.tensor([0.4, 0.8]))
 
 
 def test_trades_is_cross_entropy_plus_the_divergence_at_its_perturbation():

@@ -8,7 +8,6 @@ from models_for_tests import letter_texts
 
 from robustlib.models.texts import TextClassifier
 from robustlib.training import texts as training
-from robustlib.training.autocast import resolve_precision
 from robustlib.training.methods import Method, method_step
 from robustlib.training.texts import TextTraining, length_bucketed, train_text_classifier
 
@@ -75,11 +74,6 @@ def test_bfloat16_training_keeps_float32_weights():
     high = train_text_classifier(QUICK, TEXTS, LABELS)
     assert {parameter.dtype for parameter in low.parameters()} == {torch.float32}
     assert not torch.equal(low(TEXTS), high(TEXTS))
-
-
-def test_auto_precision_is_one_of_the_two():
-    assert resolve_precision("auto", "cpu") in ("float32", "bfloat16")
-    assert resolve_precision("float32", "cpu") == "float32"
 
 
 def test_batches_hold_every_row_once_and_pad_little():

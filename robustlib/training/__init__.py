@@ -1,1 +1,15 @@
 """Training: one loop, a table of methods that each leave gradients behind, for pixels and token embeddings alike."""
+
+from robustlib.training.images import ImageTraining, catastrophic_overfitting, trained_image_model
+from robustlib.training.methods import METHODS, Method, image_method
+from robustlib.training.perturbation import PerturbationSet
+
+__all__ = [
+    "METHODS",
+    "ImageTraining",
+    "Method",
+    "PerturbationSet",
+    "catastrophic_overfitting",
+    "image_method",
+    "trained_image_model",
+]

@@ -114,8 +114,8 @@ def ascc_step(
         steps=method.steps,
         alpha=method.alpha,
     )
-    loss = functional.cross_entropy(clean, labels)
-    loss = loss + method.kl * divergence(mixture(weights, model.embed(ids)), target).mean()
+    robust = divergence(mixture(weights, model.embed(ids)), target).mean()
+    loss = functional.cross_entropy(clean, labels) + method.kl * robust
     loss.backward()
     return loss.detach()
 
@@ -138,7 +138,7 @@ def adversarial_weights(
         lengths: (n,) tokens of each sentence, L.
 
     Returns:
-        (n, seq_len, n_candidates) float32 weights, without gradient: 0 where not allowed, else above 0; they sum to 1.
+        (n, seq_len, n_candidates) float32: 0 where not allowed, else above 0; they sum to 1 and carry no gradient.
     """
     free = (INITIAL_STD * torch.randn(allowed.shape, device=vectors.device)).requires_grad_()
     optimiser = torch.optim.Adam([free], lr=LEARNING_RATE, maximize=True)

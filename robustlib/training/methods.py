@@ -32,8 +32,7 @@ class Method:
         name: a row of `METHODS`.
         steps: K, ascent steps (paper, section 4: 5; 3 for DDi); 1 for FGSM.
         solutions: M, inner maximisations of DDi (paper: 3).
-        perturbations: the set and its ascent (paper: L2, radius 1, step 0.03, start 0.05; per example as in
-            TextDefender, which the paper follows without saying so).
+        perturbations: the set and its ascent; the norm is per example as in TextDefender (the paper does not say).
         beta: weight of TRADES's robust term (Zhang et al. 2019: 6).
         alpha, kl: weights of ASCC's entropy and KL terms (paper, section 4: 10 and 40).
     """
@@ -93,7 +92,10 @@ def _standard_step(method: Method, autocast, model, inputs, labels, temperature)
     """Cross-entropy of softmax(logits / temperature), averaged over the batch (equation 2)."""
     with autocast:
         logits = model(inputs)
-    loss = _cross_entropy(logits, labels, temperature)
+    return _backward(_cross_entropy(logits, labels, temperature))
+
+
+def _backward(loss: Tensor) -> Tensor:
     loss.backward()
     return loss.detach()
 
@@ -117,7 +119,7 @@ def worst_perturbation(
     loss: Callable[[Tensor], Tensor],
     perturbations: PerturbationSet,
     steps: int,
-    autocast: AbstractContextManager | None = None,
+    autocast: AbstractContextManager = nullcontext(),  # noqa: B008 (stateless)
 ) -> Tensor:
     """K steps of projected gradient ascent from a random start (the inner maximum of equation 3).
 
@@ -131,7 +133,7 @@ def worst_perturbation(
     values, delta = batch.values.detach(), perturbations.start(batch)
     for _ in range(steps):
         delta.requires_grad_(True)
-        with autocast or nullcontext():
+        with autocast:
             logits = batch.forward(values + delta)
         (gradient,) = torch.autograd.grad(loss(logits), delta)
         delta = perturbations.ascend(delta.detach(), gradient, batch)
@@ -144,15 +146,9 @@ def _pgd_step(method: Method, autocast, model, inputs, labels, temperature) -> T
     delta = worst_perturbation(
         batch, lambda logits: _cross_entropy(logits, labels, fixed), method.perturbations, method.steps, autocast
     )
-    return _backward_at(batch, delta, autocast, labels, temperature)
-
-
-def _backward_at(batch: ContinuousInput, delta: Tensor, autocast, labels, temperature) -> Tensor:
     with autocast:
         logits = batch.forward(batch.values + delta)
-    loss = _cross_entropy(logits, labels, temperature)
-    loss.backward()
-    return loss.detach()
+    return _backward(_cross_entropy(logits, labels, temperature))
 
 
 def _freelb_step(method: Method, autocast, model, inputs, labels, temperature) -> Tensor:
@@ -179,9 +175,8 @@ def _freelb_step(method: Method, autocast, model, inputs, labels, temperature) -
 def _ddi_step(method: Method, autocast, model, inputs, labels, temperature) -> Tensor:
     """Shortest convex combination of the gradients at M PGD solutions (equations 13 to 16).
 
-    Equation 14 also divides by its norm: that is the gradient rule "normalise", left to the caller. The printed
-    equation 11 takes for each example the solution with the largest gradient; 14 is what the paper describes as the
-    algorithm, and what is done here.
+    Equation 14 also divides by its norm: that is the gradient rule "normalise". The printed equation 11 takes for each
+    example the solution with the largest gradient; the paper describes 14 as the algorithm.
     """
     if isinstance(temperature, Tensor) and temperature.requires_grad:
         raise ValueError("ddi cannot learn its temperature: the combination of gradients is over the model's weights")
@@ -227,9 +222,7 @@ def _trades_step(method: Method, autocast, model, inputs, labels, temperature) -
     clean, perturbed = _widened(clean) / temperature, _widened(perturbed) / temperature
     log_clean, log_perturbed = functional.log_softmax(clean, dim=1), functional.log_softmax(perturbed, dim=1)
     robust = functional.kl_div(log_perturbed, log_clean, reduction="batchmean", log_target=True)
-    loss = functional.cross_entropy(clean, labels) + method.beta * robust
-    loss.backward()
-    return loss.detach()
+    return _backward(functional.cross_entropy(clean, labels) + method.beta * robust)
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,7 @@ def minimum_norm_weights(gram: Tensor) -> Tensor:
     synchronising with a GPU. Taught in: notebooks/08.
 
     Args:
-        gram: (M, M) inner products of the vectors, any dtype; M up to 8.
-
-    Returns:
-        (M,) weights of the dtype of `gram`, at least 0, summing to 1.
+        gram: (M, M) inner products of the vectors; M up to 8. The (M,) weights have its dtype.
     """
     if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or not 1 <= len(gram) <= MOST_CORNERS:
         raise ValueError(f"gram must be (M, M) with M from 1 to {MOST_CORNERS}, got {tuple(gram.shape)}")
