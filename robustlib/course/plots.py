@@ -212,7 +212,8 @@ def plot_adversaries(
 def plot_hiding(table: pd.DataFrame) -> Figure:
     """Heatmaps of points above honest, one for each modality: a row for what hides, a column for what pierces.
 
-    `table`: as from `study.hiding.hiding_table`. ∎ marks a theorem, ✗ a counterexample; an empty cell was not measured.
+    `table`: as from `study.hiding.hiding_table`. ∎ marks a theorem, ✗ a counterexample; a cell without a number was not
+    measured.
     """
     parts = {modality: part for modality, part in table.groupby("modality", sort=False)}
     sizes = [part.hides.nunique() + 1.2 for part in parts.values()]
@@ -231,6 +232,9 @@ def plot_hiding(table: pd.DataFrame) -> Figure:
             cells.pivot(index="hides", columns="pierces", values=name).reindex(**order) for name in ("mean", "words")
         )
         look = {"cmap": "rocket_r", "vmin": 0, "vmax": 80, "linewidths": 1, "annot_kws": {"fontsize": 8.5}}
+        decided = [(x, y) for x, y in np.argwhere(values.isna().to_numpy()) if values.columns[y] == "labels only"]
+        for row, column in decided:  # not measured, nor need it be
+            ax.text(column + 0.5, row + 0.5, "∎", ha="center", va="center")
         sns.heatmap(values, annot=notes.fillna(""), fmt="", cbar_kws={"label": "points above honest"}, **look, ax=ax)
         ax.set(xlabel="", ylabel="", title=f"{modality}s: ∎ by theorem, ✗ counterexample")
         ax.tick_params(axis="x", rotation=0)
