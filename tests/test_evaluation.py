@@ -78,7 +78,7 @@ def test_the_served_model_is_the_judge_not_the_searched_one(problem):
     assert result.adversarial_accuracy == (predictions(model, images) == labels).double().mean().item()
 
 
-@pytest.mark.parametrize("name", ADVERSARIES)
+@pytest.mark.parametrize("name", sorted(set(ADVERSARIES) - {"ties", "label-only"}))  # those are of texts
 def test_adversarial_accuracy_never_exceeds_clean_accuracy(problem, name):
     model, images, labels, val_images, val_labels = problem
     served = TemperatureScaled(model, 1e-3)

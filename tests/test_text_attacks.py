@@ -14,9 +14,12 @@ from scipy.stats import spearmanr
 from robustlib.attacks.scores import DLR, Margin, TrueClassProbability
 from robustlib.attacks.words import (
     QueryCache,
+    Rules,
     attack,
     attack_texts,
+    blind,
     format_trace,
+    label_only,
     rank_correlation,
     recipes,
     tied_share,
@@ -291,11 +294,129 @@ def test_an_overconfident_victim_looks_robust():
     assert stands[1e-3] > max(stands[1], by_margin)
 
 
-def test_success_is_read_off_the_logits_where_probabilities_tie():
-    """At T = 1e30 all probabilities are 0.5: nothing is skipped and nothing improves."""
+@pytest.mark.parametrize("recipe", all_recipes()[:2], ids=lambda recipe: recipe.name)
+def test_a_text_that_fools_is_kept_although_its_score_ties(recipe):
+    """At T = 1e30 all probabilities are 0.5: nothing is skipped, and a single change that flips the label is found."""
     labels = labels_of(Linear(), TEXTS)
-    result = attack_texts(Linear(), TEXTS, labels, score=TrueClassProbability(1e30))
-    assert set(result.outcome) == {"failed"} and result.adversarial == TEXTS
+    asked = []
+
+    def model(texts):
+        asked.extend(texts)
+        return Linear()(texts)
+
+    result = attack_texts(model, TEXTS, labels, recipe=recipe, score=TrueClassProbability(1e30), trace=True)
+    assert "succeeded" in result.outcome and "skipped" not in result.outcome
+    fooled = (labels_of(Linear(), result.adversarial) != labels).tolist()
+    assert fooled == (result.outcome == "succeeded").tolist()
+    for text, final, steps in zip(TEXTS, result.adversarial, result.details["trace"], strict=True):
+        swaps = [step for step in steps if step["step"] == "swap"]
+        assert [bool(step["accepted"]) for step in swaps] == [False] * (len(swaps) - 1) + [final != text]
+
+
+def test_with_three_classes_a_text_that_fools_is_kept_although_another_scores_higher():
+    rows = {"good": [0.6, 0.3, 0.1], "bad": [0.34, 0.33, 0.33], "poor": [0.45, 0.5, 0.05]}
+
+    def model(examples):
+        return torch.tensor([rows.get(one, [0.5, 0.3, 0.2]) for one in examples]).log()
+
+    recipe = recipes.pwws({"good": ["bad", "poor"]}.get)
+    assert attack_texts(model, ["good"], torch.tensor([0]), recipe=recipe).adversarial == ["poor"]
+
+
+# --- other rules, and searches without a score ---
+
+
+def test_ties_are_taken_by_an_attack_that_accepts_them():
+    """The score is the same for all texts but "w y z": only who takes "w y c" or "w b z" on the way gets there."""
+    fooling = {"w y z"}
+
+    def model(examples):
+        return torch.tensor([[0.0, 2.0] if one in fooling else [2.0, 0.0] for one in examples])
+
+    synonyms = {"b": ["y"], "c": ["z"]}
+    recipe = recipes.pwws(lambda word: synonyms.get(word, []))
+    text, label = ["w b c"], torch.tensor([0])
+    assert attack_texts(model, text, label, recipe=recipe).outcome[0] == "failed"
+    ties = attack_texts(model, text, label, recipe=recipe, rules=Rules(accept_ties=True))
+    assert (ties.outcome[0], ties.adversarial) == ("succeeded", ["w y z"])
+
+
+def test_a_whole_budget_goes_on_behind_the_boundary_to_the_highest_score():
+    weights = {"good": 1.0, "fine": 1.0, "bad": -2.0, "poor": -3.0, "film": 0.0}
+    synonyms = {"good": ["bad", "poor"], "fine": ["bad"]}
+    texts, labels = ["good film fine", "bad film good"], torch.tensor([1, 1])
+    recipe, model = recipes.pwws(lambda word: synonyms.get(word, [])), Linear(weights)
+    early = attack_texts(model, texts, labels, recipe=recipe, score=Margin())
+    whole = attack_texts(model, texts, labels, recipe=recipe, score=Margin(), rules=Rules(leave_early=False))
+    assert early.adversarial == ["poor film fine", "bad film good"]
+    assert whole.adversarial == ["poor film bad", "bad film poor"]
+    assert whole.outcome.tolist() == early.outcome.tolist() == ["succeeded", "skipped"]
+    np.testing.assert_allclose(early.details["changed"], [1 / 3, 0])
+    np.testing.assert_allclose(whole.details["changed"], [2 / 3, 1 / 3])
+
+
+@pytest.mark.parametrize("recipe", all_recipes(), ids=lambda recipe: recipe.name)
+def test_on_one_model_a_whole_budget_breaks_what_an_early_end_breaks(recipe):
+    labels = labels_of(Linear(), TEXTS)
+    early, whole = (
+        attack_texts(Linear(), TEXTS, labels, recipe=recipe, score=Margin(), rules=Rules(leave_early=early))
+        for early in (True, False)
+    )
+    assert early.outcome.tolist() == whole.outcome.tolist()
+    assert (whole.details["changed"] >= early.details["changed"]).all()
+
+
+def test_words_may_be_ranked_by_another_score_than_candidates():
+    labels = labels_of(Trigram(), TEXTS)
+    saturated = TrueClassProbability(1e-3)
+    own, other = (word_importance(Trigram(), TEXTS, labels, score=score) for score in (saturated, Margin()))
+    plain = attack_texts(Trigram(), TEXTS, labels, score=saturated)
+    given = attack_texts(Trigram(), TEXTS, labels, score=saturated, rankings=own)
+    assert given.adversarial == plain.adversarial
+    mixed = attack_texts(Trigram(), TEXTS, labels, score=saturated, rankings=other, trace=True)
+    assert [s[1]["importance"] for s in mixed.details["trace"]] == [ranking.importance.tolist() for ranking in other]
+
+
+@pytest.mark.parametrize("recipe", all_recipes(), ids=lambda recipe: recipe.name)
+def test_labels_alone_are_enough_and_whatever_hides_scores_changes_nothing(recipe):
+    labels = labels_of(Linear(), TEXTS)
+    labels[0] = 1 - labels[0]
+
+    def shown(examples):
+        return torch.nn.functional.one_hot(labels_of(Linear(), examples), 2).float() * 1.5
+
+    plain, hidden = (label_only(model, TEXTS, labels, recipe=recipe, max_queries=60) for model in (Linear(), shown))
+    assert same(plain, hidden)
+    assert plain.outcome[0] == "skipped" and plain.adversarial[0] == TEXTS[0] and "succeeded" in plain.outcome
+    assert plain.queries.max() <= 60
+    fooled = labels_of(Linear(), plain.adversarial) != labels
+    assert fooled.tolist() == (plain.outcome != "failed").tolist()
+    alone = label_only(Linear(), TEXTS[4:5], labels[4:5], recipe=recipe, max_queries=60)
+    assert (alone.adversarial[0], alone.queries[0]) == (plain.adversarial[4], plain.queries[4])
+
+
+def test_words_that_are_not_needed_are_restored():
+    """One word decides; whatever else was changed on the way there is put back."""
+    text = "one two three four five six key"
+    synonyms = {word: [f"{word}x"] for word in text.split()}
+
+    def model(examples):
+        return torch.tensor([[2.0, 0.0] if "key" in one.split() else [0.0, 2.0] for one in examples])
+
+    for seed in range(5):
+        result = label_only(model, [text], torch.tensor([0]), recipe=recipes.pwws(synonyms.get), seed=seed)
+        assert result.adversarial == [text[:-3] + "keyx"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.3])
+def test_blind_edits_change_as_many_words_as_asked_and_ask_nobody(share):
+    labels = labels_of(Trigram(), TEXTS)
+    first, again, other = (blind(Trigram(), TEXTS, labels, shares=[share] * len(TEXTS), seed=s) for s in (0, 0, 1))
+    wanted = [round(share * len(split_words(text))) for text in TEXTS]
+    changed = np.round(first.details["changed"] * [len(split_words(text)) for text in TEXTS])
+    assert changed.tolist() == wanted
+    assert same(first, again) and (share == 0.0) == same(first, other)
+    assert not first.queries.any()
 
 
 # --- odd texts ---

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from robustlib.attacks.adversaries import Adversary
+from robustlib.attacks.adversaries import Adversary, averaging, blind, transfer
 from robustlib.attacks.scores import CrossEntropy, Margin, TrueClassProbability
 from robustlib.attacks.words import QueryCache, attack_texts
+from robustlib.calibration.disguises import TemperaturePerInput, TemperaturePerQuery
 from robustlib.calibration.temperature import TemperatureScaled
 from robustlib.data import DATASETS
 from robustlib.data.store import FetchError
@@ -138,6 +139,45 @@ def test_rounded_probabilities_share_the_models_cache(study):
     torch.testing.assert_close(probs, probs.round(decimals=2), atol=1e-6, rtol=0)
     assert study.cache.n_forward == forwards
     assert rounded.model_name.endswith("@2-decimals")
+
+
+def test_another_models_texts_are_searched_to_the_end_and_compared_with_blind_edits(study):
+    attack = study.attacks["dg"]
+    whole = study.run("dg", transfer("transfer:itself", study.cache, attack), n=12)
+    early = study.run("dg", n=12)
+    assert whole.correct.tolist() == early.correct.tolist()
+    assert (whole.changed >= early.changed).all() and whole.changed.sum() > early.changed.sum()
+    control = study.run("dg", blind(attack, whole), n=12)
+    assert control.adversary == "blind:transfer:itself"
+    assert control.changed.sum() <= whole.changed.sum() + 1e-9
+    assert control.adversarial_accuracy >= whole.adversarial_accuracy
+
+
+def test_nothing_that_keeps_the_labels_hides_from_an_attack_that_sees_only_those(study):
+    hidden = study.disguised("T(x)", TemperaturePerInput(1.0))
+    plain, behind = (one.run("dg", "label-only", n=10) for one in (study, hidden))
+    assert plain.correct.tolist() == behind.correct.tolist()
+    assert plain.adversarial_accuracy < plain.clean_correct.mean()
+    ties, naive = (hidden.run("dg", name, n=10) for name in ("ties", "none"))
+    assert ties.adversarial_accuracy <= naive.adversarial_accuracy
+
+
+def test_honest_ranks_and_honest_scores_together_are_the_honest_attack(study):
+    served, honest = TrueClassProbability(1.0), TrueClassProbability(1e3)
+    for name, ranking, score in (("none", served, served), ("cal-exact", honest, honest)):
+        mixed = study.run("dg", study.ranked_with("dg", name + " twice", ranking, score), design_temperature=1e-3)
+        plain = study.run("dg", design_temperature=1e-3 if name == "none" else 1.0)
+        assert mixed.correct.tolist() == plain.correct.tolist()
+
+
+def test_logits_averaged_over_queries_are_searched(study):
+    noisy = study.disguised("T per query", TemperaturePerQuery(2.3))
+    evaluation = noisy.run("dg", averaging(study.attacks["dg"], 16), n=6)
+    assert evaluation.adversary == "margin of 16 queries"
+    assert (
+        study.run("dg", averaging(study.attacks["dg"], 2), n=6).correct.tolist()
+        == study.run("dg", "margin", n=6).correct.tolist()
+    )
 
 
 def test_bad_names_are_refused(study):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -43,6 +43,7 @@ class Attack:
         scale_free: the score that no constant temperature touches; None where the attack has a loss of its own.
         on_surrogate: what is run where another model is searched than the one that judges; default `run`. An
             attack that stops as soon as the searched model is fooled stops at the wrong model's boundary.
+        searches: other searches with the same changes, by the name of the adversary that makes them ("ties", ...).
         norm, epsilon: the ball it stays in, "linf" or "l2" in pixel units; "" and None for attacks on texts.
     """
 
@@ -51,6 +52,7 @@ class Attack:
     at_temperature: Callable[[float], Score] = CrossEntropy
     scale_free: Score | None = Margin()
     on_surrogate: Callable[..., AttackResult] | None = None
+    searches: Mapping[str, Callable[..., AttackResult]] = field(default_factory=dict)
     norm: str = ""
     epsilon: float | None = None
 
@@ -63,6 +65,7 @@ class Adversary:
         temperature: T_a, relative to the logits as served; NaN where none is used.
         status: of the fit or the search ("ok", "separable", "bracket refused", ...).
         then: the score of a second search, of the served model, from where the surrogate led (a warm start).
+        search: what is run instead of the attack's own search; default that of the attack.
     """
 
     name: str
@@ -71,6 +74,7 @@ class Adversary:
     status: str = "ok"
     surrogate: Any = None
     then: Score | None = None
+    search: Callable[..., AttackResult] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class Evaluation:
     Attributes:
         correct, clean_correct: (n,) whether the served model is right after the attack, and on the inputs.
         queries: (n,) model queries spent on each example, where the attack counts them.
+        changed: (n,) share of each text's words that an attack on texts changed.
     """
 
     attack: str
@@ -91,6 +96,7 @@ class Evaluation:
     n_forward: int
     n_backward: int
     queries: np.ndarray | None = None
+    changed: np.ndarray | None = None
 
     @property
     def adversarial_accuracy(self) -> float:
@@ -144,6 +150,21 @@ def transfer(name: str, model: Callable, attack: Attack) -> Adversary:
     return Adversary(name, attack.at_temperature(1.0), surrogate=model)
 
 
+def blind(attack: Attack, evaluation: Evaluation) -> Adversary:
+    """The control of an adversary that changes many words: as many in each text, at random, and nobody is asked."""
+    search = partial(attack.searches["blind"], shares=evaluation.changed)
+    return Adversary(f"blind:{evaluation.adversary}", attack.at_temperature(1.0), search=search)
+
+
+def averaging(attack: Attack, k: int) -> Adversary:
+    """An adversary that asks for each input k times and searches with the scale-free score of the mean logits."""
+
+    def search(model: Callable, inputs: Any, labels: Tensor, *, score: Score) -> AttackResult:
+        return attack.run(lambda batch: sum(model(batch) for _ in range(k)) / k, inputs, labels, score=score)
+
+    return Adversary(f"margin of {k} queries", attack.scale_free, search=search)
+
+
 def warm(name: str, model: Callable, attack: Attack, *, score: Score | None = None) -> Adversary:
     """An adversary that goes on where `transfer` led, searching the served model with a scale-free score.
 
@@ -184,7 +205,7 @@ def evaluate(served: Any, attack: Attack, adversary: Adversary, inputs: Any, lab
     """
     labels = check_labels(labels, len(inputs))
     if adversary.surrogate is None:
-        result = attack.run(served, inputs, labels, score=adversary.score)
+        result = (adversary.search or attack.run)(served, inputs, labels, score=adversary.score)
     else:
         result = (attack.on_surrogate or attack.run)(adversary.surrogate, inputs, labels, score=adversary.score)
     if adversary.then is not None:
@@ -195,7 +216,8 @@ def evaluate(served: Any, attack: Attack, adversary: Adversary, inputs: Any, lab
     clean = (logits_of(served, inputs).argmax(dim=1) == truth).numpy()
     after = (logits_of(served, result.adversarial).argmax(dim=1) == truth).numpy()
     search = (adversary.temperature, adversary.status, result.n_forward, result.n_backward, result.queries)
-    return Evaluation(attack.name, adversary.name, clean & after, clean, *search)
+    changed = result.details.get("changed")
+    return Evaluation(attack.name, adversary.name, clean & after, clean, *search, changed=changed)
 
 
 @dataclass(frozen=True)
@@ -217,6 +239,12 @@ def _scale_free(name: str, known: _Knowledge, *, score: Score | None = None) -> 
     if known.attack.scale_free is None:
         raise ValueError(f"attack {known.attack.name!r} searches with a loss of its own: it has no scale-free score")
     return Adversary(name, score or known.attack.scale_free)
+
+
+def _another_search(name: str, known: _Knowledge) -> Adversary:
+    if name not in known.attack.searches:
+        raise ValueError(f"attack {known.attack.name!r} has no search for the adversary {name!r}")
+    return Adversary(name, known.attack.at_temperature(1.0), search=known.attack.searches[name])
 
 
 def _fitted(name: str, known: _Knowledge, *, fit: Callable[[Tensor, Tensor], TemperatureFit]) -> Adversary:
@@ -273,6 +301,8 @@ ADVERSARIES: dict[str, Callable[[str, _Knowledge], Adversary]] = {
     "margin": _scale_free,
     "dlr": partial(_scale_free, score=DLR()),
     "mifpe": partial(_scale_free, score=MIFPE()),
+    "ties": _another_search,  # attacks on texts: as served, but a candidate that ties is taken
+    "label-only": _another_search,
     "platt": partial(_behind, fit=partial(fit_platt, solver="descent")),
     "platt-exact": partial(_behind, fit=fit_platt),
 }

@@ -9,10 +9,19 @@ from typing import Any
 
 from torch import Tensor
 
-from robustlib.attacks.adversaries import Attack
+from robustlib.attacks.adversaries import Adversary, Attack
 from robustlib.attacks.result import AttackResult
 from robustlib.attacks.scores import Margin, Score, TrueClassProbability
-from robustlib.attacks.words import QueryCache, Recipe, attack_texts, load_recipe
+from robustlib.attacks.words import (
+    QueryCache,
+    Recipe,
+    Rules,
+    attack_texts,
+    blind,
+    label_only,
+    load_recipe,
+    word_importance,
+)
 from robustlib.attacks.words.queries import Victim
 from robustlib.data import load_text
 from robustlib.models.precision import at_precision, rounded_probabilities, usable
@@ -48,10 +57,36 @@ class TextStudy(Study):
     @cached_property
     def attacks(self) -> dict[str, Attack]:
         """The profile's recipes; what they need (WordNet, neighbours, language models) is loaded at the first use."""
-        return {
-            name: Attack(name, partial(self._attack, name), TrueClassProbability, Margin())
-            for name in self.settings.attacks
-        }
+        return {name: self._named(name) for name in self.settings.attacks}
+
+    def _named(self, name: str) -> Attack:
+        run, seed = partial(self._attack, name), self.training.seed
+        return Attack(
+            name,
+            run,
+            TrueClassProbability,
+            Margin(),
+            on_surrogate=partial(run, rules=Rules(leave_early=False)),
+            searches={
+                "ties": partial(run, rules=Rules(accept_ties=True)),
+                "label-only": partial(run, attack=label_only, seed=seed),
+                "blind": partial(run, attack=blind, seed=seed),
+            },
+        )
+
+    def ranked_with(self, attack: str, name: str, ranking: Score, score: Score) -> Adversary:
+        """An adversary that ranks words with one score and compares candidates with another.
+
+        Args:
+            attack: whose recipe it uses. name: of the adversary, for records.
+        """
+        recipe = self.recipe(attack)
+
+        def search(served: Victim, texts: Any, labels: Tensor, *, score: Score) -> AttackResult:
+            rankings = word_importance(served, texts, labels, recipe=recipe, score=ranking)
+            return attack_texts(served, texts, labels, recipe=recipe, score=score, rankings=rankings)
+
+        return Adversary(name, score, search=search)
 
     def recipe(self, name: str) -> Recipe:
         """The recipe of an attack, for `attack_texts` and `word_importance`."""
@@ -89,8 +124,10 @@ class TextStudy(Study):
         """As `Study.disguised`, on the answers that the victim has given already."""
         return replace(super().disguised(name, disguise), victim=self.cache)
 
-    def _attack(self, name: str, served: Victim, texts: Any, labels: Tensor, *, score: Score) -> AttackResult:
-        return attack_texts(served, texts, labels, recipe=self.recipe(name), score=score)
+    def _attack(
+        self, name: str, served: Victim, texts: Any, labels: Tensor, *, attack: Callable = attack_texts, **options: Any
+    ) -> AttackResult:
+        return attack(served, texts, labels, recipe=self.recipe(name), **options)
 
     @property
     def answering(self) -> Victim:

@@ -11,10 +11,22 @@ from torch import Tensor
 
 from robustlib.attacks.result import AttackResult
 from robustlib.attacks.scores import Score, TrueClassProbability
+from robustlib.attacks.words.labels import edit_blindly, search_labels, text_rng
 from robustlib.attacks.words.queries import QueryCache, Victim
 from robustlib.attacks.words.resources import load_recipe
-from robustlib.attacks.words.search import Ask, Questions, Ranking, Recipe, rank_words, run_lockstep, search_sentence
-from robustlib.attacks.words.words import Example, Words, joined
+from robustlib.attacks.words.search import (
+    GREEDY,
+    Ask,
+    Questions,
+    Ranking,
+    Recipe,
+    Rules,
+    SentenceResult,
+    rank_words,
+    run_lockstep,
+    search_sentence,
+)
+from robustlib.attacks.words.words import Example, Words, changed_share, joined
 from robustlib.calibration.checks import check_labels
 from robustlib.data.progress import progress
 from robustlib.models.texts import check_texts
@@ -30,12 +42,15 @@ def attack_texts(
     recipe: Recipe | str = "dg",
     score: Score | None = None,
     max_queries: int | None = None,
+    rankings: Sequence[Ranking] | None = None,
+    rules: Rules = GREEDY,
     trace: bool = False,
     description: str | None = None,
 ) -> AttackResult:
     """Attack every text with one recipe, all of them in lockstep. Paper: section 4. Taught in: notebooks/05.
 
-    The attacker sees `score` of the model's logits; success is read off their argmax, which no temperature changes.
+    The attacker sees `score` of the model's logits; success is read off their argmax, which no temperature changes,
+    and a text that fools is kept whatever its score.
 
     Args:
         model: texts (or pairs) to logits (n, n_classes); or a `QueryCache` of one, which remembers earlier calls.
@@ -44,11 +59,14 @@ def attack_texts(
         recipe: "dg", "pwws", "tf", or a recipe from `resources.load_recipe` or `recipes`.
         score: default `TrueClassProbability()`, the paper's.
         max_queries: bound on the queries of one text, clean one included.
+        rankings: the order of each text's words, from `word_importance`; default: the search ranks them with `score`.
+        rules: when a change is accepted, and when the search ends.
         trace: keep every step in `details["trace"]` (see `format_trace`).
         description: of the progress bar; None shows none.
 
     Returns:
-        The last text each search reached, `queries` (n,) and `n_forward`, texts the model was run on in this call.
+        The last text each search reached, `queries` (n,), `n_forward`, texts the model was run on in this call, and
+        `details["changed"]`, (n,) the share of words that differ.
 
     Raises:
         TypeError, ValueError: as `check_texts`, `check_labels` and `QueryCache`; or `max_queries` below 1.
@@ -56,19 +74,64 @@ def attack_texts(
     cache, labels, recipe, score = _prepared(model, texts, labels, recipe, score)
     if max_queries is not None and max_queries < 1:
         raise ValueError(f"max_queries must be at least 1 (the clean text), got {max_queries}")
-    n_forward = cache.n_forward
+    options = {"scale_free": score.scale_free, "max_queries": max_queries, "rules": rules}
+    orders = [None] * len(texts) if rankings is None else rankings
     searches = (
-        search_sentence(text, label, recipe, scale_free=score.scale_free, max_queries=max_queries)
+        search_sentence(text, label, recipe, ranking=order, **options)
+        for text, label, order in zip(texts, labels.tolist(), orders, strict=True)
+    )
+    return _attacked(searches, cache, recipe, score, texts, trace=trace, description=description)
+
+
+def label_only(
+    model: Victim | QueryCache,
+    texts: Sequence[Example],
+    labels: Tensor,
+    *,
+    recipe: Recipe | str = "dg",
+    score: Score | None = None,
+    max_queries: int = 300,
+    seed: int = 0,
+) -> AttackResult:
+    """Attack every text with nothing but the model's labels: no score, so nothing that could be hidden.
+
+    Random substitutions until the label flips, begun anew where they do not, then words restored as long as it stays
+    flipped: initialisation and reduction of Maheshwary et al. 2021 (arXiv 2012.14956), without their genetic search.
+
+    Args:
+        score: not used, as it is not seen. Other arguments and result: as for `attack_texts`.
+        seed: of the substitutions, which depend on the text, too, and on nothing else.
+    """
+    cache, labels, recipe, score = _prepared(model, texts, labels, recipe, score)
+    searches = (
+        search_labels(text, label, recipe, rng=text_rng(seed, "labels", text), max_queries=max_queries)
         for text, label in zip(texts, labels.tolist(), strict=True)
     )
-    results = _run(searches, cache, recipe, score, len(texts), description)
-    return AttackResult(
-        adversarial=[result.example for result in results],
-        outcome=np.array([result.outcome for result in results], dtype="U9"),
-        n_forward=cache.n_forward - n_forward,
-        queries=np.array([result.n_queries for result in results], dtype=np.int64),
-        details={"trace": [result.trace for result in results]} if trace else {},
+    return _attacked(searches, cache, recipe, score, texts)
+
+
+def blind(
+    model: Victim | QueryCache,
+    texts: Sequence[Example],
+    labels: Tensor,
+    *,
+    shares: Sequence[float],
+    recipe: Recipe | str = "dg",
+    score: Score | None = None,
+    seed: int = 0,
+) -> AttackResult:
+    """Change words at random, asking nobody: what an attack that changes as many must be compared with.
+
+    Args:
+        shares: (n,) share of each text's words to change, such as `details["changed"]` of an attack.
+        score: not used. Other arguments and result: as for `label_only`.
+    """
+    cache, labels, recipe, score = _prepared(model, texts, labels, recipe, score)
+    searches = (
+        edit_blindly(text, label, recipe, share=share, rng=text_rng(seed, "blind", text))
+        for text, label, share in zip(texts, labels.tolist(), shares, strict=True)
     )
+    return _attacked(searches, cache, recipe, score, texts)
 
 
 def word_importance(
@@ -143,6 +206,30 @@ def _prepared(
         check_labels(labels, len(texts)),
         load_recipe(recipe) if isinstance(recipe, str) else recipe,
         TrueClassProbability() if score is None else score,
+    )
+
+
+def _attacked(
+    searches: Iterable[Generator[Ask, Any, SentenceResult]],
+    cache: QueryCache,
+    recipe: Recipe,
+    score: Score,
+    texts: Sequence[Example],
+    *,
+    trace: bool = False,
+    description: str | None = None,
+) -> AttackResult:
+    """What the searches of the texts ended with."""
+    n_forward = cache.n_forward
+    results = _run(searches, cache, recipe, score, len(texts), description)
+    adversarial = [result.example for result in results]
+    changed = np.array([changed_share(*pair) for pair in zip(texts, adversarial, strict=True)], dtype=np.float64)
+    return AttackResult(
+        adversarial=adversarial,
+        outcome=np.array([result.outcome for result in results], dtype="U9"),
+        n_forward=cache.n_forward - n_forward,
+        queries=np.array([result.n_queries for result in results], dtype=np.int64),
+        details={"changed": changed} | ({"trace": [result.trace for result in results]} if trace else {}),
     )
 
 

@@ -125,46 +125,71 @@ class Questions:
         return self.asked == self.limit
 
 
+@dataclass(frozen=True)
+class Rules:
+    """How a search decides, beside its recipe.
+
+    Attributes:
+        leave_early: end with the first text that fools the model, whatever its score. False spends the whole budget:
+            every word gets its turn, and the text that ends up with the highest score is kept, also where the clean
+            one is misclassified: what a transfer to another model needs.
+        accept_ties: take the best candidate where it equals the current score, too.
+    """
+
+    leave_early: bool = True
+    accept_ties: bool = False
+
+
+GREEDY = Rules()
+
+
 def search_sentence(
-    example: Example, label: int, recipe: Recipe, *, scale_free: bool = False, max_queries: int | None = None
+    example: Example,
+    label: int,
+    recipe: Recipe,
+    *,
+    scale_free: bool = False,
+    max_queries: int | None = None,
+    ranking: Ranking | None = None,
+    rules: Rules = GREEDY,
 ) -> Generator[Ask, Any, SentenceResult]:
     """Attack one sentence: rank its words, then replace them one after the other while the score rises.
 
-    TextAttack's GreedyWordSwapWIR: of a word's candidates (in the order of their texts) the one with the highest score
-    is taken if it beats the current score strictly; the search ends with the first that is misclassified, or, under
-    a similarity constraint, with the most similar of those misclassified that head the candidates.
+    TextAttack's GreedyWordSwapWIR, but for the end: of a word's candidates (in the order of their texts) the one with
+    the highest score is taken if it beats the current score strictly; the search ends with the first candidate that
+    is misclassified (see `judge_swaps`), which TextAttack throws away unless its score is the highest of all so far.
 
     Args:
         label: true class.
         scale_free: the score has no natural unit (see `rank_words`).
         max_queries: bound on the queries of this sentence; candidates beyond it are not considered.
+        ranking: the order of the words; default: this search's own.
     """
     original = current = Words.of(example)
     questions = Questions.of(original, label, max_queries)
-    trace: list[dict[str, Any]] = []
-
-    def ended(outcome: str) -> SentenceResult:
-        return SentenceResult(outcome, example, questions.asked, trace)
-
     (score,), (misclassified,) = yield from questions.judge([example])
-    trace.append({"step": "clean", "text": example, "score": score})
-    if misclassified:
-        return ended(SKIPPED)
-    ranking = yield from rank_words(original, recipe, questions, score, scale_free=scale_free)
+    trace: list[dict[str, Any]] = [{"step": "clean", "text": example, "score": score}]
+    if misclassified and rules.leave_early:
+        return SentenceResult(SKIPPED, example, questions.asked, trace)
+    fooled = misclassified
+    if ranking is None:
+        ranking = yield from rank_words(original, recipe, questions, score, scale_free=scale_free)
     trace.append({"step": "ranking", "words": ranking.words, "importance": ranking.importance.tolist()})
     for index in ranking.order():
         if questions.exhausted:
             break
-        swap = yield from judge_swaps(original, current, index, recipe, questions)
+        swap = yield from judge_swaps(original, current, index, recipe, questions, prefer_fooled=rules.leave_early)
         if swap is None:
             continue
-        accepted = max(swap.scores) > score  # of the best by score, as in TextAttack, whichever is taken
+        best = max(swap.scores)  # as in TextAttack, whichever is taken
+        accepted = best > score or (rules.accept_ties and best == score) or (rules.leave_early and swap.success)
         trace.append({"step": "swap", "word": current.words[index], **swap.as_step(accepted)})
         if accepted:
-            current, example, score = Words.of(swap.text), swap.text, swap.score
-            if swap.success:
-                return ended(SUCCEEDED)
-    return ended(FAILED)
+            current, example, score, fooled = Words.of(swap.text), swap.text, swap.score, swap.success
+            if fooled and rules.leave_early:
+                break
+    outcome = SKIPPED if misclassified else SUCCEEDED if fooled else FAILED
+    return SentenceResult(outcome, example, questions.asked, trace)
 
 
 class Swap(NamedTuple):
@@ -183,11 +208,12 @@ class Swap(NamedTuple):
 
 
 def judge_swaps(
-    original: Words, current: Words, index: int, recipe: Recipe, questions: Questions
+    original: Words, current: Words, index: int, recipe: Recipe, questions: Questions, *, prefer_fooled: bool = True
 ) -> Generator[Ask, Any, Swap | None]:
     """The replacement of word `index` with the highest score, of equal scores the first by text; None without one.
 
-    If the best is misclassified: the most similar one of those that lead the order by score and are misclassified too.
+    Unless `prefer_fooled` is off, a misclassified one comes first: the most similar of those that lead the order by
+    score, or, where none leads (saturated scores tie, and with three classes a score may rise without), of all.
     """
     words, similarity = yield from candidates(original, current, index, recipe)
     if not words:
@@ -198,7 +224,8 @@ def judge_swaps(
     scores, success = yield from questions.judge(texts)
     ranked = sorted(range(len(scores)), key=lambda k: -scores[k])
     leading = list(itertools.takewhile(success.__getitem__, ranked))
-    best = max(leading, key=similarity.__getitem__) if leading else ranked[0]
+    fooled = (leading or [k for k in ranked if success[k]]) if prefer_fooled else []
+    best = max(fooled, key=similarity.__getitem__) if fooled else ranked[0]
     return Swap(texts[best], words[best], scores[best], success[best], words[: len(scores)], scores)
 
 

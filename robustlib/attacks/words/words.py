@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import zip_longest
 
 Example = str | tuple[str, str]
 
@@ -24,6 +25,12 @@ def split_words(text: str) -> list[str]:
 def joined(example: Example) -> str:
     """One string of an example: the two sentences of a pair with a line break between, as TextAttack sees them."""
     return example if isinstance(example, str) else "\n".join(example)
+
+
+def changed_share(before: Example, after: Example) -> float:
+    """Share of the words of a text that differ in another, place by place; 0 for a text without words."""
+    old, new = Words.of(before).words, Words.of(after).words
+    return sum(a != b for a, b in zip_longest(old, new)) / max(len(old), 1)
 
 
 @dataclass(frozen=True, slots=True)
