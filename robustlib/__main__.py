@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import tomllib
+from collections.abc import Callable
 
 from robustlib.data.folders import NoCheckoutError, ReadOnlyFolderError, repository_root
 
@@ -86,11 +87,8 @@ def _env(arguments: argparse.Namespace) -> int:
         missing = _missing_requirements(_EXTRAS[arguments.check])
         if missing:
             print(f"{sys.executable} lacks what robustlib needs:", *missing, sep="\n  ", file=sys.stderr)
-            print(
-                "Install it there (pip install -r requirements.txt), "
-                "or leave out --no-venv, which makes an environment of its own.",
-                file=sys.stderr,
-            )
+            way_out = "or leave out --no-venv, which makes an environment of its own."
+            print("Install it there (pip install -r requirements.txt),", way_out, file=sys.stderr)
         return 1 if missing else 0
     from robustlib.study.environment import environment
 
@@ -115,22 +113,8 @@ def _missing_requirements(extras: tuple[str, ...]) -> list[str]:
     return missing
 
 
-def _data(rest: list[str]) -> int:
-    from robustlib.data.cli import main as data
-
-    return data(rest)
-
-
-def _scorecard(rest: list[str]) -> int:
-    from robustlib.study.claims.scorecard import main as scorecard
-
-    return scorecard(rest)
-
-
-def _site(rest: list[str]) -> int:
-    from robustlib.course.site import main as site
-
-    return site(rest)
+def _main_of(module: str) -> Callable[[list[str]], int]:
+    return lambda rest: importlib.import_module(module).main(rest)
 
 
 def _lab(rest: list[str]) -> int:
@@ -162,9 +146,9 @@ def _replace(module: str, *arguments: str) -> int:
 
 
 _WITH_OWN_ARGUMENTS = {
-    "data": (_data, "list, fetch or verify data sets"),
-    "scorecard": (_scorecard, "compare our numbers with the paper's"),
-    "site": (_site, "build the static pages of a results folder"),
+    "data": (_main_of("robustlib.data.cli"), "list, fetch or verify data sets"),
+    "scorecard": (_main_of("robustlib.study.claims.scorecard"), "compare our numbers with the paper's"),
+    "site": (_main_of("robustlib.course.site"), "build the static pages of a results folder"),
     "lab": (_lab, "start JupyterLab on the notebooks"),
     "test": (_test, "run the tests of the checkout"),
 }

@@ -1,9 +1,5 @@
 """Figures draw what they are given and are labelled."""
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -75,13 +71,22 @@ def test_verdicts_are_written_into_the_heatmap():
     assert [label.get_text() for label in ax.get_xticklabels()] == ["C1", "C10"]
 
 
-def test_a_flat_landscape_says_that_it_is_flat():
-    coordinates = np.linspace(-1, 1, 5)
+HALF = np.where(np.arange(9)[:, None] < 5, 0.0, np.arange(9.0)[:, None]) * np.ones(9)
+
+
+@pytest.mark.parametrize(
+    ("surface", "words"),
+    [
+        (np.zeros((9, 9)), ["exactly flat"]),
+        (HALF, ["hatched: exactly flat"]),
+        (1e-12 * np.arange(81.0).reshape(9, 9), []),
+    ],
+    ids=["flat", "half", "small slope"],
+)
+def test_only_what_has_no_slope_at_all_is_called_flat(surface, words):
     labels = {"xlabel": "x", "ylabel": "y", "title": "t", "unit": "nats"}
-    flat = plots.plot_landscape(np.zeros((5, 5)), coordinates, **labels)
-    assert [text.get_text() for text in flat.texts] == ["exactly flat"]
-    hill = plots.plot_landscape(np.arange(25.0).reshape(5, 5), coordinates, **labels)
-    assert not hill.texts
+    ax = plots.plot_landscape(surface, np.linspace(-1, 1, 9), **labels)
+    assert [text.get_text() for text in ax.texts] == words
 
 
 def test_pictures_and_attacks_take_grey_and_colour():
@@ -99,17 +104,6 @@ def test_figures_are_saved_under_the_profile_and_shown(tmp_path, monkeypatch):
     plots.show(ax, "fig", "smoke")
     assert (tmp_path / "smoke" / "figures" / "fig.png").stat().st_size > 1000
     assert figures_shown == [ax.figure]
-
-
-def test_only_the_part_without_any_slope_is_hatched():
-    coordinates = np.linspace(-1, 1, 9)
-    labels = {"xlabel": "x", "ylabel": "y", "title": "t", "unit": "nats"}
-    half = np.zeros((9, 9))
-    half[5:] = np.arange(1.0, 5.0)[:, None]
-    (words,) = plots.plot_landscape(half, coordinates, **labels).texts
-    assert words.get_text() == "hatched: exactly flat"
-    tiny = 1e-12 * np.arange(81.0).reshape(9, 9)
-    assert not plots.plot_landscape(tiny, coordinates, **labels).texts
 
 
 def test_a_table_of_what_hides_has_a_panel_for_each_modality():

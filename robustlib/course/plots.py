@@ -40,11 +40,7 @@ def use_style() -> None:
 
 
 def save_figure(axes: Axes | Figure, name: str, profile: str) -> Path:
-    """Save as `figures/<name>.png` under the profile's results; returns the path.
-
-    Raises:
-        ReadOnlyFolderError: nothing can be written there; the message says the way out.
-    """
+    """Save as `figures/<name>.png` under the profile's results; returns the path."""
     path = writable(results_dir(profile) / "figures") / f"{name}.png"
     (axes if isinstance(axes, Figure) else axes.figure).savefig(path, dpi=150, bbox_inches="tight")
     return path
@@ -256,14 +252,8 @@ def plot_verdicts(scorecard: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     colours, signs = zip(*looks.values(), strict=True)
     codes = verdicts.map(list(looks).index)
     ax = _axes(ax, (0.36 * verdicts.shape[1] + 1.2, 2.0))
-    look = {
-        "cmap": list(colours),
-        "vmin": -0.5,
-        "vmax": len(looks) - 0.5,
-        "cbar": False,
-        "linewidths": 3,
-        "square": True,
-    }
+    look = {"cmap": list(colours), "vmin": -0.5, "vmax": len(looks) - 0.5}
+    look |= {"cbar": False, "linewidths": 3, "square": True}
     sns.heatmap(codes, annot=codes.map(signs.__getitem__), fmt="", annot_kws={"color": "black"}, **look, ax=ax)
     ax.set(xlabel="", ylabel="", title="verdict on each claim")
     ax.tick_params(axis="x", rotation=90)

@@ -15,14 +15,10 @@ from torch import Tensor, nn
 
 @torch.no_grad()
 def logits_of(model: Callable, inputs: Any, *, batch_size: int = 512) -> Tensor:
-    """Logits (n, n_classes) on the CPU, in float32 or float64; images go in batches, texts as one list.
+    """Logits (n, n_classes) on the CPU, in float32 or float64, of any callable; a module is run in evaluation mode.
 
-    Args:
-        model: any callable that returns logits; a module is run in evaluation mode.
-        inputs: tensor or NumPy array (n, ...), or a sequence of n texts.
-
-    Raises:
-        TypeError, ValueError, FloatingPointError: as `checked_logits`.
+    `inputs`: tensor or NumPy array (n, ...), in batches, or a sequence of n texts, as one list. Raises as
+    `checked_logits`.
     """
     with evaluating(model):
         if not isinstance(inputs, Tensor | np.ndarray):
@@ -102,10 +98,7 @@ class Forward(nn.Module):
 
 @contextmanager
 def evaluating(model: Callable) -> Iterator[None]:
-    """Evaluation mode and full float32 for the time of a measurement; every module gets back the mode it had.
-
-    A plain callable has no mode; nor has an exported or frozen module, which is run as it was made.
-    """
+    """Evaluation mode, where a model has modes, and full float32; every module gets back the mode it had."""
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
     training = [module for module in modules if getattr(module, "training", False)]
     with float32_mode("ieee"):
@@ -131,9 +124,6 @@ def float32_mode(mode: str) -> Iterator[None]:
     """Matrix products, convolutions and recurrent layers of CUDA in "ieee" float32 or in "tf32"; given back afterwards.
 
     PyTorch's default is TF32 for convolutions: 10 bits of mantissa instead of 23, a wall of its own for attacks.
-
-    Raises:
-        ValueError: another mode.
     """
     if mode not in ("ieee", "tf32"):
         raise ValueError(f"mode must be 'ieee' or 'tf32', got {mode!r}")
@@ -161,11 +151,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def mixed_seed(seed: int, *parts: int) -> int:
-    """One seed from a seed of any size and the parts that set its draws apart, as `torch.manual_seed` takes it.
-
-    Raises:
-        TypeError, ValueError: the seed is no integer, or negative.
-    """
+    """One seed for `torch.manual_seed` from an integer of any size (0 or above) and parts that set its draws apart."""
     try:
         mixed = operator.index(seed)
     except TypeError:

@@ -24,11 +24,7 @@ class Normalised(nn.Module):
 
 
 def small_cnn(channels: int, image_size: int, n_classes: int, *, width: int = 16) -> nn.Module:
-    """Two strided convolutions and a hidden layer: a few seconds an epoch on two cores.
-
-    No batch normalisation and no dropout: the same function in training and evaluation, so that what a
-    notebook shows about temperature is not mixed with them.
-    """
+    """Two strided convolutions and a hidden layer; without batch normalisation and dropout, so without modes."""
     side = (image_size + 3) // 4
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, stride=2, padding=1),
@@ -53,14 +49,7 @@ def resnet18_small_images(channels: int, n_classes: int) -> nn.Module:
 
 
 def build_image_model(architecture: str, channels: int, image_size: int, n_classes: int, *, seed: int) -> nn.Module:
-    """A freshly initialised classifier; the weights depend on `seed` alone.
-
-    Args:
-        architecture: "small_cnn" or "resnet18".
-
-    Raises:
-        ValueError: unknown architecture; the message lists those there are.
-    """
+    """A fresh "small_cnn" or "resnet18", whose weights depend on `seed` alone; ValueError for another architecture."""
     with seeded(seed):
         if architecture == "small_cnn":
             model = small_cnn(channels, image_size, n_classes)

@@ -13,9 +13,8 @@ from torch.overrides import TorchFunctionMode
 def onednn_products(device: torch.device) -> AbstractContextManager:
     """Context in which large float32 linear layers on a CPU are computed by oneDNN instead of MKL.
 
-    torch hands float32 matrix products to MKL, which gives AMD processors half of what oneDNN reaches (MiniLM's layers
-    on two Zen 5 cores: 210 against 460 GFLOP/s, 1.8 times a whole forward pass); convolutions go to oneDNN. The sums
-    are the same up to their order. Modules keep their classes: tools that look for `nn.Linear` find it.
+    MKL gives AMD processors half of what oneDNN reaches (MiniLM's layers on two Zen 5 cores: 210 against 460
+    GFLOP/s). The sums are the same up to their order, and modules keep their classes.
     """
     return _Products() if device.type == "cpu" and torch.backends.mkldnn.is_available() else nullcontext()
 
@@ -29,8 +28,7 @@ class _Products(TorchFunctionMode):
 def linear_by_convolution(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`nn.functional.linear` as a 1x1 convolution over the tokens, where oneDNN computes that in float32.
 
-    (..., in_features) and (out_features, in_features) to (..., out_features). Below 128 tokens oneDNN's copy of the
-    weights costs more than it saves.
+    Below 128 tokens oneDNN's copy of the weights costs more than it saves.
     """
     n_tokens = input.numel() // weight.shape[1]
     on_cpu = input.device.type == "cpu" and input.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")

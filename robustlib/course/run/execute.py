@@ -21,7 +21,7 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
 
 @dataclass(frozen=True)
 class Execution:
-    """What one execution took, and why it failed ("" if it did not). Memory is that of the kernel and its children."""
+    """What one execution took (memory of the kernel and its children), and why it failed ("" if it did not)."""
 
     seconds: float
     peak_memory_mb: float
@@ -36,7 +36,6 @@ class StatusLine:
         self._last = time.monotonic()
 
     def write(self, text: str) -> None:
-        """Show the last state that the text holds."""
         states = [_CONTROL.sub("", part).strip() for part in re.split(r"[\r\n]", text)]
         state = next(filter(None, reversed(states)), "")
         if self.stream.isatty():
@@ -47,7 +46,6 @@ class StatusLine:
             self._last = time.monotonic()
 
     def flush(self) -> None:
-        """Pass on what is held back."""
         self.stream.flush()
 
 
@@ -56,13 +54,11 @@ def execute(
 ) -> Execution:
     """Run a notebook in a kernel of its own and write the executed copy; an error in it is returned, not raised.
 
-    Needs `kernel_environment` around it. The kernel runs in the notebook's folder, as it does in JupyterLab.
-    Papermill's bar over the cells and the bars that cells draw share the status line.
-
-    Args:
-        title: what the bar begins with.
-        expected: how long it may take, in words, after the time used.
+    Needs `kernel_environment` around it. Papermill's bar over the cells, from `title` to the `expected` time, and the
+    bars that cells draw share the status line.
     """
+    import papermill
+
     started = time.monotonic()
     peak, reached, source, failure = 0.0, 0, "", ""
 
@@ -83,19 +79,31 @@ def execute(
     output.unlink(missing_ok=True)  # what an earlier run left must not pass for the copy of this one
     try:
         check_parameters(notebook, parameters)
-        hooks = {"stderr_file": status, "on_cell_execute": start_cell, "on_cell_executed": sample}
-        _papermill(notebook, output, parameters, progress_bar=bar, **hooks)
+        folder = notebook.parent.resolve()
+        target = os.path.relpath(writable(output.parent).resolve() / output.name, folder)
+        # Papermill writes both paths into the executed copy, which may be published: relative ones reveal nothing.
+        with contextlib.chdir(folder):
+            papermill.execute_notebook(
+                notebook.name,
+                target,
+                parameters=parameters,
+                kernel_name="python3",
+                start_timeout=180,
+                cwd=".",
+                # leaves out what every kernel prints: that it runs over TCP, and an error about our request to stop
+                extra_arguments=["--log-level=50"],
+                progress_bar=bar,
+                stderr_file=status,
+                on_cell_execute=start_cell,
+                on_cell_executed=sample,
+            )
     except Exception as error:  # whatever a notebook does, the others still run
         failure = _failure(error, f"In [{reached}]", source)
     return Execution(time.monotonic() - started, peak, failure)
 
 
 def check_parameters(notebook: Path, parameters: dict[str, object]) -> None:
-    """Refuse a parameter that the notebook does not declare; papermill only logs a line and goes on.
-
-    Raises:
-        ValueError: names the missing parameter and those there are.
-    """
+    """Raise ValueError for a parameter that the notebook does not declare; papermill only logs a line and goes on."""
     import papermill
 
     declared = papermill.inspect_notebook(notebook)
@@ -105,26 +113,6 @@ def check_parameters(notebook: Path, parameters: dict[str, object]) -> None:
                 f"{notebook.name} declares no parameter {name!r} in its cell tagged `parameters`; "
                 f"it declares {', '.join(declared) or 'none'}"
             )
-
-
-def _papermill(notebook: Path, output: Path, parameters: dict[str, object], **options: object) -> None:
-    import papermill
-
-    folder = notebook.parent.resolve()
-    target = os.path.relpath(writable(output.parent).resolve() / output.name, folder)
-    # Papermill writes both paths into the executed copy, which may be published: relative ones reveal nothing.
-    with contextlib.chdir(folder):
-        papermill.execute_notebook(
-            notebook.name,
-            target,
-            parameters=parameters,
-            kernel_name="python3",
-            start_timeout=180,
-            cwd=".",
-            # leaves out what every kernel prints: that it runs over TCP, and an error about our own request to stop
-            extra_arguments=["--log-level=50"],
-            **options,
-        )
 
 
 def _failure(error: Exception, cell: str, source: str) -> str:
@@ -149,8 +137,6 @@ def _failure(error: Exception, cell: str, source: str) -> str:
 @contextlib.contextmanager
 def kernel_environment(**variables: str) -> Iterator[None]:
     """Environment in which "python3" is a kernel of the Python that runs this, and robustlib and its folders are found.
-
-    Holds for this process and the kernels it starts, for as long as the context lasts.
 
     Raises:
         ValueError: "python3" still means another Python, in which robustlib may be missing or old.

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import robustlib
@@ -31,7 +32,6 @@ class Step:
     fingerprint: str
     reason: str
     expected_seconds: float | None
-    reads_records: bool
 
 
 def run(
@@ -45,7 +45,6 @@ def run(
     """Bring the executed notebooks of a profile up to date and say where everything is.
 
     Args:
-        profile: what to run; its data sets are fetched first.
         only: numbers of notebooks, as "02,04"; None is all.
         refresh: run what has not changed, too, and have the notebooks recompute what the cache holds.
         dry_run: only say what would run.
@@ -73,9 +72,9 @@ def run(
         _say(f"profile {profile.name}, seed {parameters['seed']}, robustlib {robustlib.__version__}, {versions}")
         try:
             data = _fetch_data(profile.datasets) | _fetch_data(profile.text_datasets)
-            _begin(results, data)
+            _record(results, {}, data)
             steps = _plan(notebooks, results, parameters, data, refresh)
-            failed = _run_steps(steps, results, parameters, refresh, status or StatusLine())
+            failed = _run_steps(steps, results, parameters, data, refresh, status or StatusLine())
         except KeyboardInterrupt:
             _say(f"\nInterrupted. Finished notebooks are kept; go on with: ./run_all.sh {profile.name}")
             return INTERRUPTED
@@ -119,11 +118,7 @@ def library_digest(package: Path) -> str:
 
 
 def fingerprint(cells: list[dict], parameters: dict[str, object], library: str, data: dict[str, bool]) -> str:
-    """What an executed copy depends on: source (prose too, the copy shows it), parameters, library, data.
-
-    A data set counts by name and by being there: its bytes are pinned by the sha256 in the registry, which
-    is part of `library`.
-    """
+    """What an executed copy depends on: source (prose too), parameters, library, and which data sets are there."""
     source = [[cell["cell_type"], "".join(cell["source"]), cell["metadata"].get("tags", [])] for cell in cells]
     text = json.dumps([source, parameters, library, data], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -144,9 +139,9 @@ def _plan(
             current, reads_records = "", False
         output, earlier = results / "notebooks" / notebook.name, state.get(notebook.stem, {})
         reason = _reason(earlier, output, current) or ("refresh" if refresh else "")
-        step = Step(notebook, output, current, reason, earlier.get("seconds"), reads_records)
+        step = Step(notebook, output, current, reason, earlier.get("seconds"))
         # What other notebooks have recorded is no part of a fingerprint.
-        if step.reads_records and not step.reason and (any(s.reason for s in steps) or _newer_records(step, results)):
+        if reads_records and not reason and (any(s.reason for s in steps) or _newer_records(output, results)):
             step = replace(step, reason="new records")
         steps.append(step)
     return steps
@@ -162,13 +157,18 @@ def _reason(earlier: dict, output: Path, current: str) -> str:
     return "" if earlier["fingerprint"] == current else "changed"
 
 
-def _newer_records(step: Step, results: Path) -> bool:
-    copied = step.output.stat().st_mtime_ns
+def _newer_records(output: Path, results: Path) -> bool:
+    copied = output.stat().st_mtime_ns
     return any(path.stat().st_mtime_ns > copied for path in results.glob("records/*.csv"))
 
 
 def _run_steps(
-    steps: list[Step], results: Path, parameters: dict[str, object], refresh: bool, status: StatusLine
+    steps: list[Step],
+    results: Path,
+    parameters: dict[str, object],
+    data: dict[str, bool],
+    refresh: bool,
+    status: StatusLine,
 ) -> list[tuple[Step, Execution]]:
     failed = []
     with kernel_environment(**({"ROBUSTLIB_REFRESH": str(time.time())} if refresh else {})):
@@ -180,7 +180,7 @@ def _run_steps(
             _say(f"{title}: starts ({step.reason})")
             # Before as well as after: a notebook cut off by a power failure is then known to be unfinished.
             entry = {"status": "interrupted", "fingerprint": "", "seconds": step.expected_seconds}
-            _record(results, step.notebook.stem, entry)
+            _record(results, {step.notebook.stem: entry}, data)
             expected = _expected([later for later in steps[index:] if later.reason])
             execution = execute(step.notebook, step.output, parameters, title=title, expected=expected, status=status)
             entry = {
@@ -190,7 +190,7 @@ def _run_steps(
                 "peak_memory_mb": round(execution.peak_memory_mb),
                 "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
             }
-            _record(results, step.notebook.stem, entry)
+            _record(results, {step.notebook.stem: entry}, data)
             outcome = "FAILED" if execution.failure else "done"
             _say(f"{title}: {outcome} in {clock(execution.seconds)}, peak memory {entry['peak_memory_mb']} MB")
             if execution.failure:
@@ -223,22 +223,14 @@ def _read_state(results: Path) -> dict[str, dict]:
         return {"notebooks": {}, "data": {}}
 
 
-def _write_state(results: Path, state: dict[str, dict]) -> None:
-    replace_file(results / "run.json", json.dumps(state, indent=1, sort_keys=True))
-
-
-def _begin(results: Path, data: dict[str, bool]) -> None:
-    """Note what data there is, and drop what notebooks that are gone have left."""
-    notebooks = _read_state(results)["notebooks"]
-    gone = {name for name in notebooks if not (repository_root() / "notebooks" / f"{name}.ipynb").exists()}
-    for name in gone:
-        (results / "notebooks" / f"{name}.ipynb").unlink(missing_ok=True)
-    _write_state(results, {"data": data, "notebooks": {n: e for n, e in notebooks.items() if n not in gone}})
-
-
-def _record(results: Path, name: str, entry: dict) -> None:
-    state = _read_state(results)
-    _write_state(results, {**state, "notebooks": {**state["notebooks"], name: entry}})
+def _record(results: Path, entries: dict[str, dict], data: dict[str, bool]) -> None:
+    """Note the entries and what data there is, and drop what notebooks that are gone have left."""
+    notebooks = _read_state(results)["notebooks"] | entries
+    for name in list(notebooks):
+        if not (repository_root() / "notebooks" / f"{name}.ipynb").exists():
+            (results / "notebooks" / f"{name}.ipynb").unlink(missing_ok=True)
+            del notebooks[name]
+    replace_file(results / "run.json", json.dumps({"notebooks": notebooks, "data": data}, indent=1, sort_keys=True))
 
 
 @contextlib.contextmanager
@@ -263,11 +255,7 @@ def _lock(results: Path) -> Iterator[str]:
 
 
 def _fetch_data(names: tuple[str, ...]) -> dict[str, bool]:
-    """Fetch the first data set that is available, the one that the notebooks will use.
-
-    Returns:
-        True for that one, False for those before it.
-    """
+    """Fetch the first data set that is available: True for that one, False for those before it."""
     from robustlib.data import FetchError, resolve_dataset
 
     try:
@@ -282,36 +270,32 @@ def _fetch_data(names: tuple[str, ...]) -> dict[str, bool]:
 
 
 def report(results: Path) -> bool:
-    """Judge the claims, build the pages and say where the results are; False if there is no headline.
-
-    Neither a scorecard nor pages that cannot be made must lose a run: the reason is said instead.
-    """
+    """Judge the claims, build the pages and say where the results are, or why not; False if there is no headline."""
     from robustlib.course.site import build_site
     from robustlib.study.claims.scorecard import summary, write_scorecard
 
-    headline, site = None, None
-    try:
-        headline = summary(write_scorecard(results))
-    except Exception as error:
-        _say(f"No headline numbers: {type(error).__name__}: {error}")
-    try:
-        site = build_site(results)
-    except Exception as error:
-        _say(f"No pages: {type(error).__name__}: {error}")
+    made = {}
+    for name, make in (
+        ("headline numbers", lambda: summary(write_scorecard(results))),
+        ("pages", lambda: build_site(results)),
+    ):
+        try:
+            made[name] = make()
+        except Exception as error:  # must not lose a run
+            _say(f"No {name}: {type(error).__name__}: {error}")
     memory = max((entry.get("peak_memory_mb", 0) for entry in _read_state(results)["notebooks"].values()), default=0)
     _say(f"\nExecuted notebooks   {_short(results / 'notebooks')}   (peak memory {memory} MB)")
     for title, pattern in (("Figures", "figures"), ("Records", "records/*.csv"), ("Scorecard", "scorecard*")):
         if any(results.glob(pattern)):
             _say(f"{title:20} {_short(results / pattern)}")
-    if site:
-        _say(f"{'Pages':20} {_short(site)}")
-    if headline:
-        _say(f"\n{headline}")
-    return headline is not None
+    if "pages" in made:
+        _say(f"{'Pages':20} {_short(made['pages'])}")
+    if "headline numbers" in made:
+        _say(f"\n{made['headline numbers']}")
+    return "headline numbers" in made
 
 
-def _say(text: str) -> None:
-    print(text, flush=True)
+_say = partial(print, flush=True)
 
 
 def _short(path: Path) -> str:

@@ -54,12 +54,9 @@ class Slider:
 
 
 def build_site(results: Path, output: Path | None = None) -> Path:
-    """Build the site of one results folder and return its index; what an earlier build left is replaced.
+    """Build the site of one results folder in `output` (default: `results/site`) and return its index.
 
-    Args:
-        results: folder with any of `notebooks/` (executed), `interactive/`, `records/`, `scorecard.csv`, `figures/`;
-            what is missing is left out of the site.
-        output: folder of the site; default: `results/site`.
+    What is missing in the folder is left out of the site; what an earlier build left is replaced.
 
     Raises:
         FileNotFoundError: no such results folder.
@@ -92,9 +89,8 @@ def _write_pages(results: Path, site: Path) -> None:
         read_lesson(path, figures, pages=pages, live=_live([s for s in sliders if s.data["notebook"] == path.name[:2]]))
         for path in notebooks
     ]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
+    loader = jinja2.FileSystemLoader(_HERE / "templates")
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     records = load_records(results)
     common = {"lessons": lessons, "sliders": sliders, "origin": describe_origin(records, results.name)}
 
@@ -158,10 +154,9 @@ def _gallery(source: Path, target: Path) -> list[dict[str, Any]]:
 def main(argv: list[str] | None = None) -> int:
     """`python -m robustlib site`: build the static site of a results folder."""
     parser = argparse.ArgumentParser(prog="python -m robustlib site", description=main.__doc__)
-    parser.add_argument(
-        "--results", type=Path, metavar="FOLDER", help="results folder; default: the newest results there are"
-    )
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where the site goes; default: site/ in there")
+    folder = {"type": Path, "metavar": "FOLDER"}
+    parser.add_argument("--results", **folder, help="results folder; default: the newest results there are")
+    parser.add_argument("--output", **folder, help="where the site goes; default: site/ in there")
     arguments = parser.parse_args(argv)
     try:
         print(build_site(arguments.results or newest_results(), arguments.output))

@@ -1,8 +1,6 @@
 """What the sliders of the static site draw from: stored logits, written by notebooks, read without a kernel.
 
-A file per slider page, `results/<profile>/interactive/<kind>-<name>.json`. Logits keep every bit of their float32:
-the last one decides where a loss is *exactly* flat.
-Taught in: notebooks/01, 03 and 05.
+Logits keep every bit of their float32: the last one decides where a loss is *exactly* flat.
 """
 
 from __future__ import annotations
@@ -43,7 +41,6 @@ def save_temperature(
     Args:
         name: of the page, lower-case letters, digits and hyphens.
         notebook: number of the lesson that the page belongs to, as "01".
-        title: data set and model.
         logits, labels: (n, n_classes), no temperature applied, and (n,).
         examples: the k rows of `logits` to choose from.
         pictures, sentences: what those look like, (k, channels, height, width) in [0, 1], or k texts.
@@ -92,9 +89,9 @@ def save_landscape(
     """Write what a page with a loss on a grid under a slider for T draws from; see `save_temperature`.
 
     Args:
-        logits: (side, side, n, n_classes) as in `attacks.landscape.Landscape`, to be averaged over n examples; the
-            first axis is drawn along x. As many of the first examples are kept as fit into a file.
-        coordinates: (side,), of both axes; `axes` their names with the unit, as "towards the attack (epsilon)".
+        logits: (side, side, n, n_classes), to be averaged over n examples; the first axis is drawn along x. As many
+            of the first examples are kept as fit into a file.
+        coordinates: (side,), of both axes; `axes` their names with the unit.
         paths: pairs (temperature, points), what PGD does at that temperature, or for None on the margin; points
             (n_steps + 1, 2) in the units of `coordinates`.
 
@@ -124,13 +121,9 @@ def save_landscape(
 
 
 def load_interactive(results: Path) -> list[dict[str, Any]]:
-    """Everything saved below a results folder, in the order of the lessons.
+    """Everything saved below a results folder, in the order of the lessons; ValueError for a damaged file.
 
-    `logits` and `pictures` come as {"shape": ..., "values": base64} of little-endian float32 and of bytes 0 to 255;
-    otherwise the fields are those of `save_temperature` and `save_landscape`, with `kind` and `name`.
-
-    Raises:
-        ValueError: a file is damaged; the message names it.
+    `logits` and `pictures` come as {"shape": ..., "values": base64} of little-endian float32 and of bytes 0 to 255.
     """
     contents = []
     for path in sorted((results / "interactive").glob("*.json")):

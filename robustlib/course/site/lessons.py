@@ -25,13 +25,7 @@ _WIDE = 2.4  # a figure of several panels: on a phone it scrolls in its box inst
 
 @dataclass(frozen=True)
 class Lesson:
-    """One notebook as a page.
-
-    Attributes:
-        stem: name of the notebook without its ending; `page`: of the file.
-        title, question: from its first cell. `sections`: (anchor, text) of its second-level headings.
-        body: HTML. `failed`: whether its execution did.
-    """
+    """One notebook as a page; `sections` are (anchor, text) of its second-level headings, `body` is HTML."""
 
     stem: str
     page: str
@@ -49,10 +43,7 @@ class Lesson:
 def read_lesson(notebook: Path, figures: Path, *, pages: dict[str, str], live: str) -> Lesson:
     """Turn an executed notebook into a page; its figures are written to the folder `figures`.
 
-    Args:
-        notebook: executed copy.
-        pages: page of each notebook, by the notebook's file name.
-        live: HTML in place of a widget.
+    `pages`: page of each notebook, by the notebook's file name; `live`: HTML in place of a widget.
     """
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     injected = any("injected-parameters" in _tags(cell) for cell in cells)

@@ -28,12 +28,7 @@ def formula(latex: str, *, block: bool = False) -> str:
 
 
 def to_html(source: str, *, pages: dict[str, str]) -> str:
-    """One Markdown cell as HTML.
-
-    Args:
-        source: Markdown with LaTeX between dollar signs, and HTML.
-        pages: where links to other notebooks lead, by file name.
-    """
+    """One Markdown cell (LaTeX and HTML in it) as HTML; `pages` says where links to other notebooks lead."""
     body = MarkdownWithMath(renderer=_Renderer(pages)).render(source)
     return scrolling_tables(_EMPTY_HEAD.sub("", body))
 

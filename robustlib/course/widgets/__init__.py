@@ -1,8 +1,4 @@
-"""Widgets of the notebooks: each gathers stored logits or records once, and answers a move without the model.
-
-Every widget has a `*_data` function, which gathers; a `plot_*` function, which draws the static figure; and a
-`*_widget` function, which puts core ipywidgets around the same figure.
-"""
+"""Widgets of the notebooks: `*_data` gathers once, `plot_*` draws the figure, `*_widget` puts controls around it."""
 
 from robustlib.course.widgets.hidden_gap import hidden_gap_data, hidden_gap_widget, plot_hidden_gap
 from robustlib.course.widgets.image_replay import image_replay_data, image_replay_widget, plot_image_replay

@@ -24,15 +24,13 @@ TEMPERATURES = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 1e2, 1e4)
 
 @dataclass(frozen=True)
 class ImageReplay:
-    """An attack on one image, at every temperature and step.
+    """An attack on one image, at T design temperatures and every step.
 
     Attributes:
-        temperatures: design temperatures at which the attacked model is served, T of them.
         path: (T, steps + 1, channels, height, width) in [0, 1]; step 0 is the image.
         gradients: like `path`: what the attacker sees there, in float32, divided by its largest entry.
         largest: (T, steps + 1), that entry; 0 where the gradient is exactly 0.
         logits: (T, steps + 1, n_classes), no temperature applied.
-        label: true class.
     """
 
     title: str
@@ -56,13 +54,7 @@ def image_replay_data(
     title: str,
     temperatures: Sequence[float] = TEMPERATURES,
 ) -> ImageReplay:
-    """Attack one image at every temperature and keep everything on the way.
-
-    Args:
-        model: pixels to logits, no temperature applied.
-        image: (1, channels, height, width). label: (1,).
-        epsilon: Linf, pixel units.
-    """
+    """Attack one image (1, channels, height, width) of class `label` (1,) in the Linf ball at every temperature."""
     path = pgd_paths(model, image, label, temperatures, epsilon=epsilon, steps=steps)
     gradients, logits = [], []
     for temperature, iterates in zip(temperatures, path, strict=True):
@@ -103,7 +95,6 @@ def image_replay_scene(replay: ImageReplay) -> Scene:
 
 
 def _state(replay: ImageReplay, step: int, temperature: float) -> dict[str, Any]:
-    """What one half shows of one temperature after one step."""
     row = replay.temperatures.index(temperature)
     logits = replay.logits[row, step].double()
     return {

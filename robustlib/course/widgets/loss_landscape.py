@@ -38,9 +38,7 @@ class View:
     """One pair of directions.
 
     Attributes:
-        landscape: logits on the grid.
-        surfaces: by loss, (n_temperatures, side, side) read off those logits in float32; (1, side, side) for a loss
-            that no temperature touches.
+        surfaces: by loss, (n_temperatures, side, side) in float32; (1, side, side) where no temperature touches it.
         paths: by loss, (n_temperatures or 1, steps + 1, 2), where PGD went, projected on the two directions, in their
             units; empty for weights, which PGD does not move.
     """
@@ -55,7 +53,6 @@ class LossLandscape:
     """What the widget draws from.
 
     Attributes:
-        title: data set, model, example.
         temperatures: (n_temperatures,), increasing.
         views: by the name of the directions.
         margins: by loss, (n_temperatures or 1, steps + 1): the margin (logits, T = 1) along PGD's path on that loss;
@@ -84,12 +81,10 @@ def loss_landscape_data(
     """Run the model on the grids and PGD at every temperature, once.
 
     Args:
-        model: pixels to logits, no temperature applied.
-        image: (1, channels, height, width), label: (1,): the example in the middle.
+        image, label: (1, channels, height, width) and (1,), the example in the middle.
         epsilon: radius of PGD and unit of the input directions, Linf, pixel units.
         side: grid points along each axis, odd.
-        steps: of PGD, started at the image itself.
-        weights: a landscape around the weights, as from `attacks.landscape.weight_landscape`, to be offered too.
+        weights: a landscape around the weights, to be offered too.
     """
     n_classes = logits_of(model, image).shape[1]
     losses = {name: score for name, score in SCORES.items() if n_classes >= score.minimum_classes}

@@ -12,11 +12,7 @@ from robustlib.attacks.scores import CrossEntropy, Score
 
 
 def pgd_path(model: nn.Module, image: Tensor, label: Tensor, score: Score, *, epsilon: float, steps: int) -> Tensor:
-    """Iterates of PGD (Linf, started at the image) on a score, (steps + 1, channels, height, width).
-
-    Args:
-        image: (1, channels, height, width). label: (1,).
-    """
+    """Iterates of PGD (Linf, started at the one image) on a score, (steps + 1, channels, height, width)."""
     options = {"random_start": False, "keep_path": True}
     return pgd(model, image, label, epsilon=epsilon, steps=steps, score=score, **options).details["path"][:, 0]
 

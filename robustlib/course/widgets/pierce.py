@@ -26,10 +26,9 @@ class PierceData:
     """Stored answers.
 
     Attributes:
-        title: data set, model, attack.
-        temperatures: (n,), increasing, evenly spaced in log T: the product of design and adversary temperature.
-        accuracy: (n,) adversarial accuracy (percent) of the model as served, searched at that product. Only the product
-            matters: the copy's logits are those as trained, divided by it.
+        temperatures: (n,), increasing, evenly spaced in log T: the product of design and adversary temperature, by
+            which the logits as trained are divided in the copy.
+        accuracy: (n,) adversarial accuracy (percent) of the model as served, searched at that product.
         confidence: (n,) mean confidence (percent) of the copy on clean examples.
         clean: clean accuracy, percent.
     """
@@ -61,8 +60,7 @@ def pierce_data(accuracy: Mapping[float, float], logits: Tensor, labels: Tensor,
     """Gather the answers from stored evaluations and logits.
 
     Args:
-        accuracy: adversarial accuracy (a fraction) of the naive attacker by design temperature, evenly spaced in log T:
-            `study.run("pgd", design_temperature=T).adversarial_accuracy`.
+        accuracy: adversarial accuracy (a fraction) of the naive attacker by design temperature, evenly spaced in log T.
         logits, labels: of the same examples, no temperature applied, (n, n_classes) and (n,).
 
     Raises:
@@ -105,13 +103,12 @@ class Game:
         return float(np.random.default_rng(self.seed).choice(hiding))
 
     def restart(self) -> None:
-        """Begin the next round, with the hidden temperature of the next seed."""
+        """Begin the next round, with the next seed."""
         self.seed += 1
         self.asked.clear()
 
     @property
     def over(self) -> bool:
-        """Whether the budget is spent."""
         return len(self.asked) >= self.budget
 
     @property

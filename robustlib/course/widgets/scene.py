@@ -31,11 +31,7 @@ class Choice:
     slider: bool = True
 
     def stored(self, value: Any) -> Any:
-        """The stored value that equals this one, up to rounding.
-
-        Raises:
-            ValueError: there is none; the message lists those there are.
-        """
+        """The stored value that equals this one, up to rounding; ValueError where there is none."""
         for candidate in self.values:
             if candidate == value or (isinstance(candidate, float) and math.isclose(candidate, value)):
                 return candidate
@@ -47,10 +43,10 @@ class Scene:
     """A figure that can show many values.
 
     Attributes:
-        size: of the figure, in inches.
-        draw: draws on an empty figure and returns `update(*values)`, which shows other values and returns the artists
-            that a change of values may touch, the same ones each time. `update` must not call a model.
-        describe: the values shown, in words: what a reader who cannot see the figure gets.
+        size: in inches.
+        draw: draws on an empty figure and returns `update(*values)`, which shows other values, without a model, and
+            returns all artists that a change of values may touch.
+        describe: the values shown, in words, for a reader who cannot see the figure.
         choices: one for each value, in order; empty: any values.
     """
 
@@ -60,16 +56,11 @@ class Scene:
     choices: tuple[Choice, ...] = ()
 
     def stored(self, values: Sequence[Any]) -> list[Any]:
-        """The stored values that equal these; see `Choice.stored`."""
         return [choice.stored(v) for choice, v in zip(self.choices, values, strict=True)] if self.choices else [*values]
 
 
 def plot_scene(scene: Scene, *values: Any) -> Figure:
-    """The figure at one choice of values: what a page without a kernel shows.
-
-    Raises:
-        ValueError: a value is not among the scene's choices.
-    """
+    """The figure at one choice of values, which a page without a kernel shows; ValueError for others."""
     values = scene.stored(values)
     figure = plt.figure(figsize=scene.size, layout="constrained")
     scene.draw(figure)(*values)
@@ -81,11 +72,6 @@ class LiveFigure:
 
     The layout is settled once, for the first values, so update functions keep what takes room (the number of lines of
     a title, tick labels) as it is.
-
-    Args:
-        scene: what to draw.
-        values: shown first.
-        dpi: pixels per inch.
     """
 
     def __init__(self, scene: Scene, *values: Any, dpi: int = 80) -> None:

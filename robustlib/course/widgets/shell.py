@@ -1,8 +1,4 @@
-"""The ipywidgets around a scene: core controls and a picture, alike in JupyterLab, VS Code and Colab.
-
-Every control is ipywidgets' own, so the keyboard reaches it (Tab, then the arrow keys). A sentence below the picture
-says in words what it shows.
-"""
+"""The ipywidgets around a scene: core controls, which the keyboard reaches, a picture, and its content in words."""
 
 from __future__ import annotations
 
@@ -17,16 +13,7 @@ from robustlib.course.widgets.scene import Choice, LiveFigure, Scene
 
 
 class LiveScene(ipywidgets.VBox):
-    """A scene with a control for each of its choices, drawn again whenever one of them changes.
-
-    Args:
-        scene: what to draw; it has choices.
-        start: the first value of each.
-        below: further widgets, between controls and picture.
-
-    Raises:
-        ValueError: a first value is not among the choices.
-    """
+    """A scene with a control for each of its choices; `below` are further widgets, between controls and picture."""
 
     def __init__(self, scene: Scene, *start: Any, below: Sequence[Any] = ()) -> None:
         start = scene.stored(start)
@@ -43,7 +30,6 @@ class LiveScene(ipywidgets.VBox):
 
     @property
     def values(self) -> list[Any]:
-        """The values chosen by the controls."""
         return [control.value for control in self._controls]
 
     def refresh(self) -> None:
@@ -68,11 +54,5 @@ def _control(choice: Choice, start: Any) -> ipywidgets.SelectionSlider | ipywidg
 def figure_slider(
     scene: Scene, values: Sequence[Any], *, description: str, start: Any, label: Callable[[Any], str] = "{:.3g}".format
 ) -> LiveScene:
-    """One slider over a scene of one value; place it after the cell that shows the same scene without a kernel.
-
-    Args:
-        scene: takes what it shows from stored results.
-        values: what the slider chooses from, in order; `start` is one of them, `label` words each.
-        description: name of the value, with its unit.
-    """
+    """One slider over a scene of one value, whose name with its unit is `description`."""
     return LiveScene(replace(scene, choices=(Choice(description, values, label),)), start)

@@ -43,11 +43,9 @@ class TemperatureLab:
     """What the lab draws from: k examples to choose from, and n examples in all.
 
     Attributes:
-        title: data set and model.
         logits, labels: (k, n_classes) float32 and (k,), no temperature applied.
         captions, pictures, jacobian: of the k examples: names in the list, (k, channels, height, width) in [0, 1], and
             (k, n_classes, n_pixels); the last two are None for text.
-        class_names: n_classes words.
         reliability: by temperature, as from `robustlib.calibration.metrics.reliability_bins`, over all n.
         sweep: over all n: index the temperatures, increasing; columns `ece`, `accuracy`, `mean_confidence` (fractions),
             `nll` (nats), and the shares `probability_wall`, `gradient_wall`.
@@ -92,13 +90,11 @@ def temperature_lab_data(
     """Gather once what the lab shows.
 
     Args:
-        logits: (n, n_classes) on the CPU, no temperature applied. labels: (n,).
+        logits, labels: (n, n_classes) on the CPU, no temperature applied, and (n,).
         chosen: rows the reader may choose as the example.
-        records: rows in the columns of `study.records`; those of the naive adversary's accuracy are drawn, a curve
-            for each attack.
+        records: of which the naive adversary's accuracy is drawn, a curve for each attack.
         pictures, jacobian: of the chosen rows, (k, channels, height, width) and as `diagnostics.input_jacobian`.
         sentences: of the chosen rows, for text.
-        temperatures: what the slider offers.
 
     Raises:
         ValueError, TypeError: logits or labels are unsound, or there is nothing to choose from.
@@ -111,14 +107,13 @@ def temperature_lab_data(
         captions = [f"{caption}: {sentence}" for caption, sentence in zip(captions, sentences, strict=True)]
     attacked = (records.metric == "accuracy") & (records.adversary == "none") & (records.attack != "clean")
     curves = records[attacked].rename(columns={"design_temperature": "temperature"})
-    pictures = None if pictures is None else pictures.cpu().numpy()
     return TemperatureLab(
         title,
         logits[chosen],
         labels[chosen],
         tuple(captions),
         tuple(class_names),
-        pictures,
+        None if pictures is None else pictures.cpu().numpy(),
         jacobian,
         [_reliability(logits, labels, t) for t in temperatures],
         pd.DataFrame([_sweep_row(logits, labels, t) for t in temperatures], index=list(temperatures)),

@@ -34,7 +34,6 @@ class Step:
     """One step of a search.
 
     Attributes:
-        heading: what is done.
         words: the sentence, word by word.
         changed: positions whose word is no longer the original.
         tried: position of the word that is being replaced; None before the first.
@@ -66,12 +65,9 @@ def text_replay_data(
     title: str,
     temperatures: Sequence[float] = TEMPERATURES,
 ) -> TextReplay:
-    """Attack one sentence at every temperature and keep the steps.
+    """Attack one sentence of class `label` (1,) at every temperature and keep the steps.
 
-    Args:
-        cache: the victim's logits by text, no temperature applied; asked for what it does not know yet.
-        label: (1,) true class.
-        recipe: the attack.
+    `cache` gives the victim's logits by text, no temperature applied.
     """
     steps, outcome = {}, {}
     for temperature in temperatures:

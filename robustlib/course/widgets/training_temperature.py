@@ -39,9 +39,8 @@ def training_temperature_data(frame: pd.DataFrame) -> TrainingTemperature:
     """Arrange records by panel and curve.
 
     Args:
-        frame: rows in the columns of `study.records`: `training_temperature`; `metric` "accuracy" (percent, with
-            `attack` "clean" or an attack's name and its `adversary`), "logit_range" or "margin" (logits); `mean`,
-            `low`, `high`. One row a setting (see `robustlib.study.records.over_seeds`); other metrics are passed over.
+        frame: records with metrics "accuracy" (percent), "logit_range" and "margin" (logits), one row a setting (see
+            `robustlib.study.records.over_seeds`); other metrics are passed over.
 
     Raises:
         ValueError: a column is missing, there is no clean accuracy, or a setting has two rows.
