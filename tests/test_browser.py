@@ -46,28 +46,18 @@ def lab(tmp_path):
         "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
     }
     for name, text in settings.items():
-        path = tmp_path / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path = tmp_path / "user_settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True)
         path.write_text(text)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     token = secrets.token_hex(16)
-    command = [
-        sys.executable,
-        "-m",
-        "jupyterlab",
-        "--no-browser",
-        "--allow-root",
-        "--ip=127.0.0.1",
-        f"--port={port}",
-        f"--IdentityProvider.token={token}",
-        f"--ServerApp.root_dir={work}",
-        "--ServerApp.port_retries=0",
-        f"--LabApp.user_settings_dir={tmp_path / 'settings'}",
-        f"--LabApp.workspaces_dir={tmp_path / 'workspaces'}",
-        "--LabApp.extension_manager=readonly",
-    ]
+    options = {"ip": "127.0.0.1", "port": port, "IdentityProvider.token": token, "ServerApp.root_dir": work}
+    options |= {"ServerApp.port_retries": 0, "LabApp.extension_manager": "readonly"}
+    options |= {f"LabApp.{kind}_dir": tmp_path / kind for kind in ("workspaces", "user_settings")}
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
+    command += [f"--{name}={value}" for name, value in options.items()]
     folders = {f"JUPYTER_{name}_DIR": str(tmp_path / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
     folders |= {"IPYTHONDIR": str(tmp_path / "ipython"), "ROBUSTLIB_ROOT": str(ROOT), "PYTHONPATH": str(ROOT)}
     environ = {**os.environ, **folders}

@@ -45,24 +45,14 @@ def entry(folder):
 
 
 def test_payload_comes_back_as_it_was_and_is_computed_once():
-    payload = {
-        "weights": torch.randn(3, 4),
-        "half": torch.randn(5).to(torch.bfloat16),
-        "counts": np.arange(6).reshape(2, 3),
-        "empty": torch.empty(0, 2),
-        "name": "x",
-        "nested": {"a": [1, 2.5, None, True], "nan": float("nan")},
-    }
-    compute, calls = counting(payload)
+    tensors = {"weights": torch.randn(3, 4), "half": torch.randn(5).bfloat16(), "empty": torch.empty(0, 2)}
+    values = {"name": "x", "nested": {"a": [1, 2.5, None, True]}, "infinite": float("inf")}
+    compute, calls = counting({**tensors, **values, "counts": np.arange(6).reshape(2, 3), "nan": float("nan")})
     for _ in range(2):
-        found = cached("kind", Settings(), compute)
-        assert torch.equal(found["weights"], payload["weights"])
-        assert torch.equal(found["half"], payload["half"])
-        assert isinstance(found["counts"], np.ndarray)
-        assert (found["counts"] == payload["counts"]).all()
-        assert found["empty"].shape == (0, 2)
-        assert found["nested"]["a"] == [1, 2.5, None, True]
-        assert np.isnan(found["nested"]["nan"])
+        payload = cached("kind", Settings(), compute)
+        assert all(torch.equal(payload[name], tensor) for name, tensor in tensors.items())
+        assert {name: payload[name] for name in values} == values and np.isnan(payload["nan"])
+        assert isinstance(payload["counts"], np.ndarray) and payload["counts"].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert len(calls) == 1
 
 
@@ -70,16 +60,10 @@ def test_every_part_of_the_configuration_is_in_the_key():
     def key(config, kind="kind", rooms=("models",)):
         return cache_key(kind, config, rooms)
 
-    base = key(Settings())
-    assert base == key(Settings(rate=0.1, steps=3))
-    others = [
-        key(Settings(), kind="other"),
-        key(Settings(steps=4)),
-        key(Settings(rate=0.2)),
-        key({"steps": 3, "rate": 0.1}),
-        key(Settings(), rooms=("attacks",)),
-    ]
-    assert len({base, *others}) == 6
+    configurations = Settings(), Settings(steps=4), Settings(rate=0.2), {"steps": 3, "rate": 0.1}
+    keys = [*map(key, configurations), key(Settings(), kind="other"), key(Settings(), rooms=("attacks",))]
+    assert len(set(keys)) == 6
+    assert keys[0] == key(Settings(rate=0.1, steps=3))
     assert key({"a": 1}) == key({"a": 1.0}) == key({"a": np.float32(1)})
     assert key({"a": (1, 2)}) == key({"a": [1, 2]})
 
@@ -187,15 +171,13 @@ def test_a_damaged_entry_is_noticed_and_computed_again(folder, damage):
     elif damage == "flip":
         content[-3] ^= 0x40  # one bit of one weight: safetensors alone would not notice
     elif damage == "text":
-        content = bytearray(b"not an entry")
+        content = b"not an entry"
     else:
         cached("kind", Settings(steps=9), counting({"weights": torch.zeros(1000)})[0])
-        other = next(found for found in folder.glob("*/*.safetensors") if found != path)
-        content = bytearray(other.read_bytes())
+        content = next(other for other in folder.glob("*/*.safetensors") if other != path).read_bytes()
     path.write_bytes(content)
     with pytest.warns(UserWarning, match="damaged"):
-        found = cached("kind", Settings(), compute)
-    assert torch.equal(found["weights"], torch.arange(1000.0))
+        assert torch.equal(cached("kind", Settings(), compute)["weights"], torch.arange(1000.0))
     assert len(calls) == 2
 
 

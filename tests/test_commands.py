@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from robustlib import __main__ as command_line
 from robustlib.__main__ import main
 from robustlib.study.environment import describe_environment, environment, pick_device
 from robustlib.study.profiles import PROFILES
@@ -24,16 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def call(command: list[str], **options) -> tuple[int, str]:
     """Exit status, and stdout and stderr together; no input, as in continuous integration."""
     environ = {**os.environ, "PYTHON": sys.executable, **options.pop("environ", {})}
-    answer = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=120,
-        env=environ,
-        **options,
-    )
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    answer = subprocess.run(command, **streams, timeout=120, env=environ, **options)
     return answer.returncode, answer.stdout
 
 
@@ -86,13 +77,9 @@ def test_a_slip_is_found_before_anything_is_installed(checkout, arguments, messa
     assert not (checkout / ".venv").exists()
 
 
-def test_a_known_profile_is_planned_and_every_profile_is_known(checkout):
+def test_a_known_profile_is_planned_and_an_unknown_number_lists_the_known_ones(checkout):
     status, text = run_all(checkout, "--no-venv", "smoke", "--dry-run", "--only=4")
     assert (status, text) == (0, "04_works: would run (never run)\n")
-    assert tuple(PROFILES) == command_line.PROFILES
-
-
-def test_an_unknown_number_lists_the_known_ones(checkout):
     status, text = run_all(checkout, "--no-venv", "smoke", "--only", "02,07")
     assert status == 2
     assert "no notebook with number 02, 07; there are 04" in text
@@ -159,7 +146,7 @@ def test_the_environment_is_made_once_and_again_when_the_requirements_change(che
 def test_an_installation_that_fails_names_the_way_out_and_is_done_again(checkout, python):
     status, text = run_all(checkout, "smoke", environ={"PYTHON": str(python), "PIP_STATUS": "1"})
     assert status == 1
-    assert "Without a package index, use a Python that has the packages: ./run_all.sh --no-venv" in text
+    assert "./run_all.sh --no-venv" in text
     assert calls(python) == [VENV, *INSTALL]
     assert run_all(checkout, "smoke", environ={"PYTHON": str(python)})[0] == 0
     assert calls(python) == [*INSTALL, "-m robustlib run smoke"]
@@ -210,11 +197,10 @@ def test_the_environment_has_versions_and_no_path_and_no_name():
     assert getpass.getuser() not in describe_environment("smoke", 3).split()
 
 
-def test_the_subcommands_that_only_show_something(capsys):
-    assert main(["env"]) == 0
-    assert "torch" in capsys.readouterr().out
-    assert main(["data", "list", "digits"]) == 0
-    assert "digits" in capsys.readouterr().out
+@pytest.mark.parametrize(("command", "word"), [(["env"], "torch"), (["data", "list", "digits"], "digits")])
+def test_the_subcommands_that_only_show_something(command, word, capsys):
+    assert main(command) == 0
+    assert word in capsys.readouterr().out
 
 
 def readme_commands() -> list[str]:
@@ -229,9 +215,7 @@ def readme_commands() -> list[str]:
 
 
 def test_readme_names_the_commands():
-    starts = [" ".join(command.split()[:2]) for command in readme_commands()]
-    assert "./run_all.sh" in [start.split()[0] for start in starts], "README.md shows no ./run_all.sh in a bash block"
-    assert "./run_all.sh test" in starts, "README.md shows no ./run_all.sh test in a bash block"
+    assert any(command.startswith("./run_all.sh test") for command in readme_commands())
 
 
 @pytest.mark.parametrize("command", readme_commands())

@@ -20,9 +20,8 @@ def solved(name):
 
 def test_every_check_belongs_to_one_exercise_and_is_handed_on():
     modules = (images, texts, training, scorecard)
-    checks = [
-        value for module in modules for value in vars(module).values() if (value.__doc__ or "").startswith("Exercise")
-    ]
+    values = [value for module in modules for value in vars(module).values()]
+    checks = [value for value in values if (value.__doc__ or "").startswith("Exercise")]
     assert sorted(check.__name__ for check in checks) == sorted(EXERCISES)
     assert all(getattr(exercises, check.__name__) is check for check in checks)
 
@@ -164,15 +163,8 @@ WRONG = {
     "gradient_rules": [
         (one_norm_each, "each tensor has length 1 now: there is one norm"),
         (scaled(lambda norm, rule: 1 / norm), "Clipping never makes a gradient longer"),
-        (
-            scaled(lambda norm, rule: 1 / norm if rule == "normalise" else max(1.0, 1 / norm)),
-            "a long gradient after 'clip' should be 1 long, got 5",
-        ),
         (scaled(lambda norm, rule: 1.0), "a long gradient after 'normalise' should be 1 long, got 5"),
-        (
-            scaled(lambda norm, rule: min(1.0, 1 / norm)),
-            "a short gradient after 'normalise' should be 1 long, got 0.05",
-        ),
+        (scaled(lambda norm, rule: min(1.0, 1 / norm)), "short gradient after 'normalise' should be 1 long, got 0.05"),
         (scaled(lambda norm, rule: 1 / norm**2), "should be 1 long, got 0.2"),
         (scaled(lambda n, rule: -1 / n if rule == "normalise" else -min(1.0, 1 / n)), "never its direction"),
         (first_only, "never its direction"),

@@ -15,27 +15,19 @@ NOTEBOOKS = sorted((repository_root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """One cache and one results folder for all notebooks, as in a run."""
-    patch = pytest.MonkeyPatch()
     folder = tmp_path_factory.mktemp("notebooks")
-    patch.setenv("ROBUSTLIB_CACHE", str(folder / "cache"))
-    patch.setenv("ROBUSTLIB_RESULTS", str(folder / "results"))
-    patch.setenv("ROBUSTLIB_PROGRESS", "0")
-    results = folder / "results" / "smoke"
-    results.mkdir(parents=True)
-    yield results
-    patch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROBUSTLIB_CACHE", str(folder / "cache"))
+        patch.setenv("ROBUSTLIB_RESULTS", str(folder / "results"))
+        patch.setenv("ROBUSTLIB_PROGRESS", "0")
+        yield folder / "results" / "smoke"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs_and_its_records_are_consistent(path, results):
-    executed = papermill.execute_notebook(
-        path,
-        results.parent / path.name,
-        parameters={"profile": "smoke"},
-        cwd=path.parent,
-        kernel_name="python3",
-        progress_bar=False,
-    )
+    results.mkdir(parents=True, exist_ok=True)
+    options = {"cwd": path.parent, "kernel_name": "python3", "progress_bar": False}
+    executed = papermill.execute_notebook(path, results.parent / path.name, parameters={"profile": "smoke"}, **options)
     assert not re.search(r"\bnan\b", shown_text(executed), flags=re.IGNORECASE), "a result is NaN"
     figures = list((results / "figures").glob(f"{path.stem[:2]}_*.png"))
     assert figures
@@ -47,7 +39,7 @@ def test_runs_and_its_records_are_consistent(path, results):
     shares = frame[frame.metric == "accuracy"]
     assert shares["mean"].between(0, 100).all()
     bounded = shares.dropna(subset=["low", "high"])
-    assert ((bounded.low <= bounded["mean"]) & (bounded["mean"] <= bounded.high)).all()
+    assert bounded["mean"].between(bounded.low, bounded.high).all()
     assert frame["n"].gt(0).all()
 
 
@@ -75,16 +67,8 @@ def test_anatomy(path):
     folded = [cell for cell in code if {"solution", "check"} & set(cell.metadata.get("tags", []))]
     assert len(prose) >= 0.8 * (len(code) - len(folded))
     assert max(len(cell.source.splitlines()) for cell in code) <= 30
-    for part in (
-        "**One question",
-        "You will be able to",
-        "**Needs**",
-        "**Time**",
-        "**Paper**",
-        "Your prediction",
-        "## What this does not show",
-        "*Further reading.*",
-    ):
+    parts = ["**One question", "You will be able to", "**Needs**", "**Time**", "**Paper**", "Your prediction"]
+    for part in (*parts, "## What this does not show", "*Further reading.*"):
         assert part in text, f"{part} is missing"
 
 

@@ -1,6 +1,7 @@
 """Text victims: padding, pairs, embeddings, checkpoints; tiny models take the paper's code path without a network."""
 
 import importlib.util
+from string import ascii_lowercase
 
 import pytest
 import torch
@@ -73,16 +74,20 @@ def test_the_two_halves_of_a_pair_are_told_apart(model):
     assert (forwards - backwards).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("texts", [TEXTS, PAIRS], ids=["single", "pairs"])
-def test_forward_from_embedding_continues_embed(model, texts):
+def assert_continued(model, texts):
+    """`forward_from_embedding` goes on from `embed`, and padding has no influence."""
     batch = model.collate(model.tokenise(texts))
     embeddings = model.embed(batch["input_ids"])
-    types = batch.get("token_type_ids")
-    through = model.forward_from_embedding(embeddings, batch["attention_mask"], types)
+    through = model.forward_from_embedding(embeddings, batch["attention_mask"], batch.get("token_type_ids"))
     torch.testing.assert_close(through, model(batch), **CLOSE)
     gradient = torch.autograd.grad(through.sum(), embeddings)[0]
     padding = batch["attention_mask"] == 0
     assert padding.any() and gradient[padding].abs().max() == 0 and gradient[~padding].abs().max() > 0
+
+
+@pytest.mark.parametrize("texts", [TEXTS, PAIRS], ids=["single", "pairs"])
+def test_forward_from_embedding_continues_embed(model, texts):
+    assert_continued(model, texts)
 
 
 def test_a_long_text_is_truncated_counted_and_announced_once():
@@ -95,19 +100,21 @@ def test_a_long_text_is_truncated_counted_and_announced_once():
     assert model.n_truncated == 2
 
 
+class Counting(torch.nn.Module):
+    """Dropout in front of a head that counts letters; not a `TextClassifier`, which takes care of itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.dropout, self.head = torch.nn.Dropout(0.5), torch.nn.Linear(26, 2)
+
+    def forward(self, texts):
+        assert not torch.is_grad_enabled(), "an attack without gradients must not build a graph"
+        return self.head(
+            self.dropout(torch.tensor([[float(text.count(c)) for c in ascii_lowercase] for text in texts]))
+        )
+
+
 def test_a_victim_left_in_training_mode_is_attacked_in_evaluation_mode():
-    class Counting(torch.nn.Module):
-        """Dropout in front of a head that counts letters; not a `TextClassifier`, which takes care of itself."""
-
-        def __init__(self):
-            super().__init__()
-            self.dropout, self.head = torch.nn.Dropout(0.5), torch.nn.Linear(26, 2)
-
-        def forward(self, texts):
-            counts = torch.tensor([[text.count(chr(97 + i)) for i in range(26)] for text in texts]).float()
-            assert not torch.is_grad_enabled(), "an attack without gradients must not build a graph"
-            return self.head(self.dropout(counts))
-
     torch.manual_seed(0)
     texts = [f"a {word} film with a plot that nobody will forget" for word in ("fine", "dull", "great", "weak", "warm")]
     for victim in (Counting(), TextClassifier.from_name("tiny-bert", 2)):
@@ -201,6 +208,7 @@ def test_a_hub_name_without_a_network_says_what_to_do(monkeypatch):
 )
 def test_what_is_no_text_is_refused_by_its_index(texts, error, message):
     model = TextClassifier.from_name("tiny-bert", 2)
+    assert model.logits([]).shape == (0, 2)
     for look in (model.logits, lambda texts: attack_texts(model, texts, torch.zeros(len(texts), dtype=torch.int64))):
         with pytest.raises(error, match=message):
             look(texts)
@@ -217,10 +225,6 @@ def test_what_is_no_text_is_refused_by_its_index(texts, error, message):
 def test_bad_sizes_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         TextClassifier.from_name("tiny-bert", **{"n_classes": 2, **options})
-
-
-def test_no_texts_give_no_rows():
-    assert TextClassifier.from_name("tiny-bert", 2).logits([]).shape == (0, 2)
 
 
 @pytest.mark.parametrize("shape", [(7,), (3, 7), (128, 7), (2, 300, 7), (0, 7)])
@@ -243,11 +247,7 @@ def test_minilm_keeps_the_first_layers_and_has_a_fresh_head():
     assert six.logits(TEXTS).shape == (6, 4)
     weights, more = two.body.encoder.state_dict(), six.body.encoder.state_dict()
     assert all(torch.equal(value, more[key]) for key, value in weights.items())
-    batch = two.collate(two.tokenise(PAIRS))
-    through = two.forward_from_embedding(
-        two.embed(batch["input_ids"]), batch["attention_mask"], batch["token_type_ids"]
-    )
-    torch.testing.assert_close(through, two(batch), **CLOSE)
+    assert_continued(two, PAIRS)
 
 
 @needs_minilm
