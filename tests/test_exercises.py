@@ -106,19 +106,20 @@ WRONG = {
         (lambda c, i, g, s, e: c + s * g, "use the sign"),
         (lambda c, i, g, s, e: c + s * g.sign(), r"left \[0, 1\]"),
         (lambda c, i, g, s, e: (c + s * g.sign()).clamp(0, 1), "left the ball"),
-        (lambda c, i, g, s, e: (c + s * g.sign()).flatten(), "tensor of the image's shape"),
+        (lambda c, i, g, s, e: (c + s * g.sign()).flatten(), r"tensor of shape \(1, 1, 1, 4\)"),
         (lambda c, i, g, s, e: c.add_(s), "changed the caller's image"),
     ],
     "scale_free_score": [
         (lambda z, y: 1 - torch.softmax(z, 1).gather(1, y[:, None])[:, 0], "signal is gone"),
         (lambda z, y: -z.gather(1, y[:, None])[:, 0], "at least as high"),
-        (lambda z, y: z, "one number per example"),
-        (lambda z, y: 1.0, "one number per example"),
+        (lambda z, y: z, r"shape \(64,\), got \(64, 5\)"),
+        (lambda z, y: 1.0, r"shape \(64,\), got 1.0"),
         (lambda z, y: (z.argmax(1) != y).float(), "nothing to climb"),
         (lambda z, y: Margin()(z, y) + z[:, 0] ** 2, "order of the candidates"),
     ],
     "one_sided": [
-        (lambda p, y: [True, False, False, False], "one bool per example"),
+        (lambda p, y: [True, False, False, False], r"shape \(4,\), got \[True"),
+        (lambda p, y: p[:, 0], "one bool per example"),
         (lambda p, y: p.gather(1, y[:, None])[:, 0] == 1, "no gradient at all"),
     ],
     "temperature_of_wall": [(lambda gap, wall: wall / gap, "once T is below")],
@@ -139,7 +140,7 @@ WRONG = {
     "log_odds": [
         (lambda logits, labels: -solved("log_odds")(logits, labels), "sign is flipped"),
         (by_probability, "infinite or NaN"),
-        (lambda logits, labels: logits, "one number per example"),
+        (lambda logits, labels: logits, r"shape \(3,\), got \(3, 2\)"),
     ],
     "verdict": [
         (lambda low, high, margin: "lower" if (low + high) < 0 else "higher", "stays within 5 points"),

@@ -376,8 +376,6 @@ GRID = PAGE | {"logits": np.zeros((5, 5, 1, 3)), "labels": [1], "coordinates": n
 @pytest.mark.parametrize(
     ("save", "data", "message"),
     [
-        (save_temperature, {"name": "a/b"}, "lower-case letters, digits and hyphens"),
-        (save_temperature, {"notebook": "1"}, "number of a lesson"),
         (save_temperature, {"logits": np.full((4, 3), np.nan)}, "logits hold NaN or infinity"),
         (save_temperature, {"logits": np.zeros(4)}, "logits must have shape"),
         (save_temperature, {"logits": np.eye(3)[[0, 1, 2, 0]]}, "look like probabilities"),
@@ -394,7 +392,7 @@ GRID = PAGE | {"logits": np.zeros((5, 5, 1, 3)), "labels": [1], "coordinates": n
 )
 def test_what_does_not_fit_is_refused(save, data, message):
     with pytest.raises(ValueError, match=message):
-        save(**{"name": "a"} | (GOOD if save is save_temperature else GRID) | data)
+        save("a", **(GOOD if save is save_temperature else GRID) | data)
 
 
 def test_a_file_that_would_be_too_large_is_refused():

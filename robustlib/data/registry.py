@@ -47,17 +47,6 @@ class Dataset:
         return sum(file.size for file in self.files)
 
 
-def get(name: str) -> Dataset:
-    """The entry of a data set.
-
-    Raises:
-        ValueError: unknown name; the message lists the known ones.
-    """
-    if name not in DATASETS:
-        raise ValueError(f"unknown data set {name!r}; known: {', '.join(DATASETS)}")
-    return DATASETS[name]
-
-
 def _read() -> dict[str, Dataset]:
     folder = Path(__file__).parent
     files: dict[str, list[File]] = defaultdict(list)

@@ -1,4 +1,8 @@
-"""Ways to get a data set's files. Each writes candidates into a folder; `robustlib.data.store` checks every hash."""
+"""Ways to get a data set's files; `robustlib.data.store` checks every hash.
+
+`where` says the place in words; `obtain` writes the files below a folder under their registry names, unchecked, and
+raises any exception on failure.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +15,10 @@ import tarfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 CONNECT_AND_READ_TIMEOUT = (10, 30)  # seconds; the second one also ends a server that stops in the middle
 RETRIES = 1
 COMMAND_TIMEOUT = 600
-
-
-class Source(Protocol):
-    """One place that has the files of a data set."""
-
-    @property
-    def where(self) -> str:
-        """The place in words, for the list of what was tried."""
-
-    def obtain(self, folder: Path) -> None:
-        """Write the files below `folder` under their registry names, unchecked. Raises any exception on failure."""
 
 
 def refuse_offline() -> None:
@@ -158,6 +150,9 @@ class DebianPackage:
         deb = next(work.glob(f"{self.package}_*.deb"))
         _run(["dpkg-deb", "-x", deb.name, "unpacked"], work)
         _copy_files(self.files, work / "unpacked", folder)
+
+
+Source = Download | Archive | SourceDistribution | InstalledFiles | DebianPackage
 
 
 def download(url: str, target: Path, sha256: str | None) -> None:

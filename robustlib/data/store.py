@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from robustlib.data.folders import cache_dir, data_dirs, is_writable, replace_file
-from robustlib.data.registry import DATASETS, Dataset, File, get
+from robustlib.data.registry import DATASETS, Dataset, File
 
 _CHUNK = 1 << 20
 
@@ -29,14 +29,19 @@ def fetch(name: str) -> dict[str, Path]:
     end in `.gz` where the registry's name does not: read it with `content`.
 
     Raises:
-        ValueError: unknown name.
-        FetchError: no folder and no source has the files.
+        ValueError: unknown name; the message lists the known ones.
+        FetchError: no folder and no source has the files, or no folder is writable.
     """
-    dataset = get(name)
+    if name not in DATASETS:
+        raise ValueError(f"unknown data set {name!r}; known: {', '.join(DATASETS)}")
+    dataset = DATASETS[name]
     paths, troubles = find(dataset)
     if len(paths) == len(dataset.files):
         return paths
-    target = download_dir()
+    target = next(filter(is_writable, data_dirs()), None)
+    if target is None:
+        folders = os.pathsep.join(map(str, data_dirs()))
+        raise FetchError(f"no data folder can be written to ({folders}); name a writable folder in ROBUSTLIB_DATA")
     # A lock frees itself when its holder dies, also by kill -9.
     with FileLock(target / f".{name}.lock"):
         paths, troubles = find(dataset)
@@ -103,19 +108,6 @@ def content(paths: dict[str, Path], key: str) -> bytes:
     """Content of the file with the bare name `key` among what `fetch` gave, unwrapped where it lies gzipped."""
     with _open(paths[key], key) as opened:
         return opened.read()
-
-
-def download_dir() -> Path:
-    """The first writable data folder, created where needed.
-
-    Raises:
-        FetchError: none is writable.
-    """
-    for folder in data_dirs():
-        if is_writable(folder):
-            return folder
-    folders = os.pathsep.join(map(str, data_dirs()))
-    raise FetchError(f"no data folder can be written to ({folders}); name a writable folder in ROBUSTLIB_DATA")
 
 
 def _obtain(dataset: Dataset, target: Path, troubles: list[str]) -> None:

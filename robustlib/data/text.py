@@ -118,9 +118,7 @@ def _with_validation(rows: _Rows, share: float) -> _Rows:
 def _read_rotten_tomatoes(paths: dict[str, Path]) -> _Rows:
     """The split in common use: file order, 80/10/10 of each file, positives first in each part."""
     blocks = []
-    files = {
-        label: _lines(content(paths, key), "latin-1") for key, label in (("rt-polarity.pos", 1), ("rt-polarity.neg", 0))
-    }
+    files = {label: _lines(content(paths, f"rt-polarity.{key}"), "latin-1") for key, label in (("pos", 1), ("neg", 0))}
     for part, start, end in (("train", 0.0, 0.8), ("validation", 0.8, 0.9), ("test", 0.9, 1.0)):
         for label, lines in files.items():
             texts = [line.strip() for line in lines[round(start * len(lines)) : round(end * len(lines))]]
@@ -147,13 +145,9 @@ def _read_ag_news(paths: dict[str, Path]) -> _Rows:
 
 def _read_cola(paths: dict[str, Path]) -> _Rows:
     blocks = []
-    for part, key in (
-        ("train", "in_domain_train.tsv"),
-        ("test", "in_domain_dev.tsv"),
-        ("test", "out_of_domain_dev.tsv"),
-    ):
+    for key in ("in_domain_train.tsv", "in_domain_dev.tsv", "out_of_domain_dev.tsv"):
         rows = [line.split("\t") for line in _lines(content(paths, key))]
-        blocks.append((part, [text for *_, text in rows], [int(row[1]) for row in rows]))
+        blocks.append(("train" if "train" in key else "test", [text for *_, text in rows], [int(row[1]) for row in rows]))
     return _with_validation(_joined(*blocks), 0.1)
 
 
@@ -184,12 +178,8 @@ def _read_qnli(paths: dict[str, Path]) -> _Rows:
 
 def _rated(raw: bytes) -> tuple[list[str], np.ndarray, list[str]]:
     """Ids, mean ratings (n,) and texts of a VADER ground-truth file."""
-    rows = [line.split("\t") for line in _lines(raw)]
-    return (
-        [row[0] for row in rows],
-        np.array([float(row[1]) for row in rows], np.float32),
-        [row[2].strip() for row in rows],
-    )
+    ids, ratings, texts = zip(*(line.split("\t")[:3] for line in _lines(raw)), strict=True)
+    return list(ids), np.array(ratings, dtype=np.float64).astype(np.float32), [text.strip() for text in texts]
 
 
 def _read_rotten_tomatoes_rated(paths: dict[str, Path]) -> _Rows:

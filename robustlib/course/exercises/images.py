@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustlib.course.exercises.base import answered, expect, passed
+from robustlib.course.exercises.base import answered, expect, passed, tensor
 
 
 def adversarial_accuracy(answer: Callable[[Sequence[str]], float]) -> None:
@@ -28,9 +28,9 @@ def undo_temperature(answer: Callable[[Tensor, float], Tensor]) -> None:
     """Exercise 0.2: logits for the attacker's copy, given served logits and the design temperature."""
     logits = torch.tensor([[3.0, -1.0], [0.5, 2.0]])
     for design_temperature in (1e-3, 50.0):
-        result = answered(answer(logits / design_temperature, design_temperature))
+        result = tensor(answer(logits / design_temperature, design_temperature), 2, 2)
         expect(
-            isinstance(result, Tensor) and torch.allclose(result, logits, rtol=1e-5),
+            torch.allclose(result, logits, rtol=1e-5),
             f"served at T_d = {design_temperature:g}, your copy should have the logits {logits.tolist()}, got "
             f"{result}. The adversary's temperature divides too: which T_a makes T_d * T_a = 1?",
         )
@@ -58,7 +58,7 @@ def temperature_for_scaled_logits(answer: Callable[[float, float], float]) -> No
     for temperature, scale in ((1.3, 1000.0), (0.7, 1e-6)):
         result = answered(answer(temperature, scale))
         expect(
-            bool(np.isclose(result, temperature * scale)),
+            np.isclose(result, temperature * scale),
             f"logits that needed T = {temperature}, times {scale:g}: which T gives the same quotient? Got {result}",
         )
     passed("1.2")
@@ -69,23 +69,16 @@ def pgd_step(answer: Callable[[Tensor, Tensor, Tensor, float, float], Tensor]) -
     image = torch.tensor([[[[0.5, 0.02, 0.98, 0.5]]]])
     gradient = torch.tensor([[[[3.0, -1e-9, 7.0, 0.0]]]])
     before = image.clone()
-    result = answered(answer(image, image, gradient, 0.03, 0.1))
-    expect(bool(torch.equal(image, before)), "your step changed the caller's image: make a new tensor")
+    result = tensor(answer(image, image, gradient, 0.03, 0.1), *image.shape)
+    expect(torch.equal(image, before), "your step changed the caller's image: make a new tensor")
     expect(
-        isinstance(result, Tensor) and result.shape == image.shape,
-        "return the moved image: a tensor of the image's shape",
-    )
-    expect(
-        bool(torch.isclose(result[0, 0, 0, 0], torch.tensor(0.53))),
+        torch.isclose(result[0, 0, 0, 0], torch.tensor(0.53)),
         f"a gradient of 3 and a step of 0.03 move 0.5 to 0.53, got {result[0, 0, 0, 0]}: use the sign of the gradient",
     )
-    expect(bool((result >= 0).all() and (result <= 1).all()), f"pixels left [0, 1]: {result.flatten().tolist()}")
+    expect((result >= 0).all() and (result <= 1).all(), f"pixels left [0, 1]: {result.flatten().tolist()}")
     far = answered(answer(image + 0.09, image, torch.ones_like(image), 0.05, 0.1))
-    expect(bool(((far - image) <= 0.1 + 1e-6).all()), "the step left the ball of radius epsilon around the clean image")
-    expect(
-        float(result[0, 0, 0, 3]) == 0.5,
-        "where the gradient is exactly 0 nothing moves: that is what the illusion uses",
-    )
+    expect(((far - image) <= 0.1 + 1e-6).all(), "the step left the ball of radius epsilon around the clean image")
+    expect(result[0, 0, 0, 3] == 0.5, "where the gradient is exactly 0 nothing moves: that is what the illusion uses")
     passed("2.1")
 
 
@@ -94,9 +87,7 @@ def scale_free_score(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(64, 5, generator=generator)
     labels = torch.randint(0, 5, (64,), generator=generator)
-    result = answered(answer(logits, labels))
-    shape = tuple(getattr(result, "shape", ()))
-    expect(isinstance(result, Tensor) and shape == (64,), f"one number per example: expected shape (64,), got {shape}")
+    result = tensor(answer(logits, labels), 64)
     fooled = logits.argmax(dim=1) != labels
     standing = result[~fooled].unique()
     expect(len(standing) == int((~fooled).sum()), "at T = 1 examples not yet fooled tie: there is nothing to climb")
@@ -111,7 +102,7 @@ def scale_free_score(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         )
         expect(not (swapped & apart).any(), f"at T = {temperature:g} the order of the candidates changes")
     expect(
-        bool(result[fooled].min() >= result[~fooled].max()),
+        result[fooled].min() >= result[~fooled].max(),
         "every fooled example must score at least as high as every example that is not fooled",
     )
     passed("2.2")
@@ -121,15 +112,12 @@ def one_sided(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Exercise 3.1: which examples have a gradient of 0 for the true class only."""
     probs = torch.tensor([[1.0, 1e-20, 0.0], [0.9, 0.1, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     labels = torch.tensor([0, 0, 0, 0])
-    result = answered(answer(probs, labels))
-    expect(
-        isinstance(result, Tensor) and result.shape == (4,) and result.dtype == torch.bool,
-        "return one bool per example",
-    )
-    expect(bool(result[0]), "row 0: p - 1 is exactly 0 for the true class, 1e-20 for another: one-sided")
-    expect(not bool(result[1]), "row 1 has a gradient in the true class: not one-sided")
-    expect(not bool(result[2]), "row 2 has no gradient at all: that is zero, not one-sided")
-    expect(not bool(result[3]), "row 3 is misclassified: its true class has gradient -1")
+    result = tensor(answer(probs, labels), 4)
+    expect(result.dtype == torch.bool, "return one bool per example")
+    expect(result[0], "row 0: p - 1 is exactly 0 for the true class, 1e-20 for another: one-sided")
+    expect(not result[1], "row 1 has a gradient in the true class: not one-sided")
+    expect(not result[2], "row 2 has no gradient at all: that is zero, not one-sided")
+    expect(not result[3], "row 3 is misclassified: its true class has gradient -1")
     passed("3.1")
 
 
@@ -138,7 +126,7 @@ def temperature_of_wall(answer: Callable[[float, float], float]) -> None:
     for gap, wall in ((5.0, 16.6), (12.0, 104.0)):
         result = answered(answer(gap, wall))
         expect(
-            bool(np.isclose(result, gap / wall)),
+            np.isclose(result, gap / wall),
             f"a gap of {gap} divided by T exceeds {wall} once T is below {gap / wall:.4f}, got {result}",
         )
     passed("3.2")
@@ -154,7 +142,7 @@ def nll_slope(answer: Callable[[Tensor, Tensor, float], float]) -> None:
         result = answered(answer(logits, labels, beta))
         expect(torch.as_tensor(result).numel() == 1, "one number is wanted, the mean over the examples")
         expect(
-            bool(np.isclose(float(result), float(scale.grad))),
+            np.isclose(float(result), float(scale.grad)),
             f"at beta = {beta} the slope is {float(scale.grad):.6f}, got {float(result):.6f}: mean of "
             "(expected logit under softmax(beta * logits)) - (logit of the true class)",
         )

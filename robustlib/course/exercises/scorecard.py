@@ -70,7 +70,7 @@ def flip(answer: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
         "change mean, low and high only: the other columns say what was measured, not what came out",
     )
     expect(
-        bool(((result.low <= result["mean"]) & (result["mean"] <= result.high)).all()),
+        ((result.low <= result["mean"]) & (result["mean"] <= result.high)).all(),
         "an interval must hold its mean: low <= mean <= high in every row",
     )
     outcome = verdict_on_c1(result)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustlib.course.exercises.base import answered, expect, passed
+from robustlib.course.exercises.base import answered, expect, passed, tensor
 
 
 def importance_order(answer: Callable[[Sequence[float], float], Sequence[int]]) -> None:
@@ -31,8 +31,7 @@ def importance_order(answer: Callable[[Sequence[float], float], Sequence[int]]) 
 def log_odds(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Exercise 5.2: log-odds of the true class from two logits."""
     logits, labels = torch.tensor([[2.0, -1.0], [0.5, 1.5], [3.0, 1.0]]), torch.tensor([0, 0, 1])
-    result = answered(answer(logits, labels))
-    expect(isinstance(result, Tensor) and result.shape == (3,), "one number per example: expected shape (3,)")
+    result = tensor(answer(logits, labels), 3)
     expected = torch.tensor([3.0, -1.0, -2.0])
     expect(
         not torch.allclose(result, -expected), "the sign is flipped: the log-odds are large where the model is right"
@@ -40,7 +39,7 @@ def log_odds(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     expect(torch.allclose(result, expected), f"expected {expected.tolist()}, got {result.tolist()}")
     extreme = answered(answer(logits / 1e-4, labels))
     expect(
-        bool(torch.isfinite(extreme).all()),
+        torch.isfinite(extreme).all(),
         "at T = 1e-4 your log-odds are infinite or NaN: p is exactly 0 or 1 there, so do not go through p",
     )
     expect(torch.allclose(extreme, expected / 1e-4), "dividing the logits by T divides the log-odds by T, no more")

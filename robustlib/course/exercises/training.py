@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from robustlib.course.exercises.base import answered, expect, passed
+from robustlib.course.exercises.base import answered, expect, passed, tensor
 
 
 def gradient_rules(answer: Callable[[Sequence[Tensor], str], Sequence[Tensor]]) -> None:
@@ -62,8 +62,7 @@ def tempered_gradient(answer: Callable[[Tensor, int, float], Tensor]) -> None:
     for temperature in (1.0, 100.0):
         at = logits.clone().requires_grad_(True)
         torch.nn.functional.cross_entropy(at[None] / temperature, torch.tensor([1])).backward()
-        result = answered(answer(logits, 1, temperature))
-        expect(isinstance(result, Tensor) and result.shape == (3,), f"return a tensor of shape (3,), got {result}")
+        result = tensor(answer(logits, 1, temperature), 3)
         expect(
             temperature == 1 or not torch.allclose(result, at.grad * temperature, rtol=1e-6),
             "the chain rule gives one more factor: the logits are divided by T before the softmax",

@@ -13,6 +13,8 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from tqdm import tqdm
+
 import robustlib
 from robustlib.course.run.execute import Execution, StatusLine, execute, kernel_environment
 from robustlib.data.folders import replace_file, repository_root, results_dir, writable
@@ -21,6 +23,7 @@ from robustlib.study.environment import installed_version
 from robustlib.study.profiles import Profile
 
 INTERRUPTED = 130  # what a shell reports for a command stopped with Ctrl-C
+clock = tqdm.format_interval  # seconds as 00:41 or 1:02:03, like the bars
 
 
 @dataclass(frozen=True)
@@ -205,13 +208,6 @@ def _expected(steps: list[Step]) -> str:
         return ", time left unknown"
     whole = f" (whole run: about {clock(sum(seconds))} more)" if None not in seconds and len(seconds) > 1 else ""
     return f" of about {clock(seconds[0])}{whole}"
-
-
-def clock(seconds: float) -> str:
-    """Seconds as "0:41" or "1:02:03"."""
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 def _read_state(results: Path) -> dict[str, dict]:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from robustlib.course.site.index import describe_origin, index_content
 from robustlib.course.site.interactive import load_interactive
-from robustlib.course.site.lessons import Lesson, read_lesson
+from robustlib.course.site.lessons import read_lesson
 from robustlib.study.records import load_records, newest_results
 
 LARGEST_PAGE = 5_000_000  # bytes, figures not counted: they are files of their own
@@ -113,7 +113,12 @@ def _write_pages(results: Path, site: Path) -> None:
             own_sliders=[slider for slider in sliders if slider.data["notebook"] == lesson.number],
         )
     for slider in sliders:
-        _write_slider(write, slider, lessons)
+        low, high = _EXPONENTS[slider.kind]
+        # "<" could end the script element that holds the data, if a sentence says "</script>".
+        stored = json.dumps(slider.data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
+        lesson = next((lesson for lesson in lessons if lesson.number == slider.data["notebook"]), None)
+        words = {"title": slider.title, "description": slider.description, "low": low, "high": high, "stored": stored}
+        write(f"{slider.kind}.html", slider.page, slider=slider, data=slider.data, lesson=lesson, **words)
     content = index_content(records) | {"has_csv": (results / "scorecard.csv").exists()}
     if content["has_csv"]:
         shutil.copy(results / "scorecard.csv", site)
@@ -121,15 +126,6 @@ def _write_pages(results: Path, site: Path) -> None:
     description = "An interactive study of the illusion of adversarial robustness: scorecard, lessons, sliders."
     gallery = [] if lessons else _gallery(results / "figures", figures)
     write("index.html", "index.html", title=title, description=description, figures=gallery, **content)
-
-
-def _write_slider(write: Any, slider: Slider, lessons: list[Lesson]) -> None:
-    low, high = _EXPONENTS[slider.kind]
-    # "<" could end the script element that holds the data, if a sentence says "</script>".
-    stored = json.dumps(slider.data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
-    lesson = next((lesson for lesson in lessons if lesson.number == slider.data["notebook"]), None)
-    words = {"title": slider.title, "description": slider.description, "low": low, "high": high, "stored": stored}
-    write(f"{slider.kind}.html", slider.page, slider=slider, data=slider.data, lesson=lesson, **words)
 
 
 def _live(sliders: list[Slider]) -> str:

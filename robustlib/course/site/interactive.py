@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -151,10 +150,6 @@ def _packed(values: Tensor, dtype: Any) -> dict[str, Any]:
 def _write(
     kind: str, name: str, profile: str, notebook: str, title: str, class_names: Sequence[str], content: dict[str, Any]
 ) -> Path:
-    if not re.fullmatch(r"[a-z0-9-]+", name):
-        raise ValueError(f"name becomes a file's: lower-case letters, digits and hyphens, got {name!r}")
-    if not re.fullmatch(r"\d\d", notebook):
-        raise ValueError(f'notebook must be the number of a lesson, as "01", got {notebook!r}')
     common = {"kind": kind, "name": name, "profile": profile, "notebook": notebook, "title": title}
     common["class_names"] = list(class_names)
     text = json.dumps(common | content, separators=(",", ":"), allow_nan=False)

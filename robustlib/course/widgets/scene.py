@@ -74,8 +74,8 @@ class LiveFigure:
     a title, tick labels) as it is.
     """
 
-    def __init__(self, scene: Scene, *values: Any, dpi: int = 80) -> None:
-        figure = Figure(figsize=scene.size, dpi=dpi, layout="constrained")
+    def __init__(self, scene: Scene, *values: Any) -> None:
+        figure = Figure(figsize=scene.size, dpi=80, layout="constrained")
         self._canvas = FigureCanvasAgg(figure)
         self._update = scene.draw(figure)
         moving = self._update(*values)

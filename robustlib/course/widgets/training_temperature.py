@@ -43,14 +43,10 @@ def training_temperature_data(frame: pd.DataFrame) -> TrainingTemperature:
             `robustlib.study.records.over_seeds`); other metrics are passed over.
 
     Raises:
-        ValueError: a column is missing, there is no clean accuracy, or a setting has two rows.
+        ValueError: there is no clean accuracy, or a setting has two rows.
     """
-    needed = ["training_temperature", "metric", "attack", "adversary", "mean", "low", "high"]
-    missing = sorted(set(needed) - set(frame.columns))
-    if missing:
-        raise ValueError(f"the records lack the columns {missing}")
     rows = frame[frame["metric"].isin(["accuracy", *METRICS])]
-    if rows.duplicated(needed[:4]).any():
+    if rows.duplicated(["training_temperature", "metric", "attack", "adversary"]).any():
         raise ValueError("two rows for one training temperature, metric, attack and adversary: pass over_seeds(frame)")
     temperatures = tuple(sorted(float(t) for t in rows["training_temperature"].unique()))
     series: dict[str, dict[str, pd.DataFrame]] = {"accuracy": {}, **{metric: {} for metric in METRICS}}
