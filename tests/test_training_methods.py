@@ -61,6 +61,7 @@ def test_freelb_averages_the_gradients_along_the_walk():
     method = image_method("freelb", 0.1, steps=3)
     _, gradient = after("freelb", model, images, labels, epsilon=0.1, steps=3)
     torch.manual_seed(7)
+    torch.randint(2**31, ())  # the masks of dropout
     batch = continuous(model, images)
     delta = method.perturbations.start(batch)
     model.zero_grad()
@@ -70,6 +71,24 @@ def test_freelb_averages_the_gradients_along_the_walk():
         (loss / 3).backward()
         delta = method.perturbations.ascend(delta, at.grad, batch)
     torch.testing.assert_close(gradient, gradients(model))
+
+
+def test_freelb_keeps_the_dropout_masks_of_a_step_and_draws_new_ones_for_the_next():
+    model = TextClassifier.from_name("tiny-bert", 2).train()
+    inputs, labels = model.collate(model.tokenise(["a b c d", "a", "k k"])), torch.tensor([0, 1, 1])
+
+    def gradient(steps):
+        model.zero_grad()
+        method_step(Method("freelb", steps, perturbations=PerturbationSet("l2", 0.0, 0.0, 0.0)))(
+            model, inputs, labels, 1.0
+        )
+        return model.body.get_input_embeddings().weight.grad.clone()
+
+    torch.manual_seed(3)
+    single, following = gradient(1), gradient(1)
+    torch.manual_seed(3)
+    torch.testing.assert_close(gradient(3), single)  # as the points of the walk coincide
+    assert not torch.allclose(single, following)
 
 
 def test_ddi_combines_the_gradients_of_its_solutions_into_the_shortest():

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robustlib.models.forward import seeded
 from robustlib.training.ascc import ascc_step
 from robustlib.training.minimum_norm import MOST_CORNERS, minimum_norm_weights
 from robustlib.training.perturbation import ContinuousInput, PerturbationSet, continuous
@@ -154,14 +155,14 @@ def _pgd_step(method: Method, autocast, model, inputs, labels, temperature) -> T
 def _freelb_step(method: Method, autocast, model, inputs, labels, temperature) -> Tensor:
     """Parameter gradients averaged over the K points of the ascent (Zhu et al. 2020, algorithm 1).
 
-    Each ascent step draws a new dropout mask; Zhu et al. keep one mask for all K.
+    All K passes have the same dropout masks, as in the authors' code (github.com/zhuchen03/FreeLB: `dp_masks`).
     """
-    delta, total = None, 0.0
+    delta, total, masks = None, 0.0, int(torch.randint(2**31, ()))
     for _ in range(method.steps):
         batch = continuous(model, inputs)  # anew: each pass frees the graph of the embeddings
         delta = method.perturbations.start(batch) if delta is None else delta
         delta.requires_grad_(True)
-        with autocast:
+        with autocast, seeded(masks):
             logits = batch.forward(batch.values + delta)
         loss = _cross_entropy(logits, labels, temperature) / method.steps
         delta.grad = None
