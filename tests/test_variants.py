@@ -160,7 +160,8 @@ def test_which_rows_are_recorded(image_book):
         simple = own[own.reference_method.isna()]
         assert sorted(zip(simple.metric, simple.attack, simple.adversary, strict=True)) == sorted(
             [("accuracy", "pgd", adversary) for adversary in ADVERSARIES]
-            + [(metric, "clean", "none") for metric in ("accuracy", "confidence_clean", "logit_range", "margin")]
+            + [("accuracy", "clean", "none"), ("confidence_clean", "clean", "none"), ("logit_range", "clean", "none")]
+            + [("margin", "clean", "none"), ("training_loss", "clean", "none")]
         )
         illusions = differences(own, reference=Reference(method, "margin", training_temperature=T), attack="pgd")
         assert list(illusions.adversary) == [name for name in ADVERSARIES if name != "margin"]
@@ -185,13 +186,12 @@ def test_the_numbers_are_those_of_the_evaluations(image_book):
     hot, cold = models[HOT], models[COLD]
     rows = book.frame[(book.frame.method == "baseline_gradnorm") & (book.frame.training_temperature == 100)]
     with torch.no_grad():
-        logits = hot.study.model(hot.study.images).double().cpu()
-    labels = hot.study.labels.cpu()
-    correct = (logits.argmax(dim=1) == labels).numpy()
-    assert hot.correct.tolist() == correct.tolist() and 0.2 < correct.mean() < 1
-    assert pick(rows, metric="accuracy", attack="clean")["mean"] == pytest.approx(100 * correct.mean())
-    with torch.no_grad():
         logits = hot.study.model(hot.study.validation_inputs).double().cpu()
+    correct = (logits.argmax(dim=1) == hot.study.validation_labels.cpu()).numpy()
+    assert hot.correct.tolist() == correct.tolist() and 0.2 < correct.mean() < 1
+    row = pick(rows, metric="accuracy", attack="clean")
+    assert (row["mean"], row["n"]) == (pytest.approx(100 * correct.mean()), 180)
+    assert pick(rows, metric="training_loss")["mean"] == hot.study.model.history[-1]["loss"]
     confidence = (logits - logits.logsumexp(dim=1, keepdim=True)).exp().amax(dim=1).numpy()
     assert pick(rows, metric="confidence_clean")["mean"] == pytest.approx(100 * confidence.mean())
     spread = (logits.max(dim=1).values - logits.min(dim=1).values).numpy()
@@ -272,6 +272,23 @@ def test_a_lesson_trains_every_variant_for_every_seed_and_finds_its_differences(
     clean = [100 * (models[seed, HOT].correct.mean() - models[seed, COLD].correct.mean()) for seed in (3, 4)]
     assert lesson.gain(star, 100.0, "none", attack="clean")["mean"] == pytest.approx(np.mean(clean))
     assert lesson.gain(star, 1.0, "margin", reference_method="baseline") is None
+    prices = lesson.prices()
+    assert prices.loc[(star, 100.0), "clean"] == pytest.approx(
+        100 * np.mean([models[seed, HOT].correct.mean() for seed in (3, 4)])
+    )
+    robust = np.mean([accuracy[seed, 1.0, "margin"] for seed in (3, 4)])
+    assert prices.loc[(star, 1.0), "robust"] == pytest.approx(robust)
+    assert len(prices) == 2 and (prices.n_seeds == 2).all() and (prices.robust_low < prices.robust).all()
+
+
+def test_main_rows_get_more_seeds_than_the_others_and_are_compared_seed_by_seed():
+    lesson = TrainingLesson("09_high_temperature_training", "smoke", 3, "image")
+    assert (lesson.seeds, lesson.main_seeds) == ([3], [3, 4])
+    models = lesson.train_and_judge([COLD, HOT], adversaries=("none", "margin"), seeds=lesson.main_seeds)
+    lesson.train_and_judge([Variant()], references={3: models[3, COLD]}, adversaries=("none", "margin"))
+    counts = lesson.records.groupby("method").n_seeds.unique()
+    assert counts["baseline_gradnorm"].tolist() == [2] and counts["baseline"].tolist() == [1]
+    assert TrainingLesson("09_high_temperature_training", "full", 0, "text").main_seeds == [0, 1, 2]
 
 
 def test_the_seed_of_a_lesson_shifts_the_profiles():
@@ -299,7 +316,7 @@ def test_texts_are_trained_and_judged_alike():
     assert (training.method.steps, training.method.perturbations.norm) == (sizes.steps, "l2")
     assert model.study.inputs == plain.study.inputs and len(model.study.inputs) == sizes.n_test
     rows = book.frame[book.frame.method == "pgd_gradnorm"]
-    assert len(rows) == 11  # 2 attacked, clean, confidence, range, margin; 1 to its own log-odds; 4 to the reference
+    assert len(rows) == 12  # 2 attacked, 5 on clean examples or in training; 1 to its own log-odds; 4 to the reference
     difference = pick(rows, metric="accuracy_difference", attack="dg", reference_method="baseline", adversary="margin")
     assert difference["mean"] == pytest.approx(
         100 * (model.evaluations["dg", "margin"].correct.mean() - plain.evaluations["dg", "margin"].correct.mean())

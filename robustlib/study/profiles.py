@@ -34,6 +34,7 @@ class TrainingSettings:
     n_geometry: int
     epsilon: float | None = None
     more_data: int | None = None  # training examples to see whether a gain survives more data; None leaves it out
+    main_seeds: int = 1  # trainings of each main row, at least one for each seed of the profile
 
 
 @dataclass(frozen=True)

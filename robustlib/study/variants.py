@@ -125,8 +125,8 @@ class TrainedModel:
 
     @cached_property
     def correct(self) -> np.ndarray:
-        """Which clean test examples are classified correctly, (n,) bool."""
-        return (self.logits.argmax(dim=1) == self.study.labels.cpu()).numpy()
+        """Which clean validation examples are classified correctly, (n_validation,) bool."""
+        return (self.validation_logits.argmax(dim=1) == self.study.validation_labels.cpu()).numpy()
 
     @property
     def clean_columns(self) -> dict[str, object]:
@@ -154,10 +154,11 @@ def judge(
 ) -> TrainedModel:
     """Attack a trained model as each adversary does and record the results.
 
-    Recorded: clean accuracy; on validation examples mean confidence, logit range and logit margin; adversarial
-    accuracy for each attack and adversary; its difference to that of the scale-free adversary (`margin`), which is the
-    illusion that an adversary leaves standing; and, with a `reference`, the paired differences to it under the same
-    adversary, on clean examples, and in confidence.
+    Recorded: on validation examples, which are more and of which training saw none, clean accuracy, mean confidence,
+    logit range and logit margin; the training loss of the last epoch; adversarial accuracy for each attack and
+    adversary; its difference to that of the scale-free adversary (`margin`), which is the illusion that an adversary
+    leaves standing; and, with a `reference`, the paired differences to it under the same adversary, on clean examples,
+    and in confidence.
     """
     evaluations = {
         (attack, adversary): study.measure(book, attack, adversary, n=study.size(attack))
@@ -172,6 +173,7 @@ def judge(
         ("margin", -Margin()(model.validation_logits.double(), study.validation_labels.cpu()).numpy()),
     ):
         book.add(**model.clean_columns, metric=metric, **mean_of(values))
+    book.add(**model.clean_columns, metric="training_loss", mean=study.model.history[-1]["loss"], n=1)
     for (attack, adversary), evaluation in evaluations.items():
         if adversary != "margin" and (attack, "margin") in evaluations:
             study.compare(book, evaluation, evaluations[attack, "margin"])
@@ -215,6 +217,12 @@ class TrainingLesson:
         """Every training is done once for each of them."""
         return [self.seed + number for number in get_profile(self.profile).seeds]
 
+    @property
+    def main_seeds(self) -> list[int]:
+        """Those of `seeds` first: trainings of the main rows, since trainings differ by more than their examples do."""
+        further = (self.seed + number for number in range(self.sizes.main_seeds))
+        return list(dict.fromkeys([*self.seeds, *further]))
+
     @cached_property
     def book(self) -> RecordBook:
         """What has been recorded."""
@@ -233,15 +241,17 @@ class TrainingLesson:
         references: Mapping[int, TrainedModel] | None = None,
         attacks: Sequence[str] | None = None,
         adversaries: Sequence[str] = ADVERSARIES,
+        seeds: Sequence[int] | None = None,
     ) -> dict[tuple[int, Variant], TrainedModel]:
         """Train, attack and record every variant for every seed; models by (seed, variant).
 
         Args:
             references: by seed, what each model is compared with; default: the first variant.
             attacks: default: the main one.
+            seeds: default: `seeds`, one training each in a small profile.
         """
         models, references = {}, dict(references or {})
-        jobs = [(seed, variant) for seed in self.seeds for variant in variants]
+        jobs = [(seed, variant) for seed in seeds or self.seeds for variant in variants]
         for seed, variant in progress(jobs, description=f"{self.modality}: train and attack"):
             model = models[seed, variant] = judge(
                 trained_variant(self.profile, self.modality, variant, seed=seed),
@@ -275,6 +285,25 @@ class TrainingLesson:
         self.book.add_difference(
             model.correct_minus(reference), reference=reference.as_reference, **model.clean_columns
         )
+
+    def prices(self) -> pd.DataFrame:
+        """Every model's clean accuracy beside what log-odds leave of it under the main attack, over seeds.
+
+        Returns:
+            By `method` and `training_temperature`: `clean` and `robust` in percent with `_low` and `_high`, `n_seeds`.
+        """
+        rows, model = (
+            matching(self.records, metric="accuracy", design_temperature=1),
+            ["method", "training_temperature"],
+        )
+        sides = {"clean": {"attack": "clean"}, "robust": {"attack": self.main_attack, "adversary": "margin"}}
+        clean, robust = (
+            matching(rows, **columns)
+            .set_index(model)[["mean", "low", "high", "n_seeds"]]
+            .rename(columns={"mean": name, "low": f"{name}_low", "high": f"{name}_high"})
+            for name, columns in sides.items()
+        )
+        return clean.join(robust.drop(columns="n_seeds"), how="inner")
 
     def illusion(self, method: str, temperature: float = 1.0, *, adversary: str = "none") -> pd.Series | None:
         """`claims.illusion` under the main attack and over seeds, of a method at a training temperature."""
