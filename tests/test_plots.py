@@ -49,6 +49,17 @@ def test_adversaries_show_their_intervals():
     assert [label.get_text() for label in ax.get_yticklabels()] == ["m"]
 
 
+def test_prices_label_every_model_and_reach_as_far_as_its_intervals():
+    frame = pd.DataFrame({"method": ["baseline_gradnorm", "pgd"], "training_temperature": [100.0, 1.0]})
+    for name in ("clean", "robust"):
+        frame = frame.assign(**{name: [80.0, 82.0], f"{name}_low": [79.0, 81.0], f"{name}_high": [83.0, 84.0]})
+    ax = plots.plot_prices(frame.assign(kind=["hot", "adversarial"]), by="kind", title="t")
+    assert [text.get_text().strip() for text in ax.texts] == ["standard*, T = 100", "pgd, T = 1"]
+    ends = [collection.get_segments()[0][:, axis] for collection, axis in zip(ax.collections, (0, 1), strict=False)]
+    assert [list(end) for end in ends] == [[79.0, 83.0]] * 2
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["hot", "adversarial"]
+
+
 def test_panels_share_colours_and_one_legend():
     frame = pd.DataFrame({"row": ["m", "m"], "who": ["none", "cal"], "mean": [90.0, 10.0]})
     panels = {"both": frame, "one": frame[1:].assign(who="cal"), "other": frame.assign(who=["cal", "margin"])}

@@ -14,7 +14,19 @@ from robustlib.course.lesson import Audit, Lesson
 from robustlib.course.plots import use_style
 from robustlib.study.environment import describe_environment
 
-__all__ = ["Audit", "Lesson", "begin", "calibration_table", "interval", "percent", "reveal", "say", "start", "tabulate"]
+__all__ = [
+    "Audit",
+    "Lesson",
+    "begin",
+    "calibration_table",
+    "interval",
+    "percent",
+    "points",
+    "reveal",
+    "say",
+    "start",
+    "tabulate",
+]
 
 
 def start(profile: str, seed: int) -> None:
@@ -88,6 +100,13 @@ def interval(measured: Evaluation | PairedDifference | Mapping[str, Any] | pd.Se
     """
     mean, low, high = _in_percent(measured)
     return f"{mean:{'+' if signed else ''}.1f} [{low:.1f}, {high:.1f}]"
+
+
+def points(row: pd.Series | None) -> str:
+    """A difference of a lesson's records over seeds as "+12.3 [11.0, 13.6]", with a dagger if of one training."""
+    if row is None:
+        return "not measured"
+    return interval(row, signed=True) + ("" if row["n_seeds"] > 1 else "†")
 
 
 def tabulate(evaluations: Mapping[Any, Evaluation], *names: str) -> pd.DataFrame:

@@ -205,6 +205,33 @@ def plot_adversaries(
     return ax
 
 
+def plot_prices(
+    frame: pd.DataFrame, *, by: str, title: str, levels: Sequence[Any] | None = None, ax: Axes | None = None
+) -> Axes:
+    """Clean against robust accuracy, a labelled point with both intervals for each model: up and right is better.
+
+    Args:
+        frame: as of `TrainingLesson.prices`, its index as columns, and a column `by`.
+    """
+    ax = _axes(ax, (7, 5))
+    look = _by(frame, by, levels)
+    for level, colour, marker in zip(look["hue_order"], look["palette"], look["markers"], strict=True):
+        part = frame[frame[by] == level]
+        sides = {"x": "clean", "y": "robust"}
+        points = {axis: part[name] for axis, name in sides.items()}
+        reach = {
+            f"{axis}err": [part[name] - part[f"{name}_low"], part[f"{name}_high"] - part[name]]
+            for axis, name in sides.items()
+        }
+        ax.errorbar(**points, **reach, fmt=marker, color=colour, label=level, elinewidth=1, alpha=0.7)
+        for row in part.itertuples():
+            name = row.method.replace("baseline", "standard").replace("_gradnorm", "*")
+            ax.annotate(f" {name}, T = {row.training_temperature:g}", (row.clean, row.robust), fontsize=7, color=colour)
+    ax.set(xlabel="clean accuracy (%)", ylabel="adversarial accuracy, log-odds (%)", title=title)
+    ax.legend()
+    return ax
+
+
 def plot_hiding(table: pd.DataFrame) -> Figure:
     """Heatmaps of points above honest, one for each modality: a row for what hides, a column for what pierces.
 
