@@ -92,7 +92,7 @@ def _draw(data: HiddenGap, figure: Figure) -> Update:
     right.plot(data.kappas, data.error, color=COLOURS[4], label="expected calibration error")
     right.axhline(data.accuracy, color="grey", ls="--", label="accuracy, for every kappa")
     right.set(xscale="log", xlabel="kappa (logits, log scale)", ylabel="percent", ylim=(-3, 103))
-    right.legend()
+    right.legend(loc="center left")
     rings, line = [moving_ring(right), moving_ring(right)], moving_line(right, data.title)
 
     def update(kappa: float) -> list[Artist]:
