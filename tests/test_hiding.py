@@ -22,7 +22,7 @@ def measured(tmp_path_factory):
     adversaries = ["none", "margin", "dlr", transfer("transfer:itself", study.model, attack)]
     adversaries.append(warm("warm", study.model, attack, score=Margin()))
     hiding.measure_behind(study, book, found, "pgd", adversaries, n=30)
-    hiding.measure_behind(study, book, dict([*found.items()][:1]), "hopskipjump-long", ["none"], n=10, honest="pgd")
+    hiding.measure_behind(study, book, found[:1], "hopskipjump-long", ["none"], n=10, honest="pgd")
     yield study, found, book
     patch.undo()
 
@@ -30,9 +30,9 @@ def measured(tmp_path_factory):
 def test_disguises_keep_predictions(measured):
     study, found, _ = measured
     plain = logits_of(study.model, study.images).argmax(dim=1)
-    for name, (disguise, design) in found.items():
-        shown = logits_of(study.disguised(name, disguise).served(design), study.images).argmax(dim=1)
-        assert (shown == plain).double().mean() > 0.97, name
+    for hidden in found:
+        served = study.disguised(hidden.name, hidden.disguise).served(hidden.design_temperature)
+        assert (logits_of(served, study.images).argmax(dim=1) == plain).double().mean() > 0.97, hidden.name
 
 
 def test_the_table_has_a_cell_for_each_disguise_and_adversary(measured):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
@@ -28,8 +29,6 @@ from robustlib.study.base import Study
 from robustlib.study.claims.findings import EQUIVALENCE_MARGIN, MAIN_ATTACK, OVER, UNDER
 from robustlib.study.records import HONEST, RecordBook, differences, over_seeds
 
-Disguises = dict[str, tuple[Callable[[Tensor], Tensor], float]]
-
 # Attacks that see labels only, a column of the table: no disguise that keeps every prediction changes their answer.
 LABELS_ONLY = {"attack": ("hopskipjump-long",), "adversary": ("label-only",)}
 PER_INPUT, PER_QUERY = "T(x)", "T per query"
@@ -40,26 +39,35 @@ LESSONS = ("04_", "06_")
 UNTOUCHED = {"one T": ("cal-exact", "margin", "dlr", "mifpe"), PER_INPUT: ("dlr",), PER_QUERY: ("margin", "dlr")}
 
 
-def disguises(study: Study) -> Disguises:
-    """Disguises by name as in records, fitted on validation data, with the design temperature that is applied first."""
+@dataclass(frozen=True)
+class Hidden:
+    """What a defender shows: logits divided by a design temperature, then a disguise, by its name in records."""
+
+    name: str
+    disguise: Callable[[Tensor], Tensor]
+    design_temperature: float = 1.0
+
+
+def disguises(study: Study) -> tuple[Hidden, ...]:
+    """The disguises that every modality is shown with, fitted on its validation data."""
     logits, labels = logits_of(study.answering, study.validation_inputs), study.validation_labels.cpu()
     accuracy = float((logits.argmax(dim=1) == labels).double().mean())
-    return {
-        "T(x) gap": (TemperaturePerInput(calibrated_gap(logits, labels)), 1.0),
-        "T(x) confidence": (ConstantConfidence(accuracy), 1.0),
-        PER_QUERY: (TemperaturePerQuery(2.3), 1.0),
-        "floor 2.5": (Floor(2.5), 1.0),
-        "float16": (Rounded(1.0, torch.float16), 1e-3),
-        "probabilities": (Rounded(1.0, probabilities=True), 1e-2),
-    }
+    return (
+        Hidden("T(x) gap", TemperaturePerInput(calibrated_gap(logits, labels))),
+        Hidden("T(x) confidence", ConstantConfidence(accuracy)),
+        Hidden(PER_QUERY, TemperaturePerQuery(2.3)),
+        Hidden("floor 2.5", Floor(2.5)),
+        Hidden("float16", Rounded(1.0, torch.float16), 1e-3),
+        Hidden("probabilities", Rounded(1.0, probabilities=True), 1e-2),
+    )
 
 
 def measure_behind(
     study: Study,
     book: RecordBook,
-    hidden: Disguises,
+    hidden: Iterable[Hidden],
     attack: str,
-    adversaries: Iterable[str | Adversary],
+    adversaries: Sequence[str | Adversary],
     *,
     n: int | None = None,
     honest: str = "",
@@ -67,16 +75,15 @@ def measure_behind(
     """Attack the study behind each disguise as each adversary does; record accuracies and differences from honest.
 
     Args:
-        hidden: as from `disguises`.
+        hidden: as from `disguises`; a name may stand at several design temperatures.
         n: the first n test examples only; default: as many as the profile gives the attack.
         honest: the attack that gave the honest number (model as trained, attacked as served); default the same.
     """
     n = n or study.size(attack)
     reference = study.run(honest or attack, n=n)
-    jobs = [(name, adversary) for name in hidden for adversary in adversaries]
-    for name, adversary in progress(jobs, description=f"{attack} behind a disguise"):
-        disguise, design = hidden[name]
-        behind = study.disguised(name, disguise)
+    jobs = [(shown, adversary) for shown in hidden for adversary in adversaries]
+    for shown, adversary in progress(jobs, description=f"{attack} behind a disguise"):
+        behind, design = study.disguised(shown.name, shown.disguise), shown.design_temperature
         with warnings.catch_warnings():  # that T per query draws random numbers is the point
             warnings.filterwarnings("ignore", message="two passes of the model")
             evaluation = behind.measure(book, attack, adversary, design_temperature=design, n=n)
