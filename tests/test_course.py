@@ -146,7 +146,7 @@ def test_without_records_the_published_ones_are_shown_and_this_is_said(tmp_path,
     assert "There is only one run to look at" in text
     assert len(world["pairs"]) > 0
     figures = {path.stem for path in (tmp_path / "smoke" / "figures").iterdir()}
-    assert figures == {"13_verdicts", "13_removal", "13_margin"}
+    assert figures == {"13_verdicts", "13_removal", "13_share"}
 
 
 def test_without_any_records_every_claim_is_listed_as_not_tested(tmp_path, monkeypatch):
@@ -155,7 +155,7 @@ def test_without_any_records_every_claim_is_listed_as_not_tested(tmp_path, monke
     (root / "run_all.sh").touch()
     monkeypatch.setenv("ROBUSTLIB_ROOT", str(root))
     text, world = run_lesson(tmp_path, monkeypatch)
-    assert set(world["card"].verdict) == {"not tested here"}
+    assert set(world["card"].verdict) == {"not tested"}
     assert "needs the image notebooks | `./run_all.sh smoke`" in text
     assert "No claim could be tested" in text
     assert not re.search(r"\bnan\b", text)

@@ -76,7 +76,7 @@ def test_panels_share_colours_and_one_legend():
 
 def test_verdicts_are_written_into_the_heatmap():
     card = pd.DataFrame({"modality": ["image", "text"] * 2, "claim": ["C1", "C1", "C10", "C10"]})
-    card["verdict"] = ["reproduced", "partly", "not reproduced", "not tested here"]
+    card["verdict"] = ["reproduced", "partly", "not reproduced", "not tested"]
     ax = plots.plot_verdicts(card)
     assert [text.get_text() for text in ax.texts] == ["✓", "✗", "~", ""]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["C1", "C10"]

@@ -11,10 +11,8 @@ import pandas as pd
 import pytest
 from record_rows import record
 
-from robustlib.study.claims import findings
 from robustlib.study.claims import served as claims
-from robustlib.study.claims import trained as claims_training
-from robustlib.study.claims.judge import judge_claims, paper_numbers
+from robustlib.study.claims.judge import TESTS, judge_claims, paper_numbers
 from robustlib.study.claims.scorecard import (
     BEGIN,
     END,
@@ -41,7 +39,7 @@ from robustlib.study.records import (
 BASELINE, OVER, UNDER = "baseline", "conf_up(T_d<<1)", "conf_down(T_d>>1)"
 SERVED = {1.0: BASELINE, 1e-3: OVER, 1e-2: OVER, 1e6: UNDER, 1e2: UNDER}
 ADVERSARIES = ("none", "cal", "cal-exact", "opt-paper", "opt", "margin", "platt", "platt-exact", "transfer:other")
-SWEEP = {1e-6: 85.0, 1e-3: 80.0, 1.0: 10.0, 10**3.5: 20.0, 1e8: 20.0}
+SWEEP = {1e-6: 85.0, 1e-3: 80.0, 1.0: 10.0, 10**3.5: 15.0, 1e8: 40.0}
 TESTABLE = ["C1", "C2", "C3", "C9", "C10", "C11", "C13", "C14", "C16", "O1", "O2"]
 # Points above the scale-free attack in float32, by (precision, adversary).
 PRECISIONS = {
@@ -57,8 +55,8 @@ def method_of(temperature):
 
 
 def level(temperature, adversary):
-    """Adversarial accuracy in a world where every claim holds: 80 or 20 for the illusion, 10 for the truth."""
-    as_served = {BASELINE: 10.0, OVER: 80.0, UNDER: 20.0}[method_of(temperature)]
+    """Adversarial accuracy in a world where every claim holds: 80 or 40 for the illusion, 10 for the truth."""
+    as_served = {BASELINE: 10.0, OVER: 80.0, UNDER: 40.0}[method_of(temperature)]
     blind = adversary == "none" or (adversary == "cal" and temperature > 1)
     fixed = {"platt": 40.0, "platt-exact": 30.0, "transfer:other": 50.0}
     return as_served if blind else fixed.get(adversary, 10.0)
@@ -75,7 +73,7 @@ def made_up(
     *,
     clean=(),
     confidence=(),
-    half=2.0,
+    half=1.5,
     seed=0,
     modality="image",
     adversaries=ADVERSARIES,
@@ -158,13 +156,14 @@ def reproduced():
 def test_every_claim_has_one_row_for_images_and_one_for_text():
     frame = reproduced()
     expected = {(f"C{i}", m) for i in range(1, 29) for m in ("image", "text")}
-    expected |= {(f"O{i}", m) for i in range(1, 5) for m in ("image", "text")}
+    expected |= {(f"O{i}", m) for i in range(1, 9) for m in ("image", "text")}
     assert set(zip(frame.claim, frame.modality, strict=True)) == expected
     assert len(frame) == len(expected)
-    assert set(frame.verdict) == {"reproduced", "not tested here"}
+    assert set(frame.verdict) == {"reproduced", "not tested"}
     assert (frame.reason[frame.verdict != "reproduced"] != "").all()
     assert list(frame.claim[frame.verdict == "reproduced"]) == TESTABLE
-    assert set(claims.TESTS) == {*TESTABLE, "C6", "C7", "O3", *claims_training.TESTS}
+    untestable = {f"C{i}" for i in (8, 21, 22, 28)}  # need other encoders
+    assert set(TESTS) == set(frame.claim) - untestable
 
 
 ALL_UNDER, ALL_OVER = (1e6, 1e2), (1e-3, 1e-2)
@@ -173,13 +172,14 @@ ALL_UNDER, ALL_OVER = (1e6, 1e2), (1e-3, 1e-2)
 @pytest.mark.parametrize(
     ("claim", "world", "verdict", "reason"),
     [
-        ("C1", {"levels": {(1e-2, "none"): 11}}, "partly", "does not hold: T_d = 0.01"),
-        ("C1", {"levels": {(t, "none"): 11 for t in ALL_OVER}}, "not reproduced", "T_d = 0.001, T_d = 0.01"),
+        ("C1", {"levels": {(1e-2, "none"): 10}}, "partly", "does not hold: T_d = 0.01"),
+        ("C1", {"levels": {(t, "none"): 10 for t in ALL_OVER}}, "not reproduced", "T_d = 0.001, T_d = 0.01"),
         ("C1", {"clean": {1e-2: 89.9}}, "partly", "clean accuracy"),
-        ("C2", {"levels": {(1e2, "none"): 11}}, "partly", "does not hold: T_d = 100"),
+        ("C2", {"levels": {(1e2, "none"): 10}}, "partly", "does not hold: T_d = 100"),
         ("C2", {"sweep": {1e8: 86}}, "partly", "sweep: end"),
-        ("C2", {"levels": {(t, "none"): 11 for t in ALL_UNDER}, "sweep": {1e8: 86}}, "not reproduced", "T_d = 1e"),
-        ("C3", {"sweep": {1e8: 11, 10**3.5: 11}}, "partly", "toward confidence 1/C"),
+        ("C2", {"levels": {(t, "none"): 10 for t in ALL_UNDER}, "sweep": {1e8: 86}}, "not reproduced", "T_d = 1e"),
+        ("C3", {"sweep": {1e8: 11, 10**3.5: 11}}, "partly", "open: toward confidence 1/C"),
+        ("C3", {"sweep": {1.0: 85, 1e-3: 10, 10**3.5: 10}}, "partly", "does not hold: one valley"),
         ("C3", {"sweep": {1e8: 5}}, "partly", "toward confidence 1/C"),
         ("C3", {"sweep": {1e-6: 5}}, "partly", "toward confidence 1 "),
         ("C3", {"sweep": dict.fromkeys(SWEEP, 10.0)}, "not reproduced", "does not hold"),
@@ -205,8 +205,8 @@ ALL_UNDER, ALL_OVER = (1e6, 1e2), (1e-3, 1e-2)
         ),
         ("C14", {"levels": {(1e6, "transfer:other"): 12}}, "partly", "transfer:other at T_d = 1e+06"),
         ("C14", {"levels": {(t, "transfer:other"): 12 for t in SERVED}}, "not reproduced", "transfer:other"),
-        ("C16", {"confidence": {(1e-3, "cal"): 95.1}}, "partly", "does not hold: cal at T_d = 0.001"),
-        ("C16", {"confidence": {(1e-3, "cal"): 84.9}}, "partly", "does not hold: cal at T_d = 0.001"),
+        ("C16", {"confidence": {(1e-3, "cal"): 97}}, "partly", "does not hold: cal at T_d = 0.001"),
+        ("C16", {"confidence": {(1e-3, "cal"): 83}}, "partly", "does not hold: cal at T_d = 0.001"),
         ("C16", {"confidence": {(t, "cal"): 99 for t in ALL_OVER}}, "not reproduced", "cal at T_d = 0.01"),
         ("O1", {"levels": {(1e2, "cal-exact"): 20}}, "partly", "cal-exact at T_d = 100"),
         ("O1", {"levels": {(t, "cal-exact"): level(t, "none") for t in SERVED}}, "not reproduced", "cal-exact"),
@@ -225,7 +225,7 @@ def test_a_verdict_follows_the_records(claim, world, verdict, reason):
 
 def test_without_records_no_claim_is_tested():
     nothing = scorecard(made_up().iloc[:0])
-    assert set(nothing.verdict) == {"not tested here"}
+    assert set(nothing.verdict) == {"not tested"}
     assert set(nothing.ours) == set(nothing.profile) == {""}
     for claim in TESTABLE:
         assert row_of(nothing, claim, "image")["reason"] == "needs the image notebooks"
@@ -237,7 +237,7 @@ def test_accuracies_without_differences_test_nothing(tmp_path):
     (tmp_path / "records").mkdir()
     records[records.metric == "accuracy"].to_csv(tmp_path / "records" / "a.csv", index=False)  # reference is all NaN
     frame = scorecard(load_records(tmp_path))
-    assert set(frame.verdict) == {"not tested here"}
+    assert set(frame.verdict) == {"not tested"}
     assert {row_of(frame, claim)["reason"] for claim in TESTABLE} == {"not among the records"}
 
 
@@ -247,42 +247,34 @@ def test_text_records_go_through_the_same_tests():
     beside = scorecard(pd.concat([made_up({(1e-3, "cal"): 80}), text], ignore_index=True))
     for claim in TESTABLE:
         assert row_of(alone, claim, "text")["verdict"] == row_of(beside, claim, "text")["verdict"] == "reproduced"
-        assert row_of(alone, claim, "image")["verdict"] == "not tested here"
+        assert row_of(alone, claim, "image")["verdict"] == "not tested"
     assert row_of(beside, "C9", "image")["verdict"] == "partly"
 
 
-# Half-width 2: the interval of the difference ends at 4.9 or 5.1 points from the honest or scale-free number.
+# Half-width 1.5: a fifth of the illusion is 0.2 x 68.5 points at least.
 @pytest.mark.parametrize(
     ("claim", "adversary", "inside", "outside"),
     [
-        ("C9", "cal", 12.9, 13.1),
-        ("C11", "opt", 12.9, 13.1),
-        ("O1", "cal-exact", 12.9, 13.1),
-        ("C13", "platt", 17.1, 16.9),
-        ("C14", "transfer:other", 17.1, 16.9),
-        ("O2", "opt", 7.1, 6.9),
+        ("C9", "cal", 22.1, 22.3),
+        ("C11", "opt", 22.1, 22.3),
+        ("O1", "cal-exact", 22.1, 22.3),
+        ("C13", "platt", 16.6, 16.4),
+        ("C14", "transfer:other", 16.6, 16.4),
+        ("O2", "opt", 9.6, 9.4),
     ],
 )
-def test_a_claim_flips_where_the_interval_crosses_the_margin(claim, adversary, inside, outside):
-    assert findings.EQUIVALENCE_MARGIN == 5
+def test_a_claim_flips_where_the_interval_crosses_the_threshold(claim, adversary, inside, outside):
     assert judged(made_up({(1e-3, adversary): inside}), claim)["verdict"] == "reproduced"
     assert judged(made_up({(1e-3, adversary): outside}), claim)["verdict"] == "partly"
 
 
 def test_an_interval_too_wide_to_say_supports_neither_success_nor_failure_of_cal():
-    unclear = made_up({(t, "cal"): 14.0 for t in SERVED}, half=4.5)
-    assert judged(unclear, "C9")["verdict"] == "not reproduced"
-    assert judged(unclear, "C10")["verdict"] == "not reproduced"
+    unclear = made_up({(t, "cal"): 24.0 for t in SERVED}, half=4.5)
+    assert judged(unclear, "C9")["verdict"] == "inconclusive"
+    assert judged(unclear, "C10")["verdict"] == "inconclusive"
 
 
-def test_an_adversary_that_lowers_nothing_removes_nothing():
-    # +4 [+2, +6] as served, +2.9 [+0.9, +4.9] after: within the margin, but no lower than before.
-    faint = made_up({(t, a): v for t in (1e-3, 1e2) for a, v in (("none", 14.0), ("cal", 12.9))})
-    assert judged(faint, "C9")["reason"] == "does not hold: cal at T_d = 0.001"
-    assert judged(faint, "C10")["verdict"] == "reproduced"
-
-
-def test_what_is_left_within_the_margin_counts_as_removed():
+def test_what_is_left_is_judged_as_a_share_of_the_illusion():
     assert judged(made_up({(1e2, "cal"): 12.5}), "C10")["reason"] == "does not hold: cal at T_d = 100"
 
 
@@ -295,18 +287,18 @@ def test_an_adversary_that_was_never_run_is_missing(claim, absent):
 
 def test_without_any_search_opt_is_not_tested():
     neither = made_up(adversaries=[name for name in ADVERSARIES if not name.startswith("opt")])
-    assert judged(neither, "C11")["verdict"] == "not tested here"
+    assert judged(neither, "C11")["verdict"] == "not tested"
 
 
 def test_where_there_is_no_illusion_there_is_nothing_to_remove():
     some = judged(made_up({(1e2, a): 10.5 for a in ADVERSARIES}), "O1")
-    assert (some["verdict"], some["reason"]) == ("reproduced", "nothing there to remove: cal-exact at T_d = 100")
+    assert (some["verdict"], some["reason"]) == ("reproduced", "nothing there to test: cal-exact at T_d = 100")
     none = judged(made_up({(t, "none"): 10.0 for t in SERVED}), "C10")
-    assert none["verdict"] == "not tested here"
-    assert "nothing there to remove: cal at T_d = 1e+06" in none["reason"]
+    assert none["verdict"] == "nothing to test"
+    assert "nothing there to test: cal at T_d = 1e+06" in none["reason"]
     bright = judged(made_up(clean={1.0: 95.0}), "C16")  # 99.9 as served is within 5 of it already
-    assert bright["verdict"] == "not tested here"
-    assert bright["reason"] == "nothing there to remove: cal at T_d = 0.001, cal at T_d = 0.01"
+    assert bright["verdict"] == "nothing to test"
+    assert bright["reason"] == "nothing there to test: cal at T_d = 0.001, cal at T_d = 0.01"
 
 
 @pytest.mark.parametrize("claim", ["C11", "O1"])
@@ -314,18 +306,9 @@ def test_where_there_is_no_illusion_there_is_nothing_to_remove():
 def test_a_side_without_any_illusion_keeps_a_claim_about_both_from_being_reproduced(claim, side, other):
     row = judged(made_up({(t, "none"): 10.0 for t in side}), claim)
     assert row["verdict"] == "partly"
-    assert row["reason"].startswith("nothing there to remove: ")
+    assert row["reason"].startswith("nothing there to test: ")
     assert f"T_d = {side[0]:g}" in row["reason"]
     assert f"T_d = {other[0]:g}" not in row["reason"]
-
-
-def test_a_required_part_that_is_void_altogether_caps_the_verdict():
-    holds, fails = findings.Finding("a", "holds", part="T_d < 1"), findings.Finding("a", "fails", part="T_d < 1")
-    void = findings.Finding("b", "void", part="T_d > 1")
-    assert findings.verdict([holds, void, void]) == "partly"
-    assert findings.verdict([holds, void, findings.Finding("c", "holds", part="T_d > 1")]) == "reproduced"
-    assert findings.verdict([fails, void]) == "not reproduced"
-    assert findings.verdict([void, void]) == "not tested here"
 
 
 def test_a_table_of_overconfident_models_alone_is_no_sweep():
@@ -347,42 +330,42 @@ def test_seeds_are_averaged_and_their_spread_decides():
         worlds = [made_up({(t, "cal"): a for t in ALL_OVER}, half=half, seed=s) for s, a in enumerate(after)]
         return pd.concat(worlds, ignore_index=True)
 
-    assert judged(seeds([10.9]), "C9")["verdict"] == "not reproduced"  # an interval of +-30 over the examples
-    assert judged(seeds([10.9, 11.0, 11.1]), "C9")["verdict"] == "not reproduced"  # +-30 / sqrt(3)
+    assert judged(seeds([10.9]), "C9")["verdict"] == "inconclusive"  # an interval of +-30 over the examples
+    assert judged(seeds([10.9, 11.0, 11.1]), "C9")["verdict"] == "inconclusive"  # seeds share the examples
     agreeing, differing = judged(seeds([10.9, 11.0, 11.1], half=3.0), "C9"), judged(seeds([5.0, 10.0, 18.0]), "C9")
     assert agreeing["verdict"] == "reproduced"
-    assert "+1.0 [-0.7, +2.7]" in agreeing["ours"]
+    assert "+1.0 [-2.0, +4.0]" in agreeing["ours"]
     assert "n = 1000, 3 seeds" in agreeing["ours"]
-    assert differing["verdict"] == "not reproduced"
+    assert differing["verdict"] == "inconclusive"
 
 
 def test_a_sweep_may_be_lowest_elsewhere_for_every_seed():
     worlds = [made_up(sweep={10**3.5: value}, seed=seed) for seed, value in enumerate((20.0, 9.0, 8.0))]
     row = judged(pd.concat(worlds, ignore_index=True), "C3")
-    assert row["verdict"] == "reproduced"
-    assert "(T_d = 1e+08): +11.0 [+8.5, +13.5]; n = 1000, 3 seeds" in row["ours"]
+    assert row["reason"] == "open: one valley: T_d = 1 minus T_d = 3162.28"
+    assert "(T_d = 1e+08): +31.0 [+28.5, +33.5]; n = 1000, 3 seeds" in row["ours"]
 
 
 def test_the_bowl_says_that_its_lowest_point_was_chosen_on_the_same_examples():
     row = row_of(reproduced(), "C3")
-    assert row["ours"].endswith("; n = 1000, lowest of 5 temperatures, chosen on the same examples")
+    assert "; n = 1000, lowest of 5 temperatures, chosen on the same examples / " in row["ours"]
     assert "chosen on the same examples" in report(judge_claims(made_up()))
 
 
 def test_platt_is_judged_by_descent_and_by_its_exact_minimum():
     ours = row_of(reproduced(), "C13")["ours"]
     assert ours.startswith("platt (descent) and platt-exact, points above the scale-free attack")
-    assert "platt at T_d = 0.001: +30.0 [+28.0, +32.0]" in ours
-    assert "platt-exact at T_d = 0.001: +20.0 [+18.0, +22.0]" in ours
+    assert "platt at T_d = 0.001: +30.0 [+28.5, +31.5]" in ours
+    assert "platt-exact at T_d = 0.001: +20.0 [+18.5, +21.5]" in ours
 
 
 @pytest.mark.parametrize(
     ("changed", "half", "verdict", "reason"),
     [
-        ({}, 2.0, "reproduced", "nothing there to remove: float16"),
-        ({("bfloat16", "opt"): 1.0}, 2.0, "reproduced", "nothing there to remove: bfloat16, float16"),
-        ({key: 1.0 for key in PRECISIONS}, 2.0, "not reproduced", "does not hold: bfloat16, rounded2, float16"),
-        ({}, 45.0, "not reproduced", "does not hold: bfloat16, rounded2, float16"),
+        ({}, 2.0, "reproduced", "nothing there to test: float16"),
+        ({("bfloat16", "opt"): 1.0}, 2.0, "reproduced", "nothing there to test: bfloat16, float16"),
+        ({key: 0.0 for key in PRECISIONS}, 1.5, "not reproduced", "does not hold: bfloat16, rounded2, float16"),
+        ({}, 45.0, "inconclusive", "open: bfloat16, rounded2, float16"),
     ],
 )
 def test_precision_is_a_cause_where_searches_fail_and_replayed_texts_work(changed, half, verdict, reason):
@@ -406,7 +389,7 @@ def test_rows_of_other_precisions_enter_no_other_claim():
     pd.testing.assert_frame_equal(both[both.claim != "O3"], without[without.claim != "O3"])
     assert row_of(both, "O3", "text")["verdict"] == "reproduced"
     assert row_of(without, "O3", "text")["reason"] == "not among the records"
-    assert row_of(both, "O3", "image")["verdict"] == "not tested here"
+    assert row_of(both, "O3", "image")["verdict"] == "not tested"
 
 
 def test_a_setting_recorded_twice_is_not_two_seeds():
@@ -475,7 +458,7 @@ def test_the_files_hold_what_the_frame_holds(results):
     )
     text = (folder / "scorecard.md").read_text()
     assert "Profile smoke, device cpu, measured 2026-01-02, commit abc123" in text
-    assert "raised: the whole interval is above 0; equal or removed: the whole interval is within 5 points" in text
+    assert "Smallest effect of interest: 2 points unless the rule names another" in text
     assert sorted(path.name for path in folder.iterdir()) == ["records", "scorecard.csv", "scorecard.md"]
 
 
@@ -485,11 +468,13 @@ def test_the_markdown_has_a_row_for_each_tested_claim_and_names_the_others():
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert claims_table(card).splitlines() == rows
     assert [row.split(" | ")[0].strip("| ") for row in rows[2:]] == TESTABLE
-    assert {line.replace("\\|", "").count("|") for line in rows} == {6}
+    assert {line.replace("\\|", "").count("|") for line in rows} == {7}
     assert "**partly** (does not hold: cal at T_d = 0.001)" in text
     (row,) = [row for row in rows if row.startswith("| C11 ")]
-    assert re.search(r"opt-paper at T_d = 0.01: [^;]+; 6 more; n = 1000 \|$", row)
-    assert max(map(len, rows)) < 450
+    assert re.search(
+        r"opt-paper at T_d = 0.01: [^;]+; 6 more; n = 1000 \| .*; 8 compared, which would show 2\.1 points \|$", row
+    )
+    assert max(map(len, rows)) < 700
     assert re.search(r"^- text, needs the text notebooks: C1, C2, C3, C4, C5, C6, C7, C9,", text, flags=re.M)
     for modality, tested in (("image", set(TESTABLE)), ("text", set())):
         lines = [line.rsplit(": ", 1)[1] for line in text.splitlines() if line.startswith(f"- {modality}, ")]
@@ -501,19 +486,17 @@ def test_the_headlines_are_a_dozen_claims_with_a_number_from_either_side():
     assert 0 < len(rows) <= 12
     assert {row.count("|") for row in rows} == {5}
     (row,) = [row for row in rows if row.startswith("| C1 ")]
-    assert row.endswith(
-        "| **reproduced**; T_d = 0.001: +70.0 [+68.0, +72.0] | not tested here (needs the text notebooks) |"
-    )
+    assert row.endswith("| **reproduced**; T_d = 0.001: +70.0 [+68.5, +71.5] | not tested (needs the text notebooks) |")
 
 
 def test_the_summary_tells_the_story_in_numbers():
     text = summary(judge_claims(made_up()))
-    assert "11 reproduced, 0 partly, 0 not reproduced, 53 not tested here" in text
+    assert "11 reproduced, 0 partly, 0 not reproduced, 0 inconclusive, 0 nothing to test, 61 not tested" in text
     for words, number in (
-        ("honest baseline", "10.0 [8.0, 12.0]"),
-        ("overconfident (T_d = 0.001) as served", "80.0 [78.0, 82.0]"),
-        ("after cal", "10.0 [8.0, 12.0]"),
-        ("after margin", "10.0 [8.0, 12.0]"),
+        ("honest baseline", "10.0 [8.5, 11.5]"),
+        ("overconfident (T_d = 0.001) as served", "80.0 [78.5, 81.5]"),
+        ("after cal", "10.0 [8.5, 11.5]"),
+        ("after margin", "10.0 [8.5, 11.5]"),
     ):
         assert re.search(rf"^ +{re.escape(words)} +{re.escape(number)}$", text, flags=re.M)
     assert "No text records: needs the text notebooks." in text
@@ -575,23 +558,29 @@ def test_the_newest_results_are_the_default_and_none_is_an_error(results, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("correlations", "expected"),
+    ("correlations", "left", "expected", "reason"),
     [
-        ({"pwws": 0.3, "tf": 0.3}, "reproduced"),
-        ({"pwws": 0.3, "tf": 0.48}, "partly"),
-        ({"pwws": 0.9}, "not reproduced"),
+        ({"pwws": 0.3, "tf": 0.3}, 70.0, "reproduced", ""),
+        ({"pwws": 0.3, "tf": 0.3}, 0.0, "partly", "does not hold: ranking:served,candidates:honest at T_d = 0.001"),
+        ({"pwws": 0.3, "tf": 0.3}, None, "partly", "not recorded: intervention on the ranking alone"),
+        ({"pwws": 0.3, "tf": 0.48}, 70.0, "partly", "open: tf, correlation"),
+        ({"pwws": 0.9}, 0.0, "not reproduced", "pwws, correlation"),
     ],
 )
-def test_the_ranking_is_scrambled_where_the_whole_interval_is_below_one_half(correlations, expected):
+def test_the_ranking_is_scrambled_and_the_cause_only_where_it_hides_by_itself(correlations, left, expected, reason):
     text = made_up(modality="text")
     template = text[(text.metric == "accuracy") & (text.design_temperature == 1e-3)].iloc[0].to_dict()
     rows = [
         template | {"metric": "rank_correlation", "attack": attack, "mean": mean, "std": 0.25, "n": 100}
         for attack, mean in correlations.items()
     ]
-    frame = scorecard(pd.concat([text, pd.DataFrame(rows)], ignore_index=True))
-    assert row_of(frame, "C6", "text")["verdict"] == expected
-    assert row_of(scorecard(text), "C6", "text")["verdict"] == "not tested here"
+    if left is not None:
+        served = difference(text, reference=HONEST, design_temperature=1e-3, adversary="none").to_dict()
+        rows.append(served | {"adversary": claims.RANKING_ONLY, "mean": left, "low": left - 2, "high": left + 2})
+    row = row_of(scorecard(pd.concat([text, pd.DataFrame(rows)], ignore_index=True)), "C6", "text")
+    assert row["verdict"] == expected
+    assert reason in row["reason"]
+    assert row_of(scorecard(text), "C6", "text")["verdict"] == "not tested"
 
 
 @pytest.mark.parametrize(("gain", "expected"), [(20.0, "reproduced"), (1.0, "partly")])

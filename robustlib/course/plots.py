@@ -274,7 +274,9 @@ def plot_verdicts(scorecard: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         "reproduced": (COLOURS[2], "✓"),
         "partly": (COLOURS[4], "~"),
         "not reproduced": (COLOURS[1], "✗"),
-        "not tested here": ("#DDDDDD", ""),
+        "inconclusive": (COLOURS[5], "?"),
+        "nothing to test": ("#BBBBBB", "∅"),
+        "not tested": ("#EEEEEE", ""),
     }
     colours, signs = zip(*looks.values(), strict=True)
     codes = verdicts.map(list(looks).index)

@@ -46,6 +46,7 @@ SETTING = ["experiment", "modality", "design_temperature", "adversary_temperatur
 SETTING += [*REFERENCE, "note"]
 COLUMNS = [*PAPER_COLUMNS, *PROVENANCE, *SETTING, "outcomes"]
 EXTREMES = {"accuracy": (0, 1), "accuracy_difference": (-1, 1)}  # of one example's outcome, by metric
+EARLY_STOP = " (stopped early)"  # added to an adversary that spent less than its budget
 _REQUIRED = ["dataset", "model", "method", "adversary", "attack", "metric", "mean", "n"]
 
 
@@ -195,6 +196,14 @@ def _converted(frame: pd.DataFrame) -> pd.DataFrame:
         frame[REFERENCE[2:]] = frame[REFERENCE[2:]].astype(float)
         own = frame.training_temperature.where(frame.reference_method.notna())
         frame["reference_training_temperature"] = frame.reference_training_temperature.fillna(own)
+    if "outcomes" not in frame and "modality" in frame:
+        bare = (frame.metric == "accuracy") & frame.low.isna()
+        for index, row in frame[bare].iterrows():
+            low, high = proportion_interval(round(row["mean"] * row["n"] / 100), int(row["n"]))
+            frame.loc[index, ["low", "high"]] = [100 * low, 100 * high]
+        # Until 0.1.0 a text attack on another model stopped as soon as that model was fooled.
+        stopped = (frame.modality == "text") & frame.adversary.str.match(r"platt|transfer:(?!float32)")
+        frame.loc[stopped, "adversary"] += EARLY_STOP
     return frame.reindex(columns=COLUMNS)
 
 

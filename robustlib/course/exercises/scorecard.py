@@ -7,26 +7,27 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from robustlib.course.exercises.base import answered, expect, passed
-from robustlib.study.claims.findings import BASELINE, OVER, evidence, verdict
+from robustlib.study.claims.findings import BASELINE, OVER, evidence
+from robustlib.study.claims.rules import SMALLEST, verdict
 from robustlib.study.claims.served import TESTS
 from robustlib.study.records import COLUMNS, HONEST
 
 Interval = tuple[float, float]
 
 
-def removal(answer: Callable[[Interval, Interval, Interval, float], str]) -> None:
-    """Exercise 13.1: whether an adversary has removed an illusion, from three 95 % intervals and a margin."""
+def removal(answer: Callable[[Interval, Interval, float], str]) -> None:
+    """Exercise 13.1: whether an adversary has removed an illusion, from two 95 % intervals and a share."""
     served = (60.0, 70.0)
     cases = (
-        (served, (-1.0, 2.0), (-70.0, -60.0), 5.0, "removed", "all of what is left lies below 5 points"),
-        (served, (-4.0, 9.0), (-70.0, -50.0), 5.0, "undecided", "not shown to be above 0 is not shown to be small"),
-        (served, (55.0, 65.0), (-8.0, -2.0), 5.0, "remains", "lower than as served, but far above honest"),
-        (served, (1.0, 4.0), (-70.0, -60.0), 5.0, "removed", "above 0, and below the margin: it counts as removed"),
-        (served, (-9.0, -6.0), (-75.0, -65.0), 5.0, "removed", "below honest: the margin bounds the upper side only"),
-        ((1.0, 6.0), (-1.0, 4.0), (-4.0, 2.0), 5.0, "undecided", "not shown to have lowered anything: look at `drop`"),
-        ((-1.0, 2.0), (-1.0, 2.0), (0.0, 0.0), 5.0, "void", "not shown to be above honest: no illusion to remove"),
-        (served, (3.0, 8.0), (-70.0, -60.0), 5.0, "remains", "above honest, and not within 5 points"),
-        (served, (3.0, 8.0), (-70.0, -60.0), 10.0, "removed", "within 10 points: use the argument `margin`"),
+        (served, (-1.0, 2.0), 0.2, "removed", "all of what is left lies below a fifth of 60 points"),
+        (served, (-4.0, 19.0), 0.2, "undecided", "not shown to be above a fifth is not shown to be below it"),
+        (served, (55.0, 65.0), 0.2, "remains", "nearly all of it is left"),
+        (served, (1.0, 11.9), 0.2, "removed", "above 0, and below a fifth of the illusion's lower end"),
+        (served, (-9.0, -6.0), 0.2, "removed", "below honest: nothing of the illusion is left"),
+        (served, (1.0, 13.0), 0.2, "undecided", "13 is more than a fifth of 60: compare with the lower end"),
+        (served, (13.0, 20.0), 0.2, "undecided", "13 is less than a fifth of 70: compare with the upper end"),
+        ((3.0, 8.0), (-1.0, 0.1), 0.2, "void", "not surely more than 5 points: no illusion worth removing"),
+        (served, (15.0, 25.0), 0.5, "removed", "less than half of it: use the argument `share`"),
     )
     for *arguments, expected, why in cases:
         result = answered(answer(*arguments))
@@ -43,9 +44,12 @@ def claim_verdict(answer: Callable[[Sequence[str]], str]) -> None:
         (("holds", "void"), "reproduced", "where there was nothing to remove, nothing speaks against the claim"),
         (("fails", "fails"), "not reproduced", "no part holds"),
         (("fails", "missing"), "not reproduced", "what was measured fails"),
-        (("missing", "missing"), "not tested here", "nothing was measured"),
-        (("void", "void"), "not tested here", "there was nothing to remove anywhere, so nothing was tested"),
-        ((), "not tested here", "without findings *all of them hold* is true, and worthless: a test that cannot fail"),
+        (("holds", "open"), "partly", "an interval that decides nothing does not count as holding"),
+        (("open", "fails"), "not reproduced", "nothing holds, and something surely does not"),
+        (("open", "void"), "inconclusive", "nothing holds and nothing fails: the sample was too small"),
+        (("missing", "missing"), "not tested", "nothing was measured"),
+        (("void", "void"), "nothing to test", "there was nothing to remove anywhere"),
+        ((), "not tested", "without findings *all of them hold* is true, and worthless: a test that cannot fail"),
     )
     for outcomes, expected, why in cases:
         result = answered(answer(list(outcomes)))
@@ -75,7 +79,8 @@ def flip(answer: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
     )
     outcome = verdict_on_c1(result)
     explained = {
-        "reproduced": "still reproduced: at every T_d the whole interval lies above 0. What must `low` be?",
+        "reproduced": "still reproduced: at every T_d the whole interval lies above 2 points. What must `low` be?",
+        "inconclusive": "now nothing holds: leave one of the two design temperatures as it was",
         "not reproduced": "now nothing holds: leave one of the two design temperatures as it was",
     }
     expect(outcome == "partly", explained.get(outcome, f"expected 'partly', got {outcome!r}"))
@@ -100,4 +105,4 @@ def made_up_records() -> pd.DataFrame:
 def verdict_on_c1(records: pd.DataFrame) -> str:
     """The scorecard's verdict on claim C1 for images, from records of one data set and model."""
     (data,) = evidence(records, "image").values()
-    return verdict(TESTS["C1"][0](data))
+    return verdict(TESTS["C1"][0](data, SMALLEST))

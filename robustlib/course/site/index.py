@@ -8,11 +8,14 @@ from typing import Any
 
 import pandas as pd
 
-from robustlib.study.claims.findings import BASELINE, EQUIVALENCE_MARGIN, OVER, VERDICTS, interval_text
+from robustlib.study.claims.findings import BASELINE, OVER
 from robustlib.study.claims.judge import Judgement, Scorecard, judge_claims
+from robustlib.study.claims.rules import VERDICTS, interval_text
+from robustlib.study.claims.scorecard import RULES
 from robustlib.study.records import origin
 
-_KIND = dict(zip(VERDICTS, (("reproduced", "✓"), ("partly", "◐"), ("not", "✗"), ("untested", "–")), strict=True))
+_KINDS = (("reproduced", "✓"), ("partly", "◐"), ("not", "✗"), ("open", "?"), ("void", "∅"), ("untested", "–"))
+_KIND = dict(zip(VERDICTS, _KINDS, strict=True))
 _FIRST = 160  # characters of a claim's numbers before the rest folds away
 
 
@@ -27,7 +30,7 @@ def index_content(records: pd.DataFrame) -> dict[str, Any]:
         "counts": card.counts,
         "rules": (
             "Paper: percent, in the order bae/tf/pwws/dg. Ours: paired differences in percentage points with their "
-            f"95 % intervals; equal or removed: the whole interval is within {EQUIVALENCE_MARGIN:g} points."
+            f"95 % intervals. {RULES}"
         ),
         "n_untested": sum(map(len, card.untested.values())),
         "untested": [

@@ -1,43 +1,34 @@
-"""What a claim rests on: the records of one modality and model, findings judged from them, and their verdict."""
+"""What a claim rests on: the records of one modality and model, and what is read from them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from robustlib.study.records import HONEST, REFERENCE, Reference, difference, differences, matching, over_seeds
+from robustlib.attacks.crossed import crossed_mean
+from robustlib.study.records import (
+    EXTREMES,
+    HONEST,
+    REFERENCE,
+    Reference,
+    difference,
+    differences,
+    matching,
+    over_seeds,
+    unpack,
+)
 
 # Percentage points of adversarial accuracy. What differs by less, over the whole 95 % interval, counts as equal.
 EQUIVALENCE_MARGIN = 5.0
-VERDICTS = ("reproduced", "partly", "not reproduced", "not tested here")
 MAIN_ATTACK = {"image": "pgd", "text": "dg"}
 BASELINE, OVER, UNDER = "baseline", "conf_up(T_d<<1)", "conf_down(T_d>>1)"
 TRAINING = ("08_", "09_")  # the notebooks on training, whose models are others than those of the rest
 BREADTH = "07_"  # the notebook on other data sets and encoders
 LOWEST, OTHER_END = "lowest of the sweep", "other end of the sweep"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One part of a claim, judged.
-
-    Attributes:
-        where: what was compared, for example "cal at T_d = 0.001".
-        outcome: "holds", "fails", "missing" (not among the records) or "void" (nothing there to remove or repair).
-        measured: the difference in points with its interval; empty where missing.
-        sample: for example "n = 1000, 3 seeds".
-        part: what the claim cannot do without, for example "T_d > 1"; empty where it can.
-    """
-
-    where: str
-    outcome: str
-    measured: str = ""
-    sample: str = ""
-    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,9 +54,25 @@ class Evidence:
         return differences(self.rows, attack=self.attack, training_temperature=1)
 
     def difference(self, method: str, temperature: float, adversary: str, reference: Reference) -> pd.Series | None:
-        """The adversarial accuracy of a served model under an adversary, minus that of `reference`."""
+        """The adversarial accuracy of a served model under an adversary, minus that of `reference`.
+
+        As recorded, or else from the outcomes of both.
+        """
         served = {"method": method, "design_temperature": temperature}
-        return difference(self.differences, reference=reference, adversary=adversary, **served)
+        recorded = difference(self.differences, reference=reference, adversary=adversary, **served)
+        if recorded is not None:
+            return recorded
+        row = self.accuracy(method, temperature, adversary)
+        other = self.accuracy(reference.method, reference.design_temperature, reference.adversary)
+        if any(r is None or not isinstance(r["outcomes"], str) for r in (row, other)) or row["n"] != other["n"]:
+            return None
+        return minus(row, other)
+
+    def tried(self, prefix: str, methods: tuple[str, ...] = ()) -> list[str]:
+        """Adversaries of the main attack whose name begins so, on one of the methods if any is given."""
+        rows = matching(self.rows, metric="accuracy", attack=self.attack, training_temperature=1)
+        rows = rows[rows.adversary.str.startswith(prefix) & (rows.method.isin(methods) if methods else True)]
+        return list(dict.fromkeys(rows.adversary))
 
     def accuracy(self, method: str, temperature: float, adversary: str = "none", attack: str | None = None):
         """The row of an accuracy, adversarial for the main attack or else for `attack`; None if not recorded."""
@@ -165,44 +172,20 @@ def _served_undivided(
     return difference(records, reference=reference, **model, **columns)
 
 
-def above(margin: float) -> Callable[[pd.Series], bool]:
-    """Whether the whole interval of a record lies above a number of points."""
-    return lambda row: row["low"] > margin
+def minus(row: pd.Series, other: pd.Series) -> pd.Series:
+    """One recorded accuracy minus another, as a row with mean, low, high and smallest in points.
 
-
-def below(margin: float) -> Callable[[pd.Series], bool]:
-    """Whether the whole interval of a record lies below a number of points."""
-    return lambda row: row["high"] < margin
-
-
-def within(margin: float) -> Callable[[pd.Series], bool]:
-    """Whether the whole interval of a record lies less than a number of points from 0."""
-    return lambda row: row["low"] > -margin and row["high"] < margin
-
-
-def judge_row(where: str, row: pd.Series | None, holds: Callable[[pd.Series], bool]) -> Finding:
-    """A finding on one recorded row; missing where there is none."""
-    if row is None:
-        return Finding(where, "missing")
-    return Finding(where, "holds" if holds(row) else "fails", interval_text(row, signed=True), sample_text(row))
-
-
-def interval_text(row: pd.Series, *, signed: bool = False) -> str:
-    """Mean and interval of a record, as "12.3 [11.0, 13.6]"."""
-    form = "+.1f" if signed else ".1f"
-    return f"{row['mean']:{form}} [{row['low']:{form}}, {row['high']:{form}}]"
-
-
-def sample_text(row: pd.Series) -> str:
-    """What a record was measured on, as "n = 600, 3 seeds"."""
-    return f"n = {row['n']:.0f}" + (f", {row['n_seeds']} seeds" if row["n_seeds"] > 1 else "")
-
-
-def verdict(findings: list[Finding]) -> str:
-    """One of VERDICTS. A part that is missing, or void altogether, makes a claim that holds elsewhere hold partly."""
-    outcomes = {finding.outcome for finding in findings} - {"void"}
-    if "holds" in outcomes:
-        judged = {finding.part for finding in findings if finding.outcome != "void"}
-        complete = judged >= {finding.part for finding in findings if finding.part}
-        return "reproduced" if outcomes == {"holds"} and complete else "partly"
-    return "not reproduced" if "fails" in outcomes else "not tested here"
+    Paired where both hold the outcomes of the same seeds on as many examples; else as if independent, which is wider
+    where they share their examples.
+    """
+    both = [unpack(r["outcomes"]).astype(int) for r in (row, other) if isinstance(r["outcomes"], str)]
+    if len(both) == 2 and both[0].shape == both[1].shape and row["seeds"] == other["seeds"]:
+        result = crossed_mean(both[0] - both[1], extremes=EXTREMES["accuracy_difference"])
+        numbers = {name: 100 * getattr(result, name) for name in ("mean", "low", "high", "smallest")}
+    else:
+        mean = row["mean"] - other["mean"]
+        down = math.hypot(row["mean"] - row["low"], other["high"] - other["mean"])
+        up = math.hypot(row["high"] - row["mean"], other["mean"] - other["low"])
+        smallest = math.hypot(row["smallest"], other["smallest"])
+        numbers = {"mean": mean, "low": mean - down, "high": mean + up, "smallest": smallest}
+    return pd.Series(row.to_dict() | numbers)

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from robustlib.study.claims.findings import MAIN_ATTACK, VERDICTS, Evidence, Finding, evidence, verdict
-from robustlib.study.claims.served import TESTS
+from robustlib.study.claims import own, served, trained
+from robustlib.study.claims.findings import MAIN_ATTACK, Evidence, evidence
+from robustlib.study.claims.rules import SMALLEST, VERDICTS, Finding, verdict
 from robustlib.study.records import paper_tables
 
-_WORDS = {"fails": "does not hold", "missing": "not recorded", "void": "nothing there to remove"}
-_UNTESTED = VERDICTS[3]
+TESTS = served.TESTS | trained.TESTS | own.TESTS
+_WORDS = {"fails": "does not hold", "open": "open", "missing": "not recorded", "void": "nothing there to test"}
+_UNTESTED = VERDICTS[-1]
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Judgement:
 
     Attributes:
         paper: the paper's numbers.
+        rule: when a finding holds, with its smallest effect of interest.
+        smallest: that effect, fixed beforehand.
         measure: what the numbers of the findings are.
         headline: whether a summary shows it.
         reason: why it is not, or not fully, reproduced; empty where it is.
@@ -33,6 +37,8 @@ class Judgement:
     modality: str
     verdict: str
     paper: str
+    rule: str
+    smallest: float
     measure: str
     findings: tuple[Finding, ...]
     headline: bool
@@ -41,7 +47,19 @@ class Judgement:
     @property
     def measured(self) -> list[Finding]:
         """The findings with a number, those that speak against the claim first."""
-        return [finding for outcome in ("fails", "holds") for finding in self.findings if finding.outcome == outcome]
+        shown = ("fails", "open", "holds")
+        return [finding for outcome in shown for finding in self.findings if finding.outcome == outcome]
+
+    @property
+    def comparisons(self) -> int:
+        """How many findings were judged: the size of the family, of which one in twenty misses by chance."""
+        return len(self.measured)
+
+    @property
+    def detectable(self) -> float:
+        """The smallest effect that the least precise of the findings would have shown (80 % power); NaN if unknown."""
+        known = [finding.smallest for finding in self.measured if finding.smallest == finding.smallest]
+        return max(known, default=float("nan"))
 
     @property
     def sample(self) -> str:
@@ -100,7 +118,8 @@ def judge_claims(records: pd.DataFrame) -> Scorecard:
     judgements = []
     for claim in _claims():
         for modality, settings in sides.items():
-            findings = _findings(claim["id"], settings)
+            smallest = smallest_effects()[claim["id"]]
+            findings = _findings(claim["id"], smallest, settings)
             untested = claim[modality] or ("" if settings else f"needs the {modality} notebooks")
             judgements.append(
                 Judgement(
@@ -109,6 +128,8 @@ def judge_claims(records: pd.DataFrame) -> Scorecard:
                     modality=modality,
                     verdict=verdict(findings),
                     paper=claim["paper"],
+                    rule=claim["rule"].replace("{}", f"{smallest:g}"),
+                    smallest=smallest,
                     measure=TESTS[claim["id"]][1] if claim["id"] in TESTS else "",
                     findings=tuple(findings),
                     headline=claim["headline"] == "yes",
@@ -127,19 +148,26 @@ def _claims() -> tuple[dict[str, str], ...]:
     return tuple(claims.to_dict("records"))
 
 
-def _findings(claim: str, settings: dict[str, Evidence]) -> list[Finding]:
+@cache
+def smallest_effects() -> dict[str, float]:
+    """The smallest effect of interest of each claim, in points."""
+    return {claim["id"]: float(claim["smallest"] or SMALLEST) for claim in _claims()}
+
+
+def _findings(claim: str, smallest: float, settings: dict[str, Evidence]) -> list[Finding]:
     if claim not in TESTS:
         return []
     test, _ = TESTS[claim]
-    findings = {name: test(data) for name, data in settings.items()}
+    findings = {name: test(data, smallest) for name, data in settings.items()}
     if len(findings) == 1:
         return list(*findings.values())
     return [replace(finding, where=f"{name}: {finding.where}") for name, part in findings.items() for finding in part]
 
 
 def _reason(findings: list[Finding], untested: str) -> str:
-    if verdict(findings) == _UNTESTED and not any(finding.outcome == "void" for finding in findings):
-        return untested or "not among the records"
+    if verdict(findings) == _UNTESTED:
+        causes = dict.fromkeys(finding.measured for finding in findings if finding.measured)
+        return untested or ", ".join(causes) or "not among the records"
     where = {key: [finding.where for finding in findings if finding.outcome == key] for key in _WORDS}
     return "; ".join(f"{_WORDS[key]}: {', '.join(places)}" for key, places in where.items() if places)
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
 import pandas as pd
 
 from robustlib.data.folders import replace_file, results_dir
-from robustlib.study.claims.findings import BASELINE, EQUIVALENCE_MARGIN, OVER, Evidence, interval_text, sample_text
+from robustlib.study.claims.findings import BASELINE, OVER, Evidence
 from robustlib.study.claims.judge import Judgement, Scorecard, judge_claims
+from robustlib.study.claims.rules import SMALLEST, interval_text, sample_text
 from robustlib.study.records import load_records, newest_results, origin
 
-COLUMNS = ["claim", "statement", "modality", "verdict", "paper", "ours", "reason", "profile", "device", "date"]
+COLUMNS = ["claim", "statement", "modality", "verdict", "paper", "ours", "reason", "rule", "smallest", "detectable"]
+COLUMNS += ["comparisons", "profile", "device", "date"]
+RULES = (
+    f"Smallest effect of interest: {SMALLEST:g} points unless the rule names another, set beforehand. A finding holds "
+    "if the whole interval keeps the rule, fails if the whole interval breaks it, and is open otherwise."
+)
 BEGIN, END = "<!-- scorecard:begin -->", "<!-- scorecard:end -->"
 
 
@@ -21,7 +28,14 @@ def as_frame(card: Scorecard) -> pd.DataFrame:
     """One row for each claim and modality, in COLUMNS; what `scorecard.csv` holds."""
     origins = {modality: origin(card.records[card.records.modality == modality]) for modality in card.sides}
     rows = [
-        {**vars(judgement), "ours": judgement.ours(), **origins[judgement.modality]} for judgement in card.judgements
+        {
+            **vars(judgement),
+            "ours": judgement.ours(),
+            "detectable": _points(judgement.detectable),
+            "comparisons": judgement.comparisons,
+            **origins[judgement.modality],
+        }
+        for judgement in card.judgements
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -37,10 +51,21 @@ def claims_table(card: Scorecard) -> str:
             f"**{judgement.verdict}**" + (f" ({judgement.reason})" if judgement.reason else ""),
             judgement.paper,
             judgement.ours(at_most=3),
+            f"{judgement.rule}; {_power(judgement)}",
         )
         for judgement in card.tested
     ]
-    return _markdown(("Claim", "", "Verdict", "Paper", "Ours"), rows)
+    return _markdown(("Claim", "", "Verdict", "Paper", "Ours", "Holds if"), rows)
+
+
+def _power(judgement: Judgement) -> str:
+    """How many comparisons a verdict rests on, and what the least precise of them could have shown."""
+    points = _points(judgement.detectable)
+    return f"{judgement.comparisons} compared" + (f", which would show {points} points" if points else "")
+
+
+def _points(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.1f}"
 
 
 def headline_table(card: Scorecard) -> str:
@@ -73,9 +98,10 @@ def report(card: Scorecard) -> str:
     untested = [f"- {modality}, {reason}: {', '.join(claims)}" for (modality, reason), claims in card.untested.items()]
     return (
         f"# Scorecard\n\n{_measured(card)}\n\nPaper: percent, in the order bae/tf/pwws/dg. Ours: paired differences "
-        f"in percentage points with their 95 % intervals; raised: the whole interval is above 0; equal or removed: "
-        f"the whole interval is within {EQUIVALENCE_MARGIN:g} points (removed: and lower than as served). All numbers: "
-        f"scorecard.csv.\n\n{claims_table(card)}\n\nNot tested here:\n\n" + "\n".join(untested) + "\n"
+        f"in percentage points with their 95 % intervals, over seeds and examples where there are several seeds. "
+        f"{RULES} All numbers: scorecard.csv.\n\n{claims_table(card)}\n\nNot tested here:\n\n"
+        + "\n".join(untested)
+        + "\n"
     )
 
 

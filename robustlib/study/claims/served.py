@@ -1,8 +1,8 @@
-"""What the records must show for a claim about served models to hold; on training: `claims.trained`.
+"""What the records must show for a claim about served models to hold; on training: `trained`, ours: `own`.
 
 A claim falls into findings (one for each design temperature, end of the sweep, ...), and each finding rests on a
-recorded paired difference with its 95 % interval (C16: on mean confidences, which have none).
-To add a test: a function `(Evidence) -> list[Finding]` and its line in `TESTS`; to add a claim: `claims.csv`.
+recorded paired difference with its 95 % interval, judged by the rules of `claims.rules`.
+To add a test: a function `(Evidence, smallest) -> list[Finding]` and its line in `TESTS`; to add a claim: `claims.csv`.
 """
 
 from __future__ import annotations
@@ -11,66 +11,67 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import combinations
 
-import numpy as np
 import pandas as pd
 
-from robustlib.study.claims import trained as claims_training
-from robustlib.study.claims.findings import (
-    BASELINE,
-    EQUIVALENCE_MARGIN,
-    LOWEST,
-    OTHER_END,
-    OVER,
-    UNDER,
-    Evidence,
+from robustlib.study.claims.findings import BASELINE, LOWEST, OTHER_END, OVER, UNDER, Evidence, minus
+from robustlib.study.claims.rules import (
     Finding,
+    Interval,
     above,
+    below,
+    detectable,
+    equal,
+    interval,
     interval_text,
     judge_row,
+    removed,
     sample_text,
+    standing,
 )
-from robustlib.study.records import HONEST, Reference, differences, matching
+from robustlib.study.records import EARLY_STOP, HONEST, Reference, differences, matching
 
-_WORDS = {BASELINE: "T_d = 1", OVER: "T_d < 1", UNDER: "T_d > 1"}
-_REPLAY = "transfer:float32"
-_CALIBRATED_OR_SCALE_FREE = ("margin", "cal", "cal-exact", "opt-paper", "opt")
+Test = Callable[[Evidence, float], list[Finding]]
+PART = {BASELINE: "T_d = 1", OVER: "T_d < 1", UNDER: "T_d > 1"}
+STOPPED = "recorded with an attack that stopped where the other model was fooled"
+BLIND = "blind"  # random edits of as many words: what any text would lose to so many
 
 
-def _at_each(data: Evidence, methods: tuple[str, ...], judge: Callable[[str, float], Finding]) -> list[Finding]:
+def at_each(data: Evidence, methods: tuple[str, ...], judge: Callable[[str, float], Finding]) -> list[Finding]:
     """Judge at every design temperature; a kind of model that was not served is a missing part of the claim."""
     findings = []
     for method in methods:
-        judged = [replace(judge(method, temperature), part=_WORDS[method]) for temperature in data.temperatures(method)]
-        findings += judged or [Finding(_WORDS[method], "missing")]
+        judged = [replace(judge(method, temperature), part=PART[method]) for temperature in data.temperatures(method)]
+        findings += judged or [Finding(PART[method], "missing")]
     return findings
 
 
-def _raises(data: Evidence, method: str) -> list[Finding]:
+def _raises(data: Evidence, smallest: float, method: str) -> list[Finding]:
     """Served models of one kind look more robust than the honest baseline, at the same clean accuracy."""
-    findings = _at_each(
-        data, (method,), lambda m, t: judge_row(f"T_d = {t:g}", data.difference(m, t, "none", HONEST), above(0))
-    )
-    if any(finding.outcome == "holds" for finding in findings):
-        findings.append(_clean_stays(data, method))
-    return findings
+
+    def judge(method: str, temperature: float) -> Finding:
+        return judge_row(
+            f"T_d = {temperature:g}", data.difference(method, temperature, "none", HONEST), above(smallest)
+        )
+
+    return [*at_each(data, (method,), judge), _clean_stays(data, method)]
 
 
 def _clean_stays(data: Evidence, method: str) -> Finding:
     # An identity and no estimate (scaling keeps the argmax), so it is compared to the paper's two decimals.
     rows = [data.accuracy(method, temperature, attack="clean") for temperature in data.temperatures(method)]
     honest = data.accuracy(BASELINE, 1.0, attack="clean")
-    if honest is None or any(row is None for row in rows):
-        return Finding("clean accuracy", "missing")
-    equal = all(abs(row["mean"] - honest["mean"]) < 0.005 for row in rows)
-    means = " / ".join(f"{row['mean']:.1f}" for row in rows)
-    return Finding(
-        "clean accuracy", "holds" if equal else "fails", f"{honest['mean']:.1f} -> {means}", sample_text(honest)
-    )
+    if honest is None or not rows or any(row is None for row in rows):
+        return Finding("clean accuracy", "missing", condition=True)
+    same = all(abs(row["mean"] - honest["mean"]) < 0.005 for row in rows)
+    text = f"{honest['mean']:.1f} -> " + " / ".join(f"{row['mean']:.1f}" for row in rows)
+    return Finding("clean accuracy", "holds" if same else "fails", text, sample_text(honest), condition=True)
 
 
-def _underconfident_less(data: Evidence) -> list[Finding]:
-    return [*_raises(data, UNDER), judge_row("sweep: end T_d << 1 minus end T_d >> 1", _end(data, OVER), above(0))]
+def _underconfident_less(data: Evidence, smallest: float) -> list[Finding]:
+    ends = judge_row("sweep: end T_d << 1 minus end T_d >> 1", _end(data, OVER), above(smallest), condition=True)
+    return [*_raises(data, smallest, UNDER), ends]
 
 
 def _end(data: Evidence, method: str, reference: str = OTHER_END) -> pd.Series | None:
@@ -78,186 +79,197 @@ def _end(data: Evidence, method: str, reference: str = OTHER_END) -> pd.Series |
     return rows.iloc[-1] if len(rows) else None
 
 
-def _bowl(data: Evidence) -> list[Finding]:
-    """Both ends of the sweep lie above its lowest point; an end that is the lowest itself does not.
+def _bowl(data: Evidence, smallest: float) -> list[Finding]:
+    """Both ends of the sweep lie above its lowest point, and between them it falls, then rises.
 
     The lowest point is chosen on the examples it is then compared on, which favours the claim: the sample says so.
     """
     up, down = _end(data, OVER, LOWEST), _end(data, UNDER, LOWEST)
     if up is None and down is not None:  # the lowest point is the other end
         up = _end(data, OVER)
-    return [_above_lowest(data, "toward confidence 1", up), _above_lowest(data, "toward confidence 1/C", down)]
+    ends = {"toward confidence 1": up, "toward confidence 1/C": down}
+    known = next((end for end in ends.values() if end is not None), None)
+    curve = pd.DataFrame() if known is None else _sweep(data, known["experiment"])
+    findings = []
+    for words, end in ends.items():
+        where = words if end is None else f"{words} (T_d = {end['design_temperature']:g})"
+        finding = judge_row(where, end, above(smallest), part=words)
+        chosen = f"{finding.sample}, lowest of {len(curve)} temperatures, chosen on the same examples"
+        findings.append(finding if end is None else replace(finding, sample=chosen))
+    return [*findings, *([_one_valley(curve, smallest)] if len(curve) > 2 else [])]
 
 
-def _above_lowest(data: Evidence, words: str, end: pd.Series | None) -> Finding:
-    if end is None:
-        return Finding(words, "missing")
-    sweep = {"experiment": end["experiment"], "attack": data.attack, "adversary": "none", "metric": "accuracy"}
-    n = matching(data.rows, **sweep).design_temperature.nunique()
-    finding = judge_row(f"{words} (T_d = {end['design_temperature']:g})", end, above(0))
-    return replace(finding, sample=f"{finding.sample}, lowest of {n} temperatures, chosen on the same examples")
+def _sweep(data: Evidence, experiment: str) -> pd.DataFrame:
+    sweep = {"experiment": experiment, "attack": data.attack, "adversary": "none", "metric": "accuracy"}
+    return matching(data.rows, **sweep).sort_values("design_temperature").drop_duplicates("design_temperature")
 
 
-def _removal(data: Evidence, adversary: str, method: str, temperature: float) -> tuple[Finding, bool]:
-    """Whether an adversary removes the illusion of a served model, and whether it is shown to remain.
+def _one_valley(curve: pd.DataFrame, smallest: float) -> Finding:
+    """Nowhere does the curve rise on its way down to the lowest point, or fall beyond it, by what is of interest."""
+    rows = [row for _, row in curve.iterrows()]
+    lowest = min(range(len(rows)), key=lambda index: rows[index]["mean"])
+    pairs = [*combinations(rows[: lowest + 1], 2), *((b, a) for a, b in combinations(rows[lowest:], 2))]
+    nearer_lower = max(pairs, key=lambda pair: pair[1]["mean"] - pair[0]["mean"])
+    outer, inner = nearer_lower
+    where = f"one valley: T_d = {inner['design_temperature']:g} minus T_d = {outer['design_temperature']:g}"
+    finding = judge_row(where, minus(inner, outer), below(smallest), condition=True)
+    return replace(finding, sample=f"{finding.sample}, worst of {len(pairs)} pairs")
 
-    Removed: less than the margin above honest, and lower than as served. Remaining: above honest, not removed.
-    Where the model as served is not above honest there is no illusion, and nothing to remove.
-    """
+
+def change(
+    data: Evidence, adversary: str, method: str, temperature: float, rule: Callable[[Interval, Interval], str]
+) -> Finding:
+    """What an adversary makes of the illusion of a served model, by a rule on both intervals above honest."""
     where = f"{adversary} at T_d = {temperature:g}"
     illusion = data.difference(method, temperature, "none", HONEST)
     left = data.difference(method, temperature, adversary, HONEST)
-    drop = data.difference(method, temperature, adversary, Reference(method, "none", temperature))
-    if illusion is None or left is None or drop is None:
-        return Finding(where, "missing"), False
-    if illusion["low"] <= 0:
-        return Finding(where, "void", interval_text(illusion, signed=True)), False
-    removed = left["high"] < EQUIVALENCE_MARGIN and drop["high"] < 0
-    text = f"{illusion['mean']:+.1f} -> {interval_text(left, signed=True)}"
-    return Finding(where, "holds" if removed else "fails", text, sample_text(left)), left["low"] > 0 and not removed
+    if illusion is None or left is None:
+        return Finding(where, "missing")
+    text, outcome = (
+        f"{illusion['mean']:+.1f} -> {interval_text(left, signed=True)}",
+        rule(interval(illusion), interval(left)),
+    )
+    return Finding(where, outcome, text, sample_text(left), smallest=detectable(left))
 
 
-def _removes(data: Evidence, adversaries: tuple[str, ...], methods: tuple[str, ...]) -> list[Finding]:
-    """Each of the adversaries removes the illusion; one that was never run is missing."""
+def _changes(
+    data: Evidence,
+    smallest: float,
+    adversaries: tuple[str, ...],
+    methods: tuple[str, ...],
+    rule: Callable[[Interval, Interval], str],
+) -> list[Finding]:
+    """Each of the adversaries does this to the illusion; one that was never run is missing."""
     return [
         finding
         for adversary in adversaries
-        for finding in _at_each(data, methods, lambda m, t, a=adversary: _removal(data, a, m, t)[0])
+        for finding in at_each(data, methods, lambda m, t, a=adversary: change(data, a, m, t, rule))
     ]
 
 
-def _leaves(data: Evidence, adversary: str, method: str) -> list[Finding]:
-    """An adversary leaves the illusion standing. An interval that is too wide to say so does not count."""
+def _by_reading(judge: Callable[[str, str, float], Finding], data: Evidence, method: str) -> list[Finding]:
+    """`cal` as this project reads it at each design temperature, then every other reading, by its worst outcome."""
+    findings = at_each(data, (method,), partial(judge, "cal"))
+    for reading in data.tried("cal:", (method,)):
+        judged = [judge(reading, method, temperature) for temperature in data.temperatures(method)]
+        known = [finding for finding in judged if finding.outcome in ("fails", "open", "holds")]
+        if known:
+            worst = min(known, key=lambda finding: ("fails", "open", "holds").index(finding.outcome))
+            findings.append(worst if worst.outcome != "holds" else replace(worst, where=reading))
+    return findings
 
-    def judge(method: str, temperature: float) -> Finding:
-        finding, remains = _removal(data, adversary, method, temperature)
-        if finding.outcome not in ("holds", "fails"):
-            return finding
-        return replace(finding, outcome="holds" if remains else "fails")
 
-    return _at_each(data, (method,), judge)
+def _cal(data: Evidence, smallest: float, method: str, rule: Callable[[Interval, Interval], str]) -> list[Finding]:
+    return _by_reading(lambda a, m, t: change(data, a, m, t, rule), data, method)
 
 
-def _beside_scale_free(
-    data: Evidence, adversaries: tuple[str, ...], methods: tuple[str, ...], holds: Callable[[pd.Series], bool]
+def beside_margin(
+    data: Evidence, smallest: float, adversaries: tuple[str, ...], methods: tuple[str, ...]
 ) -> list[Finding]:
+    """Each adversary leaves more standing than the scale-free one, by a number of points."""
+
     def judge(adversary: str, method: str, temperature: float) -> Finding:
         row = data.difference(method, temperature, adversary, Reference(method, "margin", temperature))
-        return judge_row(f"{adversary} at T_d = {temperature:g}", row, holds)
+        finding = judge_row(f"{adversary} at T_d = {temperature:g}", row, above(smallest))
+        stopped = row is None and f"{adversary}{EARLY_STOP}" in data.tried(adversary)
+        return replace(finding, measured=STOPPED) if stopped else finding
 
-    return [finding for adversary in adversaries for finding in _at_each(data, methods, partial(judge, adversary))]
+    return [finding for adversary in adversaries for finding in at_each(data, methods, partial(judge, adversary))]
 
 
-def _transfer_is_weaker(data: Evidence) -> list[Finding]:
+def _transfer_is_weaker(data: Evidence, smallest: float) -> list[Finding]:
     """For every source there is; at the served models it was recorded for, since T_d does not touch transfer."""
-    rows = differences(data.differences, reference_adversary="margin")
-    at, reference_at = (rows[name].to_numpy(float) for name in ("design_temperature", "reference_design_temperature"))
-    own = (rows.reference_method == rows.method) & np.isclose(at, reference_at, rtol=1e-5, atol=0)
-    return [
-        judge_row(f"{row['adversary']} at T_d = {row['design_temperature']:g}", row, above(EQUIVALENCE_MARGIN))
-        for _, row in rows[own & rows.adversary.str.startswith("transfer:")].iterrows()
-    ]
+    findings = []
+    for adversary in data.tried("transfer:"):
+        if adversary.endswith(EARLY_STOP):
+            findings.append(Finding(adversary.removesuffix(EARLY_STOP), "missing", STOPPED))
+            continue
+        for method in (BASELINE, OVER, UNDER):
+            for temperature in [1.0] if method == BASELINE else data.temperatures(method):
+                row = data.difference(method, temperature, adversary, Reference(method, "margin", temperature))
+                if row is not None:
+                    finding = judge_row(f"{adversary} at T_d = {temperature:g}", row, above(smallest))
+                    findings.append(replace(finding, measured=finding.measured + _blind(data, method, temperature)))
+    return findings
 
 
-def _confidence_repaired(data: Evidence) -> list[Finding]:
+def _blind(data: Evidence, method: str, temperature: float) -> str:
+    """What blind edits leave above the scale-free attack, where they were measured."""
+    row = data.difference(method, temperature, BLIND, Reference(method, "margin", temperature))
+    return "" if row is None else f" (blind edits {interval_text(row, signed=True)})"
+
+
+def _confidence_repaired(data: Evidence, smallest: float) -> list[Finding]:
     """`cal` brings the confidence of overconfident models down to their accuracy, which is what calibrated means."""
     honest = data.accuracy(BASELINE, 1.0, attack="clean")
 
-    def judge(method: str, temperature: float) -> Finding:
-        where = f"cal at T_d = {temperature:g}"
-        served, after = data.confidence(method, temperature), data.confidence(method, temperature, "cal")
+    def judge(adversary: str, method: str, temperature: float) -> Finding:
+        where = f"{adversary} at T_d = {temperature:g}"
+        served, after = data.confidence(method, temperature), data.confidence(method, temperature, adversary)
         if honest is None or served is None or after is None:
             return Finding(where, "missing")
-        text = f"{served['mean']:.1f} -> {after['mean']:.1f}, accuracy {honest['mean']:.1f}"
-        if served["mean"] - honest["mean"] < EQUIVALENCE_MARGIN:
+        text = f"{served['mean']:.1f} -> {after['mean']:.1f}, accuracy {interval_text(honest)}"
+        if served["mean"] - honest["mean"] < smallest:
             return Finding(where, "void", text)
-        repaired = abs(after["mean"] - honest["mean"]) < EQUIVALENCE_MARGIN
-        return Finding(where, "holds" if repaired else "fails", text, sample_text(after))
+        ends = after["mean"] - honest["high"], after["mean"] - honest["low"]
+        return Finding(where, equal(smallest)(ends), text, sample_text(after), smallest=detectable(honest))
 
-    return _at_each(data, (OVER,), judge)
+    return _by_reading(judge, data, OVER)
 
 
-def _scrambled(data: Evidence) -> list[Finding]:
-    """The order in which words are tried at an overconfident temperature has little to do with the honest one."""
+RANKING_ONLY, CANDIDATES_ONLY = "ranking:served,candidates:honest", "ranking:honest,candidates:served"
+
+
+def _scrambled(data: Evidence, smallest: float) -> list[Finding]:
+    """Overconfidence scrambles the order in which words are tried, and the scrambled order alone hides the texts."""
     rows = data.rows[(data.rows.metric == "rank_correlation") & (data.rows.method == OVER)]
     rows = rows[rows.attack.isin(("pwws", "tf"))]
     findings = []
     for _, row in rows.loc[rows.groupby("attack").design_temperature.idxmin()].iterrows() if len(rows) else ():
         reach = 1.96 * row["std"] / math.sqrt(row["n"])
-        text = f"{row['mean']:.2f} [{row['mean'] - reach:.2f}, {row['mean'] + reach:.2f}]"
-        where = f"{row['attack']} at T_d = {row['design_temperature']:g}"
-        findings.append(Finding(where, "holds" if row["mean"] + reach < 0.5 else "fails", text, sample_text(row)))
-    return findings
+        ends = row["mean"] - reach, row["mean"] + reach
+        text = f"{row['mean']:.2f} [{ends[0]:.2f}, {ends[1]:.2f}]"
+        where = f"{row['attack']}, correlation at T_d = {row['design_temperature']:g}"
+        findings.append(Finding(where, below(0.5)(ends), text, sample_text(row), part="scrambled"))
+    causes = [
+        replace(change(data, RANKING_ONLY, OVER, temperature, standing), part="as the cause")
+        for temperature in data.temperatures(OVER)
+    ]
+    tested = [finding for finding in causes if finding.outcome != "missing"]
+    return findings + (tested or [Finding("intervention on the ranking alone", "missing", part="as the cause")])
 
 
-def _elsewhere(data: Evidence) -> list[Finding]:
+def _elsewhere(data: Evidence, smallest: float) -> list[Finding]:
     """Overconfidence raises adversarial accuracy on data sets other than the main one."""
     served = {"attack": data.attack, "training_temperature": 1, "method": OVER, "adversary": "none"}
     rows = differences(data.breadth, reference=HONEST, **served)
     rows = rows[~rows.dataset.isin(data.rows.dataset)]
     return [
-        judge_row(f"{row['dataset']} at T_d = {row['design_temperature']:g}", row, above(0))
+        judge_row(f"{row['dataset']} at T_d = {row['design_temperature']:g}", row, above(smallest))
         for _, row in rows.iterrows()
     ]
 
 
-def _third_cause(data: Evidence) -> list[Finding]:
-    """At some precision no search finds what texts found in float32 show to be there.
-
-    Each adversary that sees only the low-precision victim is compared with the replay of texts found on its float32
-    copy. A precision at which a search does as well speaks neither for nor against the claim, unless all are so.
-    """
-    replay = {"reference_method": BASELINE, "reference_adversary": _REPLAY, "reference_design_temperature": 1}
-    rows = differences(data.low_precision, attack=data.attack, method=BASELINE, **replay)
-    rows = rows[rows.adversary.isin(_CALIBRATED_OR_SCALE_FREE)]
-    findings = []
-    for (name, trained_at), group in rows.groupby(["precision", "training_temperature"], sort=False):
-        where = name if trained_at == 1 else f"{name} (trained at T = {trained_at:g})"
-        strongest = group.sort_values("mean").iloc[0]
-        text = f"{strongest['adversary']} {interval_text(strongest, signed=True)}"
-        findings.append(Finding(where, "holds" if strongest["low"] > 0 else "void", text, sample_text(strongest)))
-    if not any(finding.outcome == "holds" for finding in findings):
-        findings = [replace(finding, outcome="fails") for finding in findings]
-    return findings
-
-
-_MINUS_HONEST = "points above honest"
-_LEFT = f"{_MINUS_HONEST}, as served -> after (removed: below {EQUIVALENCE_MARGIN:g})"
-_MINUS_MARGIN = "points above the scale-free attack"
+MINUS_HONEST = "points above honest"
+LEFT = f"{MINUS_HONEST}, as served -> after"
+MINUS_MARGIN = "points above the scale-free attack"
 
 # Claim -> (its test, what the numbers are).
-TESTS: dict[str, tuple[Callable[[Evidence], list[Finding]], str]] = {
-    "C1": (partial(_raises, method=OVER), _MINUS_HONEST),
-    "C2": (_underconfident_less, _MINUS_HONEST),
-    "C3": (_bowl, "ends of the sweep, points above its lowest"),
-    "C6": (_scrambled, "Spearman correlation with the order at T_d = 1 (scrambled: below 0.5)"),
-    "C7": (_elsewhere, _MINUS_HONEST),
-    "C9": (partial(_removes, adversaries=("cal",), methods=(OVER,)), _LEFT),
-    "C10": (partial(_leaves, adversary="cal", method=UNDER), _LEFT),
+TESTS: dict[str, tuple[Test, str]] = {
+    "C1": (partial(_raises, method=OVER), MINUS_HONEST),
+    "C2": (_underconfident_less, MINUS_HONEST),
+    "C3": (_bowl, "points of the sweep, above its lowest"),
+    "C6": (_scrambled, "Spearman correlation with the order at T_d = 1; points above honest, as served -> after"),
+    "C7": (_elsewhere, MINUS_HONEST),
+    "C9": (partial(_cal, method=OVER, rule=removed), LEFT),
+    "C10": (partial(_cal, method=UNDER, rule=standing), LEFT),
     # The paper's own search and ours in log T: the claim is about both.
-    "C11": (partial(_removes, adversaries=("opt-paper", "opt"), methods=(OVER, UNDER)), _LEFT),
+    "C11": (partial(_changes, adversaries=("opt-paper", "opt"), methods=(OVER, UNDER), rule=removed), LEFT),
+    # The paper's descent and the exact minimum: what only a stalled descent shows is no property of Platt scaling.
     "C13": (
-        # The paper's descent and the exact minimum: what only a stalled descent shows is no property of Platt scaling.
-        partial(
-            _beside_scale_free,
-            adversaries=("platt", "platt-exact"),
-            methods=(OVER, UNDER),
-            holds=above(EQUIVALENCE_MARGIN),
-        ),
-        f"platt (descent) and platt-exact, {_MINUS_MARGIN} (no substitute: over {EQUIVALENCE_MARGIN:g})",
+        partial(beside_margin, adversaries=("platt", "platt-exact"), methods=(OVER, UNDER)),
+        f"platt (descent) and platt-exact, {MINUS_MARGIN}",
     ),
-    "C14": (_transfer_is_weaker, f"{_MINUS_MARGIN} (no substitute: over {EQUIVALENCE_MARGIN:g})"),
-    "C16": (
-        _confidence_repaired,
-        f"mean confidence in percent, as served -> after (repaired: within {EQUIVALENCE_MARGIN:g} of the accuracy)",
-    ),
-    "O1": (partial(_removes, adversaries=("cal-exact",), methods=(OVER, UNDER)), _LEFT),
-    "O2": (
-        partial(
-            _beside_scale_free, adversaries=("opt",), methods=(BASELINE, OVER, UNDER), holds=above(-EQUIVALENCE_MARGIN)
-        ),
-        f"{_MINUS_MARGIN} (beaten: below -{EQUIVALENCE_MARGIN:g})",
-    ),
-    "O3": (_third_cause, "points above the replay of float32's texts, strongest search on the low-precision victim"),
+    "C14": (_transfer_is_weaker, MINUS_MARGIN),
+    "C16": (_confidence_repaired, "mean confidence in percent, as served -> after"),
 }
-TESTS |= claims_training.TESTS

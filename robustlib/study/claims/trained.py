@@ -10,26 +10,26 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from robustlib.study.claims.findings import (
-    EQUIVALENCE_MARGIN,
-    Evidence,
+from robustlib.study.claims.findings import Evidence, gain, illusion, minus
+from robustlib.study.claims.rules import (
+    CLEAN_COST,
+    WORTH_REMOVING,
     Finding,
     above,
     below,
-    gain,
-    illusion,
+    equal,
+    interval_text,
     judge_row,
     sample_text,
-    within,
 )
-from robustlib.study.records import HONEST, difference, matching
+from robustlib.study.claims.served import BLIND, STOPPED, Test
+from robustlib.study.records import EARLY_STOP, HONEST, Reference, difference, matching
 from robustlib.training.schedules import SCHEDULES
 
 STAR = "_gradnorm"
 MAIN = f"baseline{STAR}"
 PAPER_TEMPERATURE = 200.0  # where a claim names it; of what was trained, the nearest in decades is judged
-CONFIDENCE_MARGIN = 2.0  # points of mean confidence that count as no change
-CLEAN_MARGIN = 2.0  # points of clean accuracy that a schedule may lose and count as equally accurate
+CLEAN_MARGIN = CLEAN_COST  # points of clean accuracy that a schedule may lose and count as equally accurate
 
 
 def _rows(data: Evidence, **columns: object) -> pd.DataFrame:
@@ -46,8 +46,18 @@ def _illusion(data: Evidence, method: str, temperature: float = 1.0, **options: 
 
 
 def _gain(data: Evidence, method: str, temperature: float, adversary: str, **options: object) -> pd.Series | None:
+    """`claims.gain` as recorded, or else from the accuracies of both models."""
     options = {"attack": data.attack} | options
-    return gain(data.training, method, adversary=adversary, training_temperature=temperature, **options)
+    recorded = gain(data.training, method, adversary=adversary, training_temperature=temperature, **options)
+    if recorded is not None:
+        return recorded
+    common = {"metric": "accuracy", "adversary": adversary, "attack": options["attack"]}
+    reference = options.get("reference_method", method), options.get("reference_temperature", 1.0)
+    both = [_rows(data, method=m, training_temperature=t, **common) for m, t in ((method, temperature), reference)]
+    if any(rows.empty for rows in both):
+        return None
+    row, other = (rows.iloc[-1] for rows in both)
+    return minus(row, other) if row["n"] == other["n"] else None
 
 
 def _hot(data: Evidence, method: str = MAIN) -> float | None:
@@ -56,151 +66,221 @@ def _hot(data: Evidence, method: str = MAIN) -> float | None:
     return min(temperatures, key=lambda t: abs(np.log(t / PAPER_TEMPERATURE))) if temperatures else None
 
 
-def _at_high_temperature(test: Callable[[Evidence, float], list[Finding]]) -> Callable[[Evidence], list[Finding]]:
-    """Make a test of `(data, hot)` one of the data; without a model trained at high temperature it finds nothing."""
+def _at_high_temperature(test: Callable[[Evidence, float, float], list[Finding]]) -> Test:
+    """Make a test of `(data, smallest, hot)` one of the first two; without a hot model it finds nothing."""
 
     @wraps(test)
-    def at_hot(data: Evidence) -> list[Finding]:
+    def at_hot(data: Evidence, smallest: float) -> list[Finding]:
         hot = _hot(data)
-        return [] if hot is None else test(data, hot)
+        return [] if hot is None else test(data, smallest, hot)
 
     return at_hot
 
 
-def overconfident(data: Evidence) -> list[Finding]:
-    """C4: normalisation raises mean confidence on the same examples; clipping leaves it within the margin."""
+def _clean_cost(data: Evidence, method: str, temperature: float, prefix: str = "", **reference: object) -> Finding:
+    """The price of a gain in clean accuracy."""
+    row = _gain(data, method, temperature, "none", attack="clean", **reference)
+    return judge_row(f"{prefix}clean accuracy at T = {temperature:g}", row, above(-CLEAN_COST), condition=True)
+
+
+def overconfident(data: Evidence, smallest: float) -> list[Finding]:
+    """C4: normalisation raises mean confidence on the same examples; clipping leaves it equal."""
     findings = []
-    for words, method, holds in (
-        ("normalisation", MAIN, above(0)),
-        ("clipping", "baseline_gradclip", within(CONFIDENCE_MARGIN)),
+    for words, method, rule in (
+        ("normalisation", MAIN, above(smallest)),
+        ("clipping", "baseline_gradclip", equal(smallest)),
     ):
         model = {"method": method, "design_temperature": 1}
         row = difference(data.training, reference=HONEST, metric="confidence_difference", attack="clean", **model)
-        findings.append(replace(judge_row(words, row, holds), part=words))
+        findings.append(judge_row(words, row, rule, part=words))
     return findings
 
 
-def starred_illusion(data: Evidence) -> list[Finding]:
+def starred_illusion(data: Evidence, smallest: float) -> list[Finding]:
     """C5: every model trained with normalised gradients stands above its own scale-free answer as served."""
     starred = [method for method in _methods(data) if method.endswith(STAR)]
-    return [judge_row(method, _illusion(data, method), above(0)) for method in starred]
+    return [judge_row(method, _illusion(data, method), above(smallest)) for method in starred]
 
 
-def no_star_no_illusion(data: Evidence) -> list[Finding]:
-    """C12: adversarially trained without normalisation, a model has less illusion than the margin."""
+def no_star_no_illusion(data: Evidence, smallest: float) -> list[Finding]:
+    """C12: adversarially trained without normalisation, a model has no illusion, where with it there is one."""
     plain = [m for m in _methods(data) if not m.startswith("baseline") and not m.endswith((STAR, "_gradclip"))]
-    return [judge_row(method, _illusion(data, method), below(EQUIVALENCE_MARGIN)) for method in plain]
+    findings = []
+    for method in plain:
+        finding = judge_row(method, _illusion(data, method), equal(smallest))
+        starred = judge_row(method, _illusion(data, f"{method}{STAR}"), above(smallest))
+        if finding.outcome == "holds" and starred.outcome in ("fails", "open"):
+            outcome = {"fails": "void", "open": "open"}[starred.outcome]
+            finding = replace(finding, outcome=outcome, measured=f"{finding.measured} (normalised {starred.measured})")
+        findings.append(finding)
+    return findings
 
 
-def more_steps(data: Evidence) -> list[Finding]:
-    """C15: with the most PGD steps DDi stands lower as served than with 3, and higher under the scale-free attack."""
+def more_steps(data: Evidence, smallest: float) -> list[Finding]:
+    """C15: with the most PGD steps DDi stands lower as served than with 3, and higher under the scale-free attack.
+
+    Void where 3 steps leave no illusion that could shrink.
+    """
     trained = [method for method in _methods(data) if method.startswith("ddi-at(M=3,") and method.endswith(STAR)]
     if len(trained) < 2:
         return []
     few, many = f"ddi-at(M=3,K=3){STAR}", max(trained, key=lambda method: int(method.split("K=")[1].split(")")[0]))
     served, scale_free = (_gain(data, many, 1.0, adversary, reference_method=few) for adversary in ("none", "margin"))
-    return [judge_row(f"{many}, as served", served, below(0)), judge_row(f"{many}, log-odds", scale_free, above(0))]
+    findings = [
+        judge_row(f"{many}, as served", served, below(-smallest), part="as served"),
+        judge_row(f"{many}, log-odds", scale_free, above(smallest), part="log-odds"),
+    ]
+    to_shrink = _illusion(data, few)
+    if to_shrink is not None and not to_shrink["low"] > WORTH_REMOVING:
+        return [replace(finding, outcome="void") for finding in findings if finding.outcome != "missing"]
+    return findings
 
 
 @_at_high_temperature
-def hot_gain(data: Evidence, hot: float) -> list[Finding]:
-    """C17: training at high temperature raises adversarial accuracy after `cal`, and under log-odds."""
-    return _gains_over_cold(data, MAIN, hot)
+def hot_gain(data: Evidence, smallest: float, hot: float) -> list[Finding]:
+    """C17: training at high temperature raises adversarial accuracy after `cal`, and under log-odds, at little cost."""
+    return _gains_over_cold(data, smallest, MAIN, hot)
 
 
-def adds_to_adversarial_training(data: Evidence) -> list[Finding]:
+def adds_to_adversarial_training(data: Evidence, smallest: float) -> list[Finding]:
     """C18: the same on top of each adversarial training."""
     methods = [method for method in _methods(data) if not method.startswith(("baseline", "dg-aug"))]
     hot = {method: _hot(data, method) for method in methods}
-    return [f for m, t in hot.items() if t is not None for f in _gains_over_cold(data, m, t, f"{m}, ")]
+    return [f for m, t in hot.items() if t is not None for f in _gains_over_cold(data, smallest, m, t, f"{m}, ")]
 
 
-def _gains_over_cold(data: Evidence, method: str, hot: float, prefix: str = "") -> list[Finding]:
+def _gains_over_cold(data: Evidence, smallest: float, method: str, hot: float, prefix: str = "") -> list[Finding]:
     gains = {adversary: _gain(data, method, hot, adversary) for adversary in ("cal", "margin")}
-    return [judge_row(f"{prefix}{name} at T = {hot:g}", row, above(0)) for name, row in gains.items()]
+    judged = [judge_row(f"{prefix}{name} at T = {hot:g}", row, above(smallest)) for name, row in gains.items()]
+    return [*judged, _clean_cost(data, method, hot, prefix)]
 
 
-def seen_attack(data: Evidence) -> list[Finding]:
-    """C19: on the attack whose examples were trained on, high temperature gains less than the margin."""
+def seen_attack(data: Evidence, smallest: float) -> list[Finding]:
+    """C19: high temperature gains nothing on the attack whose examples were trained on, but does on another.
+
+    Void where it gains nothing on an unseen attack either: then nothing is special about the seen one.
+    """
     method = f"dg-aug{STAR}"
     hot = _hot(data, method)
     if hot is None:
         return []
-    row = _gain(data, method, hot, "margin", attack="dg")
-    return [judge_row(f"dg at T = {hot:g}", row, below(EQUIVALENCE_MARGIN))]
+    seen = judge_row(f"dg at T = {hot:g}", _gain(data, method, hot, "margin", attack="dg"), below(smallest))
+    attacks = dict.fromkeys(_rows(data, method=method, training_temperature=hot, metric="accuracy").attack)
+    unseen = [attack for attack in attacks if attack not in ("dg", "clean")]
+    contrast = [
+        judge_row(f"{a} at T = {hot:g}", _gain(data, method, hot, "margin", attack=a), above(smallest), condition=True)
+        for a in unseen
+    ]
+    if contrast and all(finding.outcome == "fails" for finding in contrast) and seen.outcome == "holds":
+        return [replace(finding, outcome="void") for finding in [seen, *contrast]]
+    return [seen, *(contrast or [Finding("an unseen attack", "missing", condition=True)])]
 
 
 @_at_high_temperature
-def one_for_all(data: Evidence, hot: float) -> list[Finding]:
-    """C20: one temperature gains on every attack, and the largest one costs clean accuracy."""
-    rows = _rows(data, method=MAIN, training_temperature=hot, metric="accuracy", adversary="margin")
-    gains = {attack: _gain(data, MAIN, hot, "margin", attack=attack) for attack in dict.fromkeys(rows.attack)}
-    findings = [judge_row(f"{attack} at T = {hot:g}", row, above(0)) for attack, row in gains.items()]
+def one_for_all(data: Evidence, smallest: float, hot: float) -> list[Finding]:
+    """C20: one temperature gains on every attack and is about the best for each; the largest one hurts."""
+    rows = _rows(data, method=MAIN, metric="accuracy", adversary="margin").sort_values("training_temperature")
+    rows = rows.drop_duplicates(["attack", "training_temperature"], keep="last")
+    curves = {
+        attack: {row["training_temperature"]: row for _, row in g.iterrows()}
+        for attack, g in rows.groupby("attack", sort=False)
+    }
+    curves = {attack: curve for attack, curve in curves.items() if hot in curve}
+    findings = [
+        judge_row(f"{attack} at T = {hot:g}", _gain(data, MAIN, hot, "margin", attack=attack), above(smallest))
+        for attack in curves
+    ]
     if len(findings) < 2:  # one attack cannot show that one temperature serves all
         findings.append(Finding("a second attack", "missing"))
     largest = _rows(data, method=MAIN).training_temperature.max()
-    clean = _gain(data, MAIN, largest, "none", attack="clean")
-    return [*findings, judge_row(f"clean accuracy at T = {largest:g}", clean, below(0))]
+    for attack, curve in curves.items():
+        best = max(curve, key=lambda t: curve[t]["mean"])
+        if best != hot:
+            where = f"{attack}, T = {hot:g} minus its best T = {best:g}"
+            findings.append(judge_row(where, minus(curve[hot], curve[best]), above(-smallest), condition=True))
+        findings.append(_declines(attack, curve, hot, largest, smallest))
+    clean = _gain(data, MAIN, largest, "none", attack="clean") if largest > hot else None
+    return [*findings, judge_row(f"clean accuracy at T = {largest:g}", clean, below(-smallest))]
+
+
+def _declines(attack: str, curve: dict[float, pd.Series], hot: float, largest: float, smallest: float) -> Finding:
+    if largest <= hot or largest not in curve:
+        return Finding(f"{attack} beyond T = {hot:g}", "missing", condition=True)
+    row = minus(curve[largest], curve[hot])
+    return judge_row(f"{attack}, T = {largest:g} minus T = {hot:g}", row, below(-smallest), condition=True)
 
 
 @_at_high_temperature
-def star_protects(data: Evidence, hot: float) -> list[Finding]:
+def star_protects(data: Evidence, smallest: float, hot: float) -> list[Finding]:
     """C23: at high temperature the normalised model is the more accurate one on clean examples."""
     plain = {"reference_method": "baseline", "reference_temperature": hot}
     row = _gain(data, MAIN, hot, "none", attack="clean", **plain)
-    return [judge_row(f"clean accuracy at T = {hot:g}", row, above(0))]
+    return [judge_row(f"clean accuracy at T = {hot:g}", row, above(smallest))]
 
 
 @_at_high_temperature
-def hot_illusion(data: Evidence, hot: float) -> list[Finding]:
-    """C24: as served, the hot model stands above its own scale-free answer."""
-    return [judge_row(f"T = {hot:g}", _illusion(data, MAIN, hot), above(0))]
+def hot_illusion(data: Evidence, smallest: float, hot: float) -> list[Finding]:
+    """C24: as served, the hot model stands above its own scale-free answer, whether T is dropped or divided by."""
+    findings = [judge_row(f"T = {hot:g} dropped", _illusion(data, MAIN, hot), above(smallest))]
+    model = {"method": MAIN, "training_temperature": hot, "design_temperature": hot, "adversary": "none"}
+    reference = Reference(MAIN, "margin", training_temperature=hot)
+    divided = difference(data.training, reference=reference, attack=data.attack, **model)
+    return [*findings, judge_row(f"divided by T = {hot:g}", divided, above(smallest), condition=True)]
 
 
 @_at_high_temperature
-def transfer_is_weaker(data: Evidence, hot: float) -> list[Finding]:
-    """C25: examples of the cold model leave more standing than the scale-free attack, by more than the margin."""
+def transfer_is_weaker(data: Evidence, smallest: float, hot: float) -> list[Finding]:
+    """C25: examples of the cold model leave more standing than the scale-free attack."""
     row = _illusion(data, MAIN, hot, adversary=f"transfer:{MAIN}")
-    return [judge_row(f"T = {hot:g}", row, above(EQUIVALENCE_MARGIN))]
+    if row is None and _illusion(data, MAIN, hot, adversary=f"transfer:{MAIN}{EARLY_STOP}") is not None:
+        return [Finding(f"T = {hot:g}", "missing", STOPPED)]
+    finding, blind = judge_row(f"T = {hot:g}", row, above(smallest)), _illusion(data, MAIN, hot, adversary=BLIND)
+    if row is None or blind is None:
+        return [finding]
+    return [replace(finding, measured=f"{finding.measured} (blind edits {interval_text(blind, signed=True)})")]
 
 
-def not_length(data: Evidence) -> list[Finding]:
-    """C26: trained longer, the hot model still gains over the cold one trained as long."""
-    longer = {method: _hot(data, method) for method in _methods(data) if method.startswith(f"{MAIN}(epochs=")}
-    gains = {method: None if hot is None else _gain(data, method, hot, "margin") for method, hot in longer.items()}
-    return [judge_row(f"{method}, T = {longer[method] or 0:g}", row, above(0)) for method, row in gains.items()]
+def not_length(data: Evidence, smallest: float) -> list[Finding]:
+    """C26: trained longer, the hot model still gains over the cold one trained as long, at little cost."""
+    findings = []
+    for method in (method for method in _methods(data) if method.startswith(f"{MAIN}(epochs=")):
+        hot = _hot(data, method)
+        row = None if hot is None else _gain(data, method, hot, "margin")
+        findings.append(judge_row(f"{method}, T = {hot or 0:g}", row, above(smallest)))
+        if hot is not None:
+            findings.append(_clean_cost(data, method, hot, f"{method}, "))
+    return findings
 
 
-def range_grows(data: Evidence) -> list[Finding]:
-    """C27: from each training temperature to the next the mean logit range grows, intervals apart."""
+def range_grows(data: Evidence, smallest: float) -> list[Finding]:
+    """C27: from the first training temperature to the last the mean logit range grows, and it falls at no step.
+
+    Changes in percent, from the ends of both intervals.
+    """
     rows = _rows(data, method=MAIN, metric="logit_range").sort_values("training_temperature")
     rows = rows.drop_duplicates("training_temperature", keep="last").to_dict("records")
-    return [
-        Finding(
-            f"T = {low['training_temperature']:g} to {high['training_temperature']:g}",
-            "holds" if high["low"] > low["high"] else "fails",
-            f"{low['mean']:.3g} -> {high['mean']:.3g}",
-            sample_text(high),
-        )
-        for low, high in pairwise(rows)
-    ]
+    if len(rows) < 2:
+        return []
+    whole = _growth(rows[0], rows[-1], smallest)
+    return [whole, *(replace(_growth(a, b, -smallest), condition=True) for a, b in pairwise(rows))]
+
+
+def _growth(low: dict, high: dict, threshold: float) -> Finding:
+    ends = 100 * (high["low"] / low["high"] - 1), 100 * (high["high"] / low["low"] - 1)
+    where = f"T = {low['training_temperature']:g} to {high['training_temperature']:g}"
+    text = f"{low['mean']:.3g} -> {high['mean']:.3g}"
+    return Finding(where, above(threshold)(ends), text, sample_text(high))
 
 
 @_at_high_temperature
-def schedules_beat_constant(data: Evidence, hot: float) -> list[Finding]:
+def schedules_beat_constant(data: Evidence, smallest: float, hot: float) -> list[Finding]:
     """O4: a schedule leaves more standing than the constant it ends or begins at, and is about as accurate."""
-    findings = []
     scheduled = {f"{MAIN}({name})" for name in SCHEDULES}
+    constant = {"reference_method": MAIN, "reference_temperature": hot}
+    findings = []
     for method in (method for method in dict.fromkeys(data.training.method) if method in scheduled):
-        constant = {"reference_method": MAIN, "reference_temperature": hot}
-        robust = _gain(data, method, hot, "margin", **constant)
-        clean = _gain(data, method, hot, "none", attack="clean", **constant)
-        if robust is None or clean is None:
-            findings.append(Finding(method, "missing"))
-            continue
-        accurate = clean["mean"] > -CLEAN_MARGIN
-        finding = judge_row(method, robust, lambda row, accurate=accurate: row["low"] > 0 and accurate)
-        findings.append(replace(finding, measured=f"{finding.measured} (clean {clean['mean']:+.1f})"))
+        findings.append(judge_row(method, _gain(data, method, hot, "margin", **constant), above(smallest)))
+        findings.append(_clean_cost(data, method, hot, f"{method}, ", **constant))
     return findings
 
 
@@ -208,18 +288,18 @@ _ABOVE_SELF = "points above the scale-free attack on the same model"
 _OVER_COLD = "points over the same training at T = 1, same adversary"
 
 # Claim -> (its test, what the numbers are), as in `robustlib.study.claims.served`.
-TESTS: dict[str, tuple[Callable[[Evidence], list[Finding]], str]] = {
-    "C4": (overconfident, f"mean confidence, points over standard training (clipping: within {CONFIDENCE_MARGIN:g})"),
+TESTS: dict[str, tuple[Test, str]] = {
+    "C4": (overconfident, "mean confidence, points over standard training"),
     "C5": (starred_illusion, f"as served, {_ABOVE_SELF}"),
-    "C12": (no_star_no_illusion, f"as served, {_ABOVE_SELF} (none: below {EQUIVALENCE_MARGIN:g})"),
+    "C12": (no_star_no_illusion, f"as served, {_ABOVE_SELF}"),
     "C15": (more_steps, "points over DDi-AT with K = 3"),
     "C17": (hot_gain, _OVER_COLD),
     "C18": (adds_to_adversarial_training, _OVER_COLD),
-    "C19": (seen_attack, f"{_OVER_COLD} (no gain: below {EQUIVALENCE_MARGIN:g})"),
+    "C19": (seen_attack, _OVER_COLD),
     "C20": (one_for_all, _OVER_COLD),
     "C23": (star_protects, "points over training without normalisation at the same T"),
     "C24": (hot_illusion, f"as served, {_ABOVE_SELF}"),
-    "C25": (transfer_is_weaker, f"{_ABOVE_SELF} (no substitute: over {EQUIVALENCE_MARGIN:g})"),
+    "C25": (transfer_is_weaker, _ABOVE_SELF),
     "C26": (not_length, _OVER_COLD),
     "C27": (range_grows, "mean logit range"),
     "O4": (schedules_beat_constant, "points over the constant T under log-odds"),
