@@ -104,7 +104,8 @@ class TextSettings:
     n_precision: int
     high_training_temperature: float
     masked_lm_texts: int  # training sentences the masked language model of bae is fine-tuned on
-    breadth: tuple[str, ...]  # further data sets, notebook 07
+    breadth: tuple[tuple[str, ...], ...]  # further data sets, notebook 07: of each group the first available
+    n_breadth_train: int | None  # training texts of these; None: all there are
     breadth_encoders: tuple[tuple[str, int | None], ...]  # and layers kept, on the first data set
     n_breadth: int
     lessons: TrainingSettings
