@@ -20,6 +20,8 @@ sentences by dg and 60 by pwws also ended in the same texts after the same numbe
 
 - The goal is read off the logits, which no temperature changes. TextAttack takes the argmax of probabilities, so
   where a temperature makes these tie in float32 it sees class 0.
+- A candidate that fools is kept whatever its score. TextAttack throws it away where its score is no higher than the
+  current one's, as at T = 1e7, or where another candidate's is higher, as can be with three classes.
 - Words of equal importance are taken in reading order. TextAttack sorts with an unstable sort.
 - Chinese is not cut into words (TextAttack uses jieba).
 - [UNK] stands for a deleted word that leaves a sentence empty.
