@@ -13,6 +13,7 @@ from robustlib.models.images import build_image_model
 from robustlib.study import images as study
 from robustlib.study.claims import trained as claims_training
 from robustlib.study.claims.findings import evidence
+from robustlib.study.claims.rules import SMALLEST
 from robustlib.study.profiles import get_profile
 from robustlib.study.records import RecordBook, Reference, difference, differences
 from robustlib.study.variants import TrainingLesson, Variant, judge, lesson_settings, trained_variant
@@ -225,15 +226,19 @@ def test_the_numbers_are_those_of_the_evaluations(image_book):
 def test_the_claims_find_every_number_they_ask_for(image_book):
     book, models = image_book
     (data,) = evidence(book.frame, "image").values()
-    asked = {"C4": 2, "C5": 2, "C12": 1, "C17": 2, "C20": 2, "C24": 1, "C27": 1}
+    asked = {"C4": 2, "C5": 2, "C12": 1, "C17": 3, "C20": 2, "C24": 1, "C27": 2}
+    absent = {  # one attack, two temperatures, and none divided by
+        "C20": ["a second attack", "pgd beyond T = 100", "clean accuracy at T = 100"],
+        "C24": ["divided by T = 100"],
+    }
     for claim, n_findings in asked.items():
-        found = claims_training.TESTS[claim][0](data)
-        if claim == "C20":  # made with one attack, which the test says
-            assert [finding.where for finding in found if finding.outcome == "missing"] == ["a second attack"]
-            found = [finding for finding in found if finding.outcome != "missing"]
-        assert len(found) == n_findings, (claim, found)
-        assert all(finding.outcome in ("holds", "fails") and finding.measured for finding in found), (claim, found)
-    (hot,) = claims_training.TESTS["C24"][0](data)
+        findings = claims_training.TESTS[claim][0](data, SMALLEST)
+        missing = [finding.where for finding in findings if finding.outcome == "missing"]
+        assert missing == absent.get(claim, [])
+        recorded = [finding for finding in findings if finding.outcome != "missing"]
+        assert len(recorded) == n_findings, (claim, findings)
+        assert all(finding.measured for finding in recorded), (claim, findings)
+    hot = claims_training.TESTS["C24"][0](data, SMALLEST)[0]
     cells = models[HOT].evaluations
     points = 100 * (cells["pgd", "none"].adversarial_accuracy - cells["pgd", "margin"].adversarial_accuracy)
     assert hot.measured.startswith(f"{points:+.1f} ")
