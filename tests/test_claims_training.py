@@ -144,3 +144,15 @@ def test_the_models_of_the_training_notebooks_are_no_evidence_for_other_claims()
     assert data.rows.empty and len(data.training) == 1
     assert data.accuracy("baseline", 1.0) is None
     assert all(verdict(test(data, SMALLEST)) == "not tested" for test, _ in TESTS.values())
+
+
+def test_blind_edits_of_as_many_words_stand_beside_the_transfer_they_control():
+    trained = {"method": STAR, "training_temperature": 100, "modality": "text", "experiment": "09_x_text"}
+    rows = [record(20.0, adversary="margin", attack="dg", metric="accuracy", **trained)]
+    for adversary, mean in ((f"transfer:{STAR}", 1.0), (f"blind:transfer:{STAR}", 50.0)):
+        reference = Reference(STAR, "margin", 1, 100)
+        measured = {"attack": "dg", "metric": "accuracy_difference", "half": 0.5}
+        rows.append(record(mean, adversary=adversary, reference=reference, **measured, **trained))
+    (data,) = evidence(pd.DataFrame(rows, columns=COLUMNS), "text").values()
+    (finding,) = claims_training.TESTS["C25"][0](data, SMALLEST)
+    assert finding.outcome == "fails" and "(blind edits +50.0 [+49.5, +50.5])" in finding.measured

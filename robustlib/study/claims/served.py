@@ -35,7 +35,7 @@ from robustlib.study.records import EARLY_STOP, HONEST, Reference, differences, 
 Test = Callable[[Evidence, float], list[Finding]]
 PART = {BASELINE: "T_d = 1", OVER: "T_d < 1", UNDER: "T_d > 1"}
 STOPPED = "recorded with an attack that stopped where the other model was fooled"
-BLIND = "blind"  # random edits of as many words: what any text would lose to so many
+BLIND = "blind:"  # before an adversary: random edits of as many words, what any text would lose to so many
 
 
 def at_each(data: Evidence, methods: tuple[str, ...], judge: Callable[[str, float], Finding]) -> list[Finding]:
@@ -189,13 +189,14 @@ def _transfer_is_weaker(data: Evidence, smallest: float) -> list[Finding]:
                 row = data.difference(method, temperature, adversary, Reference(method, "margin", temperature))
                 if row is not None:
                     finding = judge_row(f"{adversary} at T_d = {temperature:g}", row, above(smallest))
-                    findings.append(replace(finding, measured=finding.measured + _blind(data, method, temperature)))
+                    blind = _blind(data, adversary, method, temperature)
+                    findings.append(replace(finding, measured=finding.measured + blind))
     return findings
 
 
-def _blind(data: Evidence, method: str, temperature: float) -> str:
+def _blind(data: Evidence, adversary: str, method: str, temperature: float) -> str:
     """What blind edits leave above the scale-free attack, where they were measured."""
-    row = data.difference(method, temperature, BLIND, Reference(method, "margin", temperature))
+    row = data.difference(method, temperature, f"{BLIND}{adversary}", Reference(method, "margin", temperature))
     return "" if row is None else f" (blind edits {interval_text(row, signed=True)})"
 
 

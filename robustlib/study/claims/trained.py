@@ -231,10 +231,11 @@ def hot_illusion(data: Evidence, smallest: float, hot: float) -> list[Finding]:
 @_at_high_temperature
 def transfer_is_weaker(data: Evidence, smallest: float, hot: float) -> list[Finding]:
     """C25: examples of the cold model leave more standing than the scale-free attack."""
-    row = _illusion(data, MAIN, hot, adversary=f"transfer:{MAIN}")
-    if row is None and _illusion(data, MAIN, hot, adversary=f"transfer:{MAIN}{EARLY_STOP}") is not None:
+    transfer = f"transfer:{MAIN}"
+    row, blind = (_illusion(data, MAIN, hot, adversary=adversary) for adversary in (transfer, f"{BLIND}{transfer}"))
+    if row is None and _illusion(data, MAIN, hot, adversary=f"{transfer}{EARLY_STOP}") is not None:
         return [Finding(f"T = {hot:g}", "missing", STOPPED)]
-    finding, blind = judge_row(f"T = {hot:g}", row, above(smallest)), _illusion(data, MAIN, hot, adversary=BLIND)
+    finding = judge_row(f"T = {hot:g}", row, above(smallest))
     if row is None or blind is None:
         return [finding]
     return [replace(finding, measured=f"{finding.measured} (blind edits {interval_text(blind, signed=True)})")]
