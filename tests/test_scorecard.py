@@ -489,6 +489,13 @@ def test_the_headlines_are_a_dozen_claims_with_a_number_from_either_side():
     assert row.endswith("| **reproduced**; T_d = 0.001: +70.0 [+68.5, +71.5] | not tested (needs the text notebooks) |")
 
 
+def test_a_headline_shows_what_holds_and_what_speaks_against_it():
+    rows = headline_table(judge_claims(made_up({(1e-3, "cal"): 80}))).splitlines()
+    (row,) = [row for row in rows if row.startswith("| C9 ")]
+    for_, against = "cal at T_d = 0.01: +70.0 -> +0.0 [-1.5, +1.5]", "cal at T_d = 0.001: +70.0 -> +70.0 [+68.5, +71.5]"
+    assert f"| **partly**; {for_}; does not hold: {against} |" in row
+
+
 def test_the_summary_tells_the_story_in_numbers():
     text = summary(judge_claims(made_up()))
     assert "11 reproduced, 0 partly, 0 not reproduced, 0 inconclusive, 0 nothing to test, 61 not tested" in text

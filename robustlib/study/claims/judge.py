@@ -15,7 +15,7 @@ from robustlib.study.claims.rules import SMALLEST, VERDICTS, Finding, verdict
 from robustlib.study.records import paper_tables
 
 TESTS = served.TESTS | trained.TESTS | own.TESTS
-_WORDS = {"fails": "does not hold", "open": "open", "missing": "not recorded", "void": "nothing there to test"}
+WORDS = {"fails": "does not hold", "open": "open", "missing": "not recorded", "void": "nothing there to test"}
 _UNTESTED = VERDICTS[-1]
 
 
@@ -168,8 +168,8 @@ def _reason(findings: list[Finding], untested: str) -> str:
     if verdict(findings) == _UNTESTED:
         causes = dict.fromkeys(finding.measured for finding in findings if finding.measured)
         return untested or ", ".join(causes) or "not among the records"
-    where = {key: [finding.where for finding in findings if finding.outcome == key] for key in _WORDS}
-    return "; ".join(f"{_WORDS[key]}: {', '.join(places)}" for key, places in where.items() if places)
+    where = {key: [finding.where for finding in findings if finding.outcome == key] for key in WORDS}
+    return "; ".join(f"{WORDS[key]}: {', '.join(places)}" for key, places in where.items() if places)
 
 
 def paper_numbers(template: str, paper: pd.DataFrame) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from robustlib.data.folders import replace_file, results_dir
 from robustlib.study.claims.findings import BASELINE, OVER, Evidence
-from robustlib.study.claims.judge import Judgement, Scorecard, judge_claims
+from robustlib.study.claims.judge import WORDS, Judgement, Scorecard, judge_claims
 from robustlib.study.claims.rules import SMALLEST, interval_text, sample_text
 from robustlib.study.records import load_records, newest_results, origin
 
@@ -82,10 +82,13 @@ def headline_table(card: Scorecard) -> str:
 
 
 def _in_brief(judgement: Judgement) -> str:
-    if not judgement.measured:
+    """The verdict, a number that holds, and one that speaks against the claim or leaves it open."""
+    holding = [finding for finding in judgement.measured if finding.outcome == "holds" and not finding.condition]
+    against = sorted((f for f in judgement.measured if f.outcome != "holds"), key=lambda finding: finding.condition)
+    numbers = [f"{finding.where}: {finding.measured}" for finding in holding[:1] + against[:1]]
+    if not numbers:
         return f"{judgement.verdict} ({judgement.reason})"
-    first = judgement.measured[0]
-    return f"**{judgement.verdict}**; {first.where}: {first.measured}"
+    return f"**{judgement.verdict}**; {f'; {WORDS[against[0].outcome]}: '.join(numbers) if against else numbers[0]}"
 
 
 def _markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
