@@ -296,8 +296,9 @@ REAL_COUNTS = {
     "cola": (None, None, [324, 719]),
     "mrpc": ([1323 - 129, 2753 - 279], [129, 279], [578, 1147]),
     "ag_news": (None, None, [1900] * 4),
+    "ag_news_subset30k": (None, None, [1900] * 4),
 }
-REAL_TRAINING = {"cola": [2528, 6023], "ag_news": [30_000] * 4}
+REAL_TRAINING = {"cola": [2528, 6023], "ag_news": [30_000] * 4, "ag_news_subset30k": [7478, 7524, 7545, 7473]}
 
 
 @pytest.fixture

@@ -138,7 +138,8 @@ def _read_emotion(paths: dict[str, Path]) -> _Rows:
 def _read_ag_news(paths: dict[str, Path]) -> _Rows:
     blocks = []
     for part in ("train", "test"):
-        rows = list(csv.reader(io.StringIO(content(paths, f"{part}.csv").decode(), newline="")))
+        key = next(key for key in paths if key.startswith(part))
+        rows = list(csv.reader(io.StringIO(content(paths, key).decode(), newline="")))
         blocks.append((part, [f"{title} {text}" for _, title, text in rows], [int(row[0]) - 1 for row in rows]))
     return _with_validation(_joined(*blocks), 0.05)
 
@@ -233,6 +234,7 @@ def near_duplicate_groups(texts: list[str], same: list[str] | None = None) -> np
 
 
 _POLARITY = ("negative", "positive")
+_TOPICS = ("World", "Sports", "Business", "Sci/Tech")
 _READERS: dict[str, tuple[Callable[[dict[str, Path]], _Rows], tuple[str, ...]]] = {
     "rotten_tomatoes": (_read_rotten_tomatoes, _POLARITY),
     "rotten_tomatoes_rated": (_read_rotten_tomatoes_rated, _POLARITY),
@@ -240,7 +242,8 @@ _READERS: dict[str, tuple[Callable[[dict[str, Path]], _Rows], tuple[str, ...]]] 
     "vader_amazon": (_read_vader, _POLARITY),
     "vader_nyt": (_read_vader, _POLARITY),
     "emotion": (_read_emotion, ("sadness", "joy", "love", "anger", "fear", "surprise")),
-    "ag_news": (_read_ag_news, ("World", "Sports", "Business", "Sci/Tech")),
+    "ag_news": (_read_ag_news, _TOPICS),
+    "ag_news_subset30k": (_read_ag_news, _TOPICS),
     "cola": (_read_cola, ("unacceptable", "acceptable")),
     "mrpc": (_read_mrpc, ("not_equivalent", "equivalent")),
     "qnli": (_read_qnli, ("entailment", "not_entailment")),
