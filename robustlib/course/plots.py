@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from robustlib.attacks.landscape import exactly_flat
 from robustlib.data.folders import results_dir, writable
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8B4513", "#6A3D9A", "#999999")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 LABELS = {
     "T": "temperature T (log scale)",
     "T_d": "design temperature T_d (log scale)",

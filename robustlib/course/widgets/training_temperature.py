@@ -107,7 +107,7 @@ def _draw_trade_off(data: TrainingTemperature, ax: Axes) -> Update:
     attacked = {name: curve["mean"] for name, curve in data.series["accuracy"].items() if name != "clean"}
     rings = []
     for index, (name, mean) in enumerate(attacked.items(), start=1):
-        colour, marker = COLOURS[index % 7], MARKERS[index % 7]
+        colour, marker = COLOURS[index % 10], MARKERS[index % 10]
         ax.plot(clean, mean, marker=marker, ms=5, lw=1, color=colour, label=name)
         rings.append(moving_ring(ax))
     ax.set(xlabel="clean accuracy (%)", ylabel="adversarial accuracy (%)")
@@ -125,7 +125,7 @@ def _draw_trade_off(data: TrainingTemperature, ax: Axes) -> Update:
 def _draw_curves(data: TrainingTemperature, panel: str, ylabel: str, ax: Axes) -> Update:
     curves, rings = data.series[panel], []
     for index, (name, curve) in enumerate(curves.items()):
-        colour, marker = COLOURS[index % 7], MARKERS[index % 7]
+        colour, marker = COLOURS[index % 10], MARKERS[index % 10]
         ax.plot(curve.index, curve["mean"], marker=marker, ms=5, color=colour, label=name)
         ax.fill_between(curve.index, curve["low"], curve["high"], color=colour, alpha=0.15, lw=0)
         rings.append(moving_ring(ax))
