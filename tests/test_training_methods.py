@@ -61,7 +61,6 @@ def test_freelb_averages_the_gradients_along_the_walk():
     method = image_method("freelb", 0.1, steps=3)
     _, gradient = after("freelb", model, images, labels, epsilon=0.1, steps=3)
     torch.manual_seed(7)
-    torch.randint(2**31, ())  # the masks of dropout
     batch = continuous(model, images)
     delta = method.perturbations.start(batch)
     model.zero_grad()

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from robustlib.models.forward import seeded
 from robustlib.training.ascc import ascc_step
 from robustlib.training.minimum_norm import MOST_CORNERS, minimum_norm_weights
 from robustlib.training.perturbation import ContinuousInput, PerturbationSet, continuous
@@ -157,12 +156,13 @@ def _freelb_step(method: Method, autocast, model, inputs, labels, temperature) -
 
     All K passes have the same dropout masks, as in the authors' code (github.com/zhuchen03/FreeLB: `dp_masks`).
     """
-    delta, total, masks = None, 0.0, int(torch.randint(2**31, ()))
-    for _ in range(method.steps):
+    delta, total, gpus = None, 0.0, range(torch.cuda.device_count())
+    for index in range(method.steps):
         batch = continuous(model, inputs)  # anew: each pass frees the graph of the embeddings
         delta = method.perturbations.start(batch) if delta is None else delta
         delta.requires_grad_(True)
-        with autocast, seeded(masks):
+        # The generators are given back after each pass but the last: the next one draws the same masks.
+        with autocast, torch.random.fork_rng(devices=gpus, enabled=index < method.steps - 1):
             logits = batch.forward(batch.values + delta)
         loss = _cross_entropy(logits, labels, temperature) / method.steps
         delta.grad = None
