@@ -146,7 +146,7 @@ def test_without_records_the_published_ones_are_shown_and_this_is_said(tmp_path,
     assert "There is only one run to look at" in text
     assert len(world["pairs"]) > 0
     figures = {path.stem for path in (tmp_path / "smoke" / "figures").iterdir()}
-    assert figures == {"13_verdicts", "13_removal", "13_share"}
+    assert figures == {"13_verdicts", "13_hides_and_pierces", "13_removal", "13_share"}
 
 
 def test_without_any_records_every_claim_is_listed_as_not_tested(tmp_path, monkeypatch):
