@@ -109,6 +109,8 @@ def _ratio_pierces(data: Evidence, smallest: float) -> list[Finding]:
 
 def _labels_are_left(data: Evidence, smallest: float) -> list[Finding]:
     """O7: with two classes the margin leaves what T(x) hides standing; a whole transferred budget and labels do not."""
+    if any(finding.outcome != "missing" for finding in _ratio_pierces(data, smallest)):
+        return []  # three classes or more: ratios are left
     parts = {"margin": standing, "transfer:": halved, "label-only": halved}
     return [
         replace(finding, part=adversary)
