@@ -301,6 +301,7 @@ ADVERSARIES: dict[str, Callable[[str, _Knowledge], Adversary]] = {
     "margin": _scale_free,
     "dlr": partial(_scale_free, score=DLR()),
     "mifpe": partial(_scale_free, score=MIFPE()),
+    "t-mifpe": partial(_scale_free, score=MIFPE(gap=None)),
     "ties": _another_search,  # attacks on texts: as served, but a candidate that ties is taken
     "label-only": _another_search,
     "platt": partial(_behind, fit=partial(fit_platt, solver="descent")),

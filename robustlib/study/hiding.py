@@ -36,7 +36,11 @@ NAMES = (PER_INPUT, PER_QUERY, "floor", "float16", "probabilities")  # how the n
 LESSONS = ("04_", "06_")
 # Which adversaries a disguise cannot touch, by how its name begins, where labels are always one of them. A temperature
 # drawn for each query changes the length of a gradient, which attacks on images do not use.
-UNTOUCHED = {"one T": ("cal-exact", "margin", "dlr", "mifpe"), PER_INPUT: ("dlr",), PER_QUERY: ("margin", "dlr")}
+UNTOUCHED = {
+    "one T": ("cal-exact", "margin", "dlr", "mifpe", "t-mifpe"),
+    PER_INPUT: ("dlr",),
+    PER_QUERY: ("margin", "dlr"),
+}
 
 
 @dataclass(frozen=True)
