@@ -12,7 +12,12 @@ from scipy import optimize
 
 from robustlib.calibration import fit as calibration
 from robustlib.calibration.fit import fit_temperature, fit_temperature_descent
-from robustlib.calibration.metrics import expected_calibration_error, negative_log_likelihood, top_label
+from robustlib.calibration.metrics import calibration_errors, calibration_report, top_label
+
+
+def negative_log_likelihood(logits, labels):
+    return calibration_report(logits, labels).negative_log_likelihood
+
 
 # ---- exact temperature ----
 
@@ -126,8 +131,8 @@ def test_calibrating_repairs_the_calibration_error():
     logits, labels = sample_problem(n=5000)
     served = logits * 50
     fit = fit_temperature(served, labels)
-    before = expected_calibration_error(*top_label(served.softmax(dim=1), labels))
-    after = expected_calibration_error(*top_label(fit.probs(served), labels))
+    before = calibration_errors(*top_label(served.softmax(dim=1), labels))[0]
+    after = calibration_errors(*top_label(fit.probs(served), labels))[0]
     assert before > 0.1 and after < 0.02
 
 
@@ -136,15 +141,15 @@ def test_calibrating_repairs_the_calibration_error():
 
 in_mean = partial(fit_temperature_descent, reduction="mean")
 every_descent = pytest.mark.parametrize(
-    ("optimiser", "parameter"), [(o, p) for o in ("sgd", "adam") for p in ("temperature", "log_temperature", "inverse")]
+    ("optimiser", "parameter"), [(o, p) for o in ("sgd", "adam") for p in ("T", "log T", "1/T")]
 )
 
 
 def torch_descent(logits, labels, optimiser, parameter, steps):
     """An independent witness: autograd and torch.optim. T after that many steps."""
-    value = torch.tensor(0.0 if parameter == "log_temperature" else 1.0, dtype=torch.float64, requires_grad=True)
+    value = torch.tensor(0.0 if parameter == "log T" else 1.0, dtype=torch.float64, requires_grad=True)
     stepper = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[optimiser]([value], lr=0.01)
-    as_temperature = {"temperature": lambda: value, "log_temperature": value.exp, "inverse": lambda: 1 / value}
+    as_temperature = {"T": lambda: value, "log T": value.exp, "1/T": lambda: 1 / value}
     for _ in range(steps):
         stepper.zero_grad()
         torch.nn.functional.cross_entropy(logits / as_temperature[parameter](), labels).backward()
@@ -186,7 +191,7 @@ def test_cal_fails_on_underconfident_models_because_of_its_optimiser(design_temp
     assert confidence[paper] == pytest.approx(0.2, abs=1e-3)
     assert confidence[exact] > 0.7
     # The cure is a step that does not depend on the scale of the logits, not another objective.
-    assert in_mean(served, labels, optimiser="adam", parameter="log_temperature").converged
+    assert in_mean(served, labels, optimiser="adam", parameter="log T").converged
     assert in_mean(served, labels, optimiser="adam").status == "diverged"
 
 
@@ -207,13 +212,11 @@ def test_divergence_is_reported_with_the_last_valid_temperature():
     logits, labels = sample_problem()
     fit = in_mean(logits / 100, labels)
     assert (fit.status, fit.converged) == ("diverged", False)
-    assert fit.temperature == pytest.approx(
-        torch_descent(logits / 100, labels, "sgd", "temperature", fit.iterations - 1)
-    )
-    assert torch_descent(logits / 100, labels, "sgd", "temperature", fit.iterations) < 0
+    assert fit.temperature == pytest.approx(torch_descent(logits / 100, labels, "sgd", "T", fit.iterations - 1))
+    assert torch_descent(logits / 100, labels, "sgd", "T", fit.iterations) < 0
     assert fit.nll_after == pytest.approx(negative_log_likelihood(logits / 100 / fit.temperature, labels))
     # One step on log T has the size of the gradient: with logits of 1e6 it leads past T = 1e100.
-    far = in_mean(1e6 * logits, labels, parameter="log_temperature")
+    far = in_mean(1e6 * logits, labels, parameter="log T")
     assert (far.status, far.temperature, far.iterations) == ("diverged", 1.0, 1)
 
 
@@ -325,7 +328,7 @@ def test_each_calibrator_calibrates_held_out_data(fit, scale):
     probs = fit(logits[:2000], labels[:2000]).probs(logits[2000:])
     assert probs.dtype == torch.float64
     torch.testing.assert_close(probs.sum(dim=1), torch.ones(2000, dtype=torch.float64))
-    assert expected_calibration_error(*top_label(probs, labels[2000:])) < 0.06
+    assert calibration_errors(*top_label(probs, labels[2000:]))[0] < 0.06
     assert (probs.argmax(dim=1) != logits[2000:].argmax(dim=1)).any()  # none of them keeps every prediction
 
 

@@ -20,8 +20,7 @@ def test_four_predictions_by_hand():
     assert bins["count"].tolist() == [0, 0, 2, 2]
     np.testing.assert_allclose(bins["confidence"], [np.nan, np.nan, 0.6, 0.85], rtol=1e-6)
     np.testing.assert_allclose(bins["accuracy"], [np.nan, np.nan, 0.5, 0.5])
-    assert metrics.expected_calibration_error(confidence, correct, 4) == pytest.approx((0.1 + 0.35) / 2)
-    assert metrics.maximum_calibration_error(confidence, correct, 4) == pytest.approx(0.35)
+    assert metrics.calibration_errors(confidence, correct, 4) == pytest.approx(((0.1 + 0.35) / 2, 0.35))
 
 
 def test_edges_belong_to_the_bin_below():
@@ -37,38 +36,37 @@ def test_calibration_errors_agree_with_torchmetrics(temperature):
     logits, labels = sample_problem(600, 4)
     probs = (logits / temperature).softmax(dim=1)
     confidence, correct = metrics.top_label(probs, labels)
-    for norm, ours in [("l1", metrics.expected_calibration_error), ("max", metrics.maximum_calibration_error)]:
+    for norm, ours in zip(("l1", "max"), metrics.calibration_errors(confidence, correct, 15), strict=True):
         theirs = multiclass_calibration_error(probs, labels, num_classes=4, n_bins=15, norm=norm)
-        assert ours(confidence, correct, 15) == pytest.approx(float(theirs), abs=1e-6)  # theirs sums in float32
+        assert ours == pytest.approx(float(theirs), abs=1e-6)  # theirs sums in float32
 
 
 def test_a_confidence_of_one_shares_the_last_bin_unlike_in_torchmetrics():
     # Half certain and wrong, half at 0.99 and right: one bin of accuracy 1/2, confidence 0.995.
     confidence, correct = torch.tensor([1.0, 0.99]), torch.tensor([False, True])
-    assert metrics.expected_calibration_error(confidence, correct) == pytest.approx(0.495)
+    assert metrics.calibration_errors(confidence, correct)[0] == pytest.approx(0.495)
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
 def test_nll_and_brier_agree_with_scikit_learn(temperature):
     logits, labels = sample_problem(600, 4)
-    probs = (logits / temperature).softmax(dim=1)
-    classes = range(4)
-    expected = log_loss(labels.numpy(), probs.numpy(), labels=classes)
-    assert metrics.negative_log_likelihood(logits / temperature, labels) == pytest.approx(expected, rel=1e-12)
-    expected = brier_score_loss(labels.numpy(), probs.numpy(), labels=classes, scale_by_half=False)
-    assert metrics.brier_score(probs, labels) == pytest.approx(expected, rel=1e-12)
+    report = metrics.calibration_report(logits, labels, temperature=temperature)
+    truth, probs = labels.numpy(), (logits / temperature).softmax(dim=1).numpy()
+    assert report.negative_log_likelihood == pytest.approx(log_loss(truth, probs, labels=range(4)), rel=1e-12)
+    expected = brier_score_loss(truth, probs, labels=range(4), scale_by_half=False)
+    assert report.brier_score == pytest.approx(expected, rel=1e-12)
 
 
 def test_brier_score_reaches_both_ends_of_its_range():
     probs = torch.tensor([[1.0, 0.0, 0.0]])
-    assert metrics.brier_score(probs, torch.tensor([0])) == 0.0
-    assert metrics.brier_score(probs, torch.tensor([1])) == 2.0
+    scores = [metrics.calibration_report_from_probs(probs, torch.tensor([label])).brier_score for label in (0, 1)]
+    assert scores == [0.0, 2.0]
 
 
 def test_mean_confidence_of_a_flat_model_keeps_its_digits():
     # The paper's 50.00007 %: a gap of 2.8e-6 gives 0.5 + gap / 4.
-    probs = torch.tensor([[2.8e-6, 0.0]], dtype=torch.float64).softmax(dim=1)
-    assert metrics.mean_confidence(probs) - 0.5 == pytest.approx(7e-7, rel=1e-6)
+    report = metrics.calibration_report(torch.tensor([[2.8e-6, 0.0]], dtype=torch.float64), torch.tensor([0]))
+    assert report.mean_confidence - 0.5 == pytest.approx(7e-7, rel=1e-6)
 
 
 @settings(max_examples=50, deadline=None)
@@ -84,25 +82,16 @@ def test_report_holds_its_ranges_at_every_temperature(seed, temperature):
     assert report.negative_log_likelihood >= 0
 
 
-def test_report_is_made_of_the_single_metrics():
+def test_report_keeps_its_settings_and_counts():
     logits, labels = sample_problem(600, 4)
     report = metrics.calibration_report(logits.float(), labels, temperature=2.0, n_bins=10)
     probs = (logits.float().double() / 2).softmax(dim=1)
     confidence, correct = metrics.top_label(probs, labels)
-    assert dataclasses.asdict(report) == pytest.approx(
-        {
-            "n": 600,
-            "temperature": 2.0,
-            "n_bins": 10,
-            "accuracy": float(correct.double().mean()),
-            "mean_confidence": metrics.mean_confidence(probs),
-            "expected_calibration_error": metrics.expected_calibration_error(confidence, correct, 10),
-            "maximum_calibration_error": metrics.maximum_calibration_error(confidence, correct, 10),
-            "negative_log_likelihood": metrics.negative_log_likelihood(logits.float() / 2, labels),
-            "brier_score": metrics.brier_score(probs, labels),
-        },
-        rel=1e-6,
-    )
+    assert (report.n, report.temperature, report.n_bins) == (600, 2.0, 10)
+    assert report.accuracy == float(correct.double().mean())
+    assert report.mean_confidence == pytest.approx(float(confidence.mean()))
+    errors = report.expected_calibration_error, report.maximum_calibration_error
+    assert errors == pytest.approx(metrics.calibration_errors(confidence, correct, 10), rel=1e-6)
 
 
 def test_report_from_probabilities_is_the_same_report():
@@ -121,15 +110,14 @@ def test_a_sure_error_has_infinite_nll_not_a_clipped_one():
     [
         (lambda z, y: metrics.calibration_report(z.softmax(dim=1), y), ValueError, "look like probabilities"),
         (lambda z, y: metrics.calibration_report(z[:0], y[:0]), ValueError, "0 rows"),
-        (lambda z, y: metrics.mean_confidence(z), ValueError, "apply softmax to logits"),
-        (lambda z, y: metrics.negative_log_likelihood(z * torch.nan, y), ValueError, "first in row 0"),
+        (lambda z, y: metrics.top_label(z, y), ValueError, "apply softmax to logits"),
+        (lambda z, y: metrics.calibration_report(z * torch.nan, y), ValueError, "first in row 0"),
         (lambda z, y: metrics.reliability_bins(torch.tensor([torch.nan]), y[:1] < 9), ValueError, "found nan to nan"),
         (lambda z, y: metrics.reliability_bins(torch.tensor([0.5, 90.0]), y[:2] < 9), ValueError, "found 0.5 to 90"),
         (lambda z, y: metrics.reliability_bins(z.softmax(dim=1), y == 0), ValueError, "top_label"),
         (lambda z, y: metrics.reliability_bins(torch.zeros(0), y[:0] < 9), ValueError, "n >= 1"),
         (lambda z, y: metrics.reliability_bins(torch.ones(5), y < 9, n_bins=0), ValueError, "n_bins must be at least"),
-        (lambda z, y: metrics.expected_calibration_error(torch.ones(5), y), TypeError, "correct must be bool"),
-        (lambda z, y: metrics.maximum_calibration_error(torch.ones(5), y), TypeError, "compare with the labels"),
+        (lambda z, y: metrics.calibration_errors(torch.ones(5), y), TypeError, "must be bool.*compare with the"),
     ],
 )
 def test_wrong_inputs_are_named(measure, error, message):
@@ -143,6 +131,6 @@ def test_probabilities_from_a_table_may_be_rounded(places):
     probs = logits.softmax(dim=1)
     for rounded in (probs.round(decimals=places), probs.float().round(decimals=places)):
         report = metrics.calibration_report_from_probs(rounded, labels)
-        assert report.mean_confidence == pytest.approx(metrics.mean_confidence(probs), abs=10**-places)
+        assert report.mean_confidence == pytest.approx(float(probs.amax(dim=1).mean()), abs=10**-places)
         verdicts = {looks_like_probabilities(row.unsqueeze(0)) for row in rounded}
         assert verdicts == {True}  # whatever the batch, the verdict is the same

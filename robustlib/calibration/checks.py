@@ -1,6 +1,6 @@
 """Checks of logits, probabilities, labels, images and numbers. Each returns what it checked, ready to use.
 
-NumPy arrays are taken for tensors. Each error names the thing, what it got, and the way out.
+NumPy arrays are taken for tensors. A TypeError or ValueError names the thing, what it got, and the way out.
 """
 
 from __future__ import annotations
@@ -18,9 +18,6 @@ def check_logits(logits: Any, name: str = "logits") -> Tensor:
 
     Rows that all look like probabilities are refused: softmax applied a second time is a hidden temperature (the
     paper's illusion by accident). Log-probabilities are valid logits.
-
-    Raises:
-        TypeError, ValueError: something else.
     """
     logits = _floating(logits, name)
     if logits.ndim != 2 or logits.shape[1] < 2:
@@ -38,11 +35,7 @@ def check_logits(logits: Any, name: str = "logits") -> Tensor:
 
 
 def check_predictions(logits: Any, labels: Any) -> tuple[Tensor, Tensor]:
-    """Logits (n, n_classes) and their labels (n,) as int64, n at least 1.
-
-    Raises:
-        TypeError, ValueError: something else.
-    """
+    """Logits (n, n_classes) and their labels (n,) as int64, n at least 1."""
     logits = check_logits(logits)
     labels = check_labels(labels, *logits.shape).to(logits.device)
     if not len(labels):
@@ -51,11 +44,7 @@ def check_predictions(logits: Any, labels: Any) -> tuple[Tensor, Tensor]:
 
 
 def check_probs(probs: Any, name: str = "probs") -> Tensor:
-    """Probabilities (n, n_classes), n at least 1; rows may sum to 1 as loosely as rounded decimals do.
-
-    Raises:
-        TypeError, ValueError: something else.
-    """
+    """Probabilities (n, n_classes), n at least 1; rows may sum to 1 as loosely as rounded decimals do."""
     probs = _floating(probs, name)
     if probs.ndim != 2 or not probs.numel():
         raise ValueError(f"{name} must have shape (n, n_classes) with n >= 1, got {tuple(probs.shape)}")
@@ -72,8 +61,7 @@ def check_probs(probs: Any, name: str = "probs") -> Tensor:
 def looks_like_probabilities(values: Tensor) -> bool:
     """Whether every row of (n, n_classes) lies in [0, 1] and sums to 1, to its dtype's precision or its own decimals.
 
-    The verdict on a row does not depend on the others: probabilities rounded to 2 to 5 decimals may miss the sum by
-    half a unit of the last place for each class.
+    Probabilities rounded to 2 to 5 decimals may miss the sum by half a unit of the last place for each class.
     """
     if values.numel() == 0:
         return False
@@ -90,11 +78,7 @@ def looks_like_probabilities(values: Tensor) -> bool:
 
 
 def check_labels(labels: Any, n: int, n_classes: int | None = None, name: str = "labels") -> Tensor:
-    """Labels (n,) of any integer type, in [0, n_classes), as int64.
-
-    Raises:
-        TypeError, ValueError: something else.
-    """
+    """Labels (n,) of any integer type, in [0, n_classes), as int64."""
     values = torch.from_numpy(np.array(labels)) if isinstance(labels, np.ndarray) else labels
     if (
         not isinstance(values, Tensor)
@@ -115,12 +99,7 @@ def check_labels(labels: Any, n: int, n_classes: int | None = None, name: str = 
 
 
 def check_correct(correct: Any, name: str = "correct") -> np.ndarray:
-    """Flags (n,) of type bool, n at least 1: whether each prediction is right.
-
-    Raises:
-        TypeError: another type: integers could be predicted labels.
-        ValueError: another shape.
-    """
+    """Flags (n,) of type bool, n at least 1: whether each prediction is right. Integers could be predicted labels."""
     flags = correct.detach().cpu().numpy() if isinstance(correct, Tensor) else np.asarray(correct)
     if flags.ndim != 1 or not flags.size:
         raise ValueError(f"{name} must have shape (n,) with n >= 1, got {flags.shape}")
@@ -130,11 +109,7 @@ def check_correct(correct: Any, name: str = "correct") -> np.ndarray:
 
 
 def check_pixels(images: Any, name: str = "images") -> Tensor:
-    """Floating-point (n, channels, height, width) images in [0, 1]; what rounding left outside is clamped in a copy.
-
-    Raises:
-        TypeError, ValueError: something else.
-    """
+    """Floating-point (n, channels, height, width) images in [0, 1]; what rounding left outside is clamped in a copy."""
     images = _floating(images, name, "divide 8-bit pixels by 255")
     if images.ndim != 4:
         raise ValueError(f"{name} must have shape (n, channels, height, width), got {tuple(images.shape)}")

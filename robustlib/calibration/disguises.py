@@ -21,13 +21,10 @@ from robustlib.calibration.temperature import scale_logits
 
 @dataclass(frozen=True)
 class TemperaturePerInput:
-    """T(x) = gap(x) / kappa: every input is shown with the same gap, kappa, between its two largest logits.
+    """T(x) = gap(x) / kappa: every input is shown with the same gap, kappa > 0, between its two largest logits.
 
     With two classes the confidence is sigmoid(kappa) for all inputs, so kappa = log-odds of the accuracy is perfectly
     calibrated and the answer says nothing but the label. With more classes the ratios of logit differences are left.
-
-    Args:
-        kappa: gap to show, in logits, above 0. See `calibrated_gap`.
     """
 
     kappa: float
@@ -45,12 +42,9 @@ class TemperaturePerInput:
 
 @dataclass(frozen=True)
 class ConstantConfidence:
-    """T(x) such that every input is shown with the same confidence: `TemperaturePerInput` for any number of classes.
+    """T(x) such that every input is shown with the same `confidence`, between 1 / n_classes and 1.
 
     At the level of the accuracy the top-label calibration error is 0 by definition, whatever the model is worth.
-
-    Args:
-        confidence: largest probability to show, between 1 / n_classes and 1.
     """
 
     confidence: float
@@ -83,10 +77,8 @@ class ConstantConfidence:
 class TemperaturePerQuery:
     """Logits divided by a temperature drawn anew for each row of each query, log T ~ Normal(0, spread).
 
-    As Random Logit Scaling (arXiv 2607.14921), with a log-normal law. Not deterministic; reproducible from `seed`.
-
-    Args:
-        spread: standard deviation of log T (natural logarithm); 0.23 is about 26 %, 2.3 a decade.
+    As Random Logit Scaling (arXiv 2607.14921), with a log-normal law; a spread of 0.23 is about 26 %, 2.3 a decade. Not
+    deterministic; reproducible from `seed`.
     """
 
     spread: float
@@ -106,11 +98,7 @@ class TemperaturePerQuery:
 
 @dataclass(frozen=True)
 class Floor:
-    """Log-probabilities below a floor are shown as the floor: no gap beyond `depth` is visible.
-
-    Args:
-        depth: largest difference to the top logit that is shown, above 0.
-    """
+    """Log-probabilities below a floor are shown as the floor: no gap to the top logit beyond `depth` > 0 is visible."""
 
     depth: float
 
@@ -127,7 +115,6 @@ class Rounded:
     """What is left of logits at a design temperature where a service answers in a narrower type, or in probabilities.
 
     Args:
-        temperature: T_d, applied first.
         dtype: of the answer, for example torch.float16; what is beyond its range is shown as its largest number.
         probabilities: answer with softmax probabilities, of which the adversary takes logarithms; one of 0 becomes the
             type's smallest positive number.
@@ -150,11 +137,9 @@ class Rounded:
 
 
 class Disguised(nn.Module):
-    """A model that shows `disguise(logits)`; predictions are those of the model inside, but for ties made by rounding.
+    """A model, of images or a callable on texts, that shows `disguise(logits)` (n, n_classes).
 
-    Args:
-        model: inputs to logits (n, n_classes); of images, or a callable on texts.
-        disguise: one of this module, or any map of logits that keeps the argmax.
+    Predictions are those of the model inside, but for ties made by rounding.
     """
 
     def __init__(self, model: Any, disguise: Callable[[Tensor], Tensor]) -> None:
@@ -163,7 +148,6 @@ class Disguised(nn.Module):
         self.disguise = disguise
 
     def forward(self, *inputs: Any) -> Tensor:
-        """Logits as shown, (n, n_classes)."""
         return self.disguise(self.model(*inputs))
 
     def extra_repr(self) -> str:
@@ -171,12 +155,10 @@ class Disguised(nn.Module):
 
 
 def calibrated_gap(logits: Tensor, labels: Tensor) -> float:
-    """The kappa at which `TemperaturePerInput` shows a mean confidence equal to the accuracy.
-
-    Two classes: log-odds of the accuracy, in closed form; more: solved by Brent's method.
+    """The kappa at which `TemperaturePerInput` shows a mean confidence equal to the accuracy on validation data.
 
     Args:
-        logits: (n, n_classes) on validation data. labels: (n,).
+        logits: (n, n_classes). labels: (n,).
 
     Raises:
         ValueError: every prediction is right, or accuracy is at or below what equal confidence in all classes gives.

@@ -1,7 +1,8 @@
 """Calibrators fitted on held-out logits: temperature (exactly, or by the paper's descent), Platt, and two others.
 
-One calling convention: `fit_*(logits, labels) -> calibrator` with `.probs(logits)`, and `.logits(logits)`
-where the map is differentiable, so that an attack can search on it. Taught in: notebooks/01, notebooks/04.
+`fit_*(logits, labels)`, logits (n, n_classes) without a temperature and class indices (n,), gives a calibrator with
+`.probs(logits)`, float64, and `.logits(logits)` where the map is differentiable, so that an attack can search on it.
+All raise TypeError or ValueError as `checks.check_predictions`. Taught in: notebooks/01, notebooks/04.
 
 Temperature scaling needs only the differences d_ij = z_ij - z_i,label of each row. With beta = 1 / T the
 mean NLL is mean_i log(1 + sum_j exp(beta d_ij)): convex in beta, with slope mean_i sum_j p_ij d_ij.
@@ -13,6 +14,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 
 import numpy as np
 import torch
@@ -24,6 +26,13 @@ from robustlib.calibration.temperature import scale_logits
 
 LEARNING_RATE, MAX_STEPS = 0.01, 5000  # the paper's, of `cal`
 PLATT_STEPS = 5000
+# name: (T -> parameter, parameter -> T, T -> factor that turns dNLL/dbeta into dNLL/dparameter)
+_PARAMETERS: dict[str, tuple[Callable, Callable, Callable]] = {
+    "T": (lambda t: t, lambda v: v, lambda t: -1 / t / t),
+    "log T": (math.log, lambda v: math.exp(min(v, 700.0)), lambda t: -1 / t),
+    "1/T": (lambda t: 1 / t, lambda v: 1 / v if v else math.inf, lambda t: 1.0),
+}
+READINGS = {"reduction": ("sum", "mean"), "optimiser": ("sgd", "adam"), "parameter": tuple(_PARAMETERS)}
 
 
 @dataclass(frozen=True)
@@ -38,8 +47,7 @@ class TemperatureFit:
             "uninformative": no T beats uniform probabilities, so T goes to infinity (exact fit: inf).
             "unconverged" (descent): all steps were taken and the optimum is more than 1 % away.
             "diverged" (descent): a step left 1e-100..1e100 or was NaN; `temperature` is the last valid T.
-        nll_before: mean negative log-likelihood in nats at T = 1.
-        nll_after: the same at `temperature`; in the limit where that is 0 or infinite.
+        nll_before, nll_after: mean negative log-likelihood in nats at T = 1 and at `temperature` (or its limit).
         iterations: derivative evaluations (exact) or steps (descent).
     """
 
@@ -51,7 +59,6 @@ class TemperatureFit:
 
     @property
     def converged(self) -> bool:
-        """Whether `temperature` is the optimum."""
         return self.status == "ok"
 
     def logits(self, logits: Tensor) -> Tensor:
@@ -59,24 +66,15 @@ class TemperatureFit:
         return scale_logits(logits, self.temperature)
 
     def probs(self, logits: Tensor) -> Tensor:
-        """softmax(logits / temperature), (n, n_classes) float64."""
         return self.logits(logits.double()).softmax(dim=1)
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> TemperatureFit:
-    """The temperature that minimises the negative log-likelihood of held-out data, exactly (`cal-exact`).
+    """The temperature that minimises the negative log-likelihood of held-out data, exactly (`cal-exact`, equation 8).
 
     A convex problem in beta = 1 / T: the root of the slope, bracketed on a log scale and found by Brent's method in
     float64, on differences brought to unit size, so that logits times s give T times s also for s = 1e-8 or 1e8.
     The slope at beta = 0 and its limit at infinity decide beforehand whether a finite optimum exists.
-    Paper: equation 8, solved instead of descended. Taught in: notebooks/01.
-
-    Args:
-        logits: (n, n_classes) scores before softmax, on validation data, no temperature applied.
-        labels: (n,) class indices.
-
-    Raises:
-        TypeError, ValueError: as `checks.check_predictions`.
     """
     differences = _label_differences(logits, labels)
     nll_before = _mean_nll(differences, 1.0)
@@ -111,7 +109,7 @@ def fit_temperature_descent(
     labels: Tensor,
     *,
     optimiser: str = "sgd",
-    parameter: str = "temperature",
+    parameter: str = "T",
     reduction: str = "sum",
     learning_rate: float = LEARNING_RATE,
 ) -> TemperatureFit:
@@ -119,24 +117,17 @@ def fit_temperature_descent(
 
     Equation 8 prints a sum over the n validation examples; the optimiser is not stated. With the sum a step is n
     times as long as with the usual mean: long enough for the large T of an overconfident model, too long for a T
-    below 1, where it jumps to the wrong side of 0. Taught in: notebooks/01, notebooks/04.
+    below 1, where it jumps to the wrong side of 0.
 
     Args:
-        logits, labels: as for `fit_temperature`.
         optimiser: "sgd" (plain gradient descent) or "adam" (betas 0.9, 0.999; eps 1e-8).
-        parameter: what descends: "temperature" (the paper), "log_temperature" or "inverse" (1 / T).
+        parameter: what descends: "T" (the paper), "log T" or "1/T".
         reduction: "sum" over the examples (equation 8 as printed) or "mean".
-
-    Raises:
-        TypeError, ValueError: as `fit_temperature`, or an option is unknown.
     """
-    for name, value, known in (
-        ("optimiser", optimiser, ("sgd", "adam")),
-        ("parameter", parameter, tuple(_PARAMETERS)),
-        ("reduction", reduction, ("sum", "mean")),
-    ):
-        if value not in known:
-            raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+    chosen = {"reduction": reduction, "optimiser": optimiser, "parameter": parameter}
+    for name, value in chosen.items():
+        if value not in READINGS[name]:
+            raise ValueError(f"{name} must be one of {', '.join(READINGS[name])}, got {value!r}")
     exact = fit_temperature(logits, labels)
     differences = _label_differences(logits, labels)
     slopes = partial(_slope, differences)
@@ -149,19 +140,9 @@ def fit_temperature_descent(
 
 
 def fit_readings(logits: Tensor, labels: Tensor) -> dict[tuple[str, str, str], TemperatureFit]:
-    """`fit_temperature_descent` under every reading of equation 8: (reduction, optimiser, parameter) to its fit.
-
-    Reductions "sum", "mean"; optimisers "sgd", "adam"; parameters "T", "log T", "1/T". Errors: `fit_temperature`.
-    """
-    parameters = {"T": "temperature", "log T": "log_temperature", "1/T": "inverse"}
-    return {
-        (reduction, optimiser, name): fit_temperature_descent(
-            logits, labels, optimiser=optimiser, parameter=parameter, reduction=reduction
-        )
-        for reduction in ("sum", "mean")
-        for optimiser in ("sgd", "adam")
-        for name, parameter in parameters.items()
-    }
+    """`fit_temperature_descent` under every reading of equation 8, by (reduction, optimiser, parameter)."""
+    readings = product(*READINGS.values())
+    return {key: fit_temperature_descent(logits, labels, **dict(zip(READINGS, key, strict=True))) for key in readings}
 
 
 def _descend(
@@ -199,7 +180,6 @@ class Platt:
     slope: Tensor
     bias: Tensor
     nll: float
-    iterations: int
     converged: bool
 
     def logits(self, logits: Tensor) -> Tensor:
@@ -209,7 +189,6 @@ class Platt:
         return (slope * logits.double() + bias).to(logits.dtype)
 
     def probs(self, logits: Tensor) -> Tensor:
-        """Calibrated probabilities, (n, n_classes) float64."""
         return self.logits(logits.double()).softmax(dim=1)
 
 
@@ -218,15 +197,11 @@ def fit_platt(logits: Tensor, labels: Tensor, *, solver: str = "exact") -> Platt
 
     The paper does not state its parametrisation; this is vector scaling (Guo et al. 2017, section 4.2), for two
     classes Platt's sigmoid with a slope for each logit. Unequal slopes and biases reorder classes, so what fools the
-    calibrated model may not fool the original. Paper: section 3.4, table 19, claim C13. Taught in: notebooks/04.
+    calibrated model may not fool the original (section 3.4, table 19, claim C13).
 
     Args:
-        logits, labels: as for `fit_temperature`.
         solver: "exact" (L-BFGS on standardised logits; where no finite optimum exists it stops once the NLL no
             longer falls) or "descent" (the paper: 5,000 steps of 0.01 on the mean NLL from slope 1, bias 0).
-
-    Raises:
-        TypeError, ValueError: as `fit_temperature`, or the solver is unknown.
     """
     logits, labels = check_predictions(logits, labels)
     if solver not in ("exact", "descent"):
@@ -243,8 +218,8 @@ def fit_platt(logits: Tensor, labels: Tensor, *, solver: str = "exact") -> Platt
 
     start = np.r_[np.ones(n_classes), np.zeros(n_classes)]
     if solver == "descent":
-        flat, iterations = start, PLATT_STEPS
-        for _ in range(iterations):
+        flat = start
+        for _ in range(PLATT_STEPS):
             flat = flat - LEARNING_RATE * nll_and_gradient(flat, z)[1]
         slope, bias = flat[:n_classes], flat[n_classes:]
     else:
@@ -253,20 +228,19 @@ def fit_platt(logits: Tensor, labels: Tensor, *, solver: str = "exact") -> Platt
         options = {"maxiter": PLATT_STEPS, "maxfun": 2 * PLATT_STEPS, "gtol": 1e-9, "ftol": 1e-15, "maxcor": 30}
         standardised = ((z - centre) / size,)
         best = optimize.minimize(nll_and_gradient, start, standardised, "L-BFGS-B", jac=True, options=options)
-        slope, iterations = best.x[:n_classes] / size, int(best.nit)
+        slope = best.x[:n_classes] / size
         bias = best.x[n_classes:] - slope * centre
     nll, gradient = nll_and_gradient(np.r_[slope, bias], z)
     sizes = np.r_[np.abs(z).mean(axis=0), np.ones(n_classes)]
     converged = bool((np.abs(gradient) <= 1e-4 * sizes).all())
-    return Platt(torch.from_numpy(slope), torch.from_numpy(bias), nll, iterations, converged)
+    return Platt(torch.from_numpy(slope), torch.from_numpy(bias), nll, converged)
 
 
 @dataclass(frozen=True)
 class OneVsRest:
     """One monotone map for each class, from its log-odds to a probability, then rows divided by their sum.
 
-    Steps have no gradient, so there is no `.logits`: an attack cannot search on it (paper, section 4). Flat
-    pieces create ties and rows are renormalised, so predictions may change.
+    Steps have no gradient, so an attack cannot search on it (section 4). Ties and the sum may change predictions.
     """
 
     maps: tuple[Callable[[np.ndarray], np.ndarray], ...] = field(repr=False)
@@ -283,10 +257,9 @@ class OneVsRest:
 
 
 def fit_isotonic(logits: Tensor, labels: Tensor) -> OneVsRest:
-    """Isotonic regression for each class against the rest (scikit-learn's), on the log-odds of its softmax.
+    """Isotonic regression for each class against the rest, on log-odds of its softmax (Zadrozny and Elkan, KDD 2002).
 
-    Log-odds keep their order where float64 probabilities are all 1.0. Predictions may change. Zadrozny and Elkan,
-    KDD 2002. Arguments and errors as `fit_temperature`.
+    Log-odds keep their order where float64 probabilities are all 1.0.
     """
     from sklearn.isotonic import IsotonicRegression
 
@@ -297,10 +270,10 @@ def fit_isotonic(logits: Tensor, labels: Tensor) -> OneVsRest:
 
 
 def fit_histogram(logits: Tensor, labels: Tensor, n_bins: int = 15) -> OneVsRest:
-    """Histogram binning for each class against the rest, in bins of equal count of its softmax's log-odds.
+    """Histogram binning for each class against the rest, of its softmax's log-odds (Zadrozny and Elkan, ICML 2001).
 
-    Equal count, not width: an underconfident model has all its probabilities in one bin of equal width. At most
-    n_bins, fewer on ties. Predictions may change. Zadrozny and Elkan, ICML 2001. Otherwise as `fit_isotonic`.
+    Bins of equal count, not width (an underconfident model has all its probabilities in one bin of equal width): at
+    most n_bins, fewer on ties.
     """
     check_counts(n_bins=n_bins)
     return _one_vs_rest(logits, labels, partial(_histogram_map, n_bins=n_bins))
@@ -313,21 +286,13 @@ def _one_vs_rest(logits: Tensor, labels: Tensor, fit: Callable[..., Callable]) -
 
 
 def typical_gap(logits: Tensor) -> float:
-    """Median over rows of largest minus second largest logit, (n, n_classes) logits, in their unit.
+    """Median over rows of largest minus second largest logit, (n, n_classes) logits; 0.0 where most are tied.
 
-    A temperature of this size makes confidence middling, which is where to centre a search. 0.0 where most are tied.
+    A temperature of this size makes confidence middling, which is where to centre a search.
     """
     logits = check_logits(logits)
     top = logits.detach().double().topk(2, dim=1).values.cpu().numpy()
     return float(np.median(top[:, 0] - top[:, 1]))
-
-
-# name: (T -> parameter, parameter -> T, T -> factor that turns dNLL/dbeta into dNLL/dparameter)
-_PARAMETERS: dict[str, tuple[Callable, Callable, Callable]] = {
-    "temperature": (lambda t: t, lambda v: v, lambda t: -1 / t / t),
-    "log_temperature": (math.log, lambda v: math.exp(min(v, 700.0)), lambda t: -1 / t),
-    "inverse": (lambda t: 1 / t, lambda v: 1 / v if v else math.inf, lambda t: 1.0),
-}
 
 
 def _label_differences(logits: Tensor, labels: Tensor) -> np.ndarray:

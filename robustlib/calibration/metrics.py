@@ -1,8 +1,7 @@
-"""How well confidence matches accuracy: reliability bins, ECE, MCE, NLL, Brier score, mean confidence.
+"""How well confidence matches accuracy: reliability bins, ECE, MCE, NLL, Brier score, mean confidence (notebooks/01).
 
-Written out instead of imported, in float64: torchmetrics takes logits that happen to lie in [0, 1] (at a large T
-every one does) for probabilities, answers 0.0 for NaN, and puts a confidence of exactly 1.0, which overconfident
-models give all the time, into a bin of its own. Taught in: notebooks/01.
+In float64 and not torchmetrics, which takes logits that happen to lie in [0, 1] (at a large T every one does) for
+probabilities, answers 0.0 for NaN, and puts a confidence of exactly 1.0 into a bin of its own.
 """
 
 from __future__ import annotations
@@ -19,10 +18,7 @@ from robustlib.calibration.temperature import scale_logits
 
 @dataclass(frozen=True)
 class CalibrationReport:
-    """Calibration of one set of predictions. All values are fractions except the NLL, which is in nats.
-
-    `temperature` is the one applied before measuring; NLL is infinite where a true class got probability 0.
-    """
+    """Calibration at `temperature`: fractions, NLL in nats (infinite where a true class got 0), Brier from 0 to 2."""
 
     n: int
     temperature: float
@@ -38,15 +34,10 @@ class CalibrationReport:
 def calibration_report(
     logits: Tensor, labels: Tensor, *, temperature: float = 1.0, n_bins: int = 15
 ) -> CalibrationReport:
-    """Every calibration metric of softmax(logits / temperature); logits (n, n_classes). Paper: equations 4, 5.
-
-    Raises:
-        TypeError, ValueError: as `check_predictions`, or the temperature is none.
-    """
+    """Every metric of softmax(logits / temperature) (n, n_classes) (equations 4, 5); raises as `check_predictions`."""
     logits, labels = check_predictions(logits, labels)
     log_probs = scale_logits(logits.detach().double(), temperature).log_softmax(dim=1)
-    correct = logits.argmax(dim=1) == labels
-    return _report(log_probs.exp(), log_probs, labels, correct, n_bins, float(temperature))
+    return _report(log_probs.exp(), log_probs, labels, logits.argmax(dim=1) == labels, n_bins, float(temperature))
 
 
 def calibration_report_from_probs(probs: Tensor, labels: Tensor, *, n_bins: int = 15) -> CalibrationReport:
@@ -68,8 +59,7 @@ def reliability_bins(confidence: Tensor, correct: Tensor, n_bins: int = 15) -> d
         dict of `edges` (n_bins + 1,), `count`, `confidence`, `accuracy` (n_bins,); NaN in empty bins.
 
     Raises:
-        ValueError: a confidence is NaN or outside [0, 1], shapes differ, or n is 0.
-        TypeError: `correct` is not bool, such as predicted labels.
+        TypeError, ValueError: a confidence is outside [0, 1]; `correct` is not bool or of another shape; n is 0.
     """
     confidence, correct = _check_confidence(confidence, correct)
     check_counts(n_bins=n_bins)
@@ -85,36 +75,11 @@ def reliability_bins(confidence: Tensor, correct: Tensor, n_bins: int = 15) -> d
     }
 
 
-def expected_calibration_error(confidence: Tensor, correct: Tensor, n_bins: int = 15) -> float:
-    """Mean over examples of |accuracy - confidence| of their bin, 0 to 1; arguments as `reliability_bins`."""
+def calibration_errors(confidence: Tensor, correct: Tensor, n_bins: int = 15) -> tuple[float, float]:
+    """ECE and MCE, 0 to 1: mean over examples, and largest, |accuracy - confidence| of a bin of `reliability_bins`."""
     bins = reliability_bins(confidence, correct, n_bins)
     gap = np.abs(bins["accuracy"] - bins["confidence"])
-    return float(np.nansum(bins["count"] * gap) / bins["count"].sum())
-
-
-def maximum_calibration_error(confidence: Tensor, correct: Tensor, n_bins: int = 15) -> float:
-    """Largest |accuracy - confidence| of a bin that is not empty, 0 to 1; arguments as `reliability_bins`."""
-    bins = reliability_bins(confidence, correct, n_bins)
-    return float(np.nanmax(np.abs(bins["accuracy"] - bins["confidence"])))
-
-
-def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
-    """Mean of -log softmax(logits)[label] in nats, in float64; logits (n, n_classes), labels (n,)."""
-    logits, labels = check_predictions(logits, labels)
-    return float(torch.nn.functional.cross_entropy(logits.detach().double(), labels))
-
-
-def brier_score(probs: Tensor, labels: Tensor) -> float:
-    """Mean squared distance of probs (n, n_classes) to the one-hot label, summed over classes: 0 to 2."""
-    probs, labels = _checked(probs, labels)
-    target = torch.nn.functional.one_hot(labels, probs.shape[1])
-    return float((probs.detach().double() - target).square().sum(dim=1).mean())
-
-
-def mean_confidence(probs: Tensor) -> float:
-    """Mean probability of the predicted class, 1 / n_classes to 1; probs (n, n_classes)."""
-    probs = check_probs(probs)
-    return float(probs.detach().double().amax(dim=1).mean())
+    return float(np.nansum(bins["count"] * gap) / bins["count"].sum()), float(np.nanmax(gap))
 
 
 def top_label(probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,17 +92,18 @@ def top_label(probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 def _report(
     probs: Tensor, log_probs: Tensor, labels: Tensor, correct: Tensor, n_bins: int, temperature: float
 ) -> CalibrationReport:
-    confidence = probs.amax(dim=1)
+    confidence, target = probs.amax(dim=1), torch.nn.functional.one_hot(labels, probs.shape[1])
+    expected, largest = calibration_errors(confidence, correct, n_bins)
     return CalibrationReport(
         n=len(labels),
         temperature=temperature,
         n_bins=n_bins,
         accuracy=float(correct.double().mean()),
         mean_confidence=float(confidence.mean()),
-        expected_calibration_error=expected_calibration_error(confidence, correct, n_bins),
-        maximum_calibration_error=maximum_calibration_error(confidence, correct, n_bins),
+        expected_calibration_error=expected,
+        maximum_calibration_error=largest,
         negative_log_likelihood=float(torch.nn.functional.nll_loss(log_probs, labels)),
-        brier_score=brier_score(probs, labels),
+        brier_score=float((probs - target).square().sum(dim=1).mean()),
     )
 
 

@@ -1,8 +1,7 @@
-"""`opt`, the adversary who picks the temperature at which an attack does most damage.
+"""`opt`, the adversary who picks the temperature at which an attack does most damage (equations 9, 10; notebooks/04).
 
 The objective is Q(T): the adversarial accuracy (a fraction) after attacking logits / T. It is a step
 function of T, often flat over decades, and each value costs a whole attack.
-Paper: equations 9 and 10. Taught in: notebooks/04.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from scipy import optimize
@@ -29,7 +29,6 @@ class TemperatureSearch:
     """The temperature that a search chose, and everything it evaluated.
 
     Attributes:
-        temperature: adversary_temperature to attack with.
         adversarial_accuracy: the objective there, a fraction (the lower, the stronger the adversary).
         status: "ok": the search ran as meant.
             "bracket refused" (paper): SciPy would not start; `temperature` is the best of the few values seen.
@@ -44,11 +43,6 @@ class TemperatureSearch:
     status: str
     evaluated: tuple[tuple[float, float], ...]
 
-    @property
-    def n_evaluations(self) -> int:
-        """The price of the search, in attacks."""
-        return len(self.evaluated)
-
 
 def search_paper(objective: Objective) -> TemperatureSearch:
     """The paper's search: a bracket on a linear scale, then Brent's method (appendix G.1).
@@ -57,9 +51,6 @@ def search_paper(objective: Objective) -> TemperatureSearch:
     (left + right) / 2, right). It demands that Q in the middle lie strictly below both ends, which an accuracy that
     is flat over decades seldom does. Where the authors' call would have raised, the best value seen is returned
     with status "bracket refused"; else the temperature that `brent` returns, even if a better one was seen.
-
-    Raises:
-        ValueError: the objective is NaN somewhere; the message names T.
     """
     remembered = _Remembered(objective)
     at_start = remembered(1.0)
@@ -80,11 +71,8 @@ def search_log(objective: Objective, centre: float = 1.0) -> TemperatureSearch:
     or one that is 0 already, is not searched further.
 
     Args:
-        objective: T -> adversarial accuracy; never called twice for one T.
+        objective: T -> adversarial accuracy; a ValueError names the T at which it is NaN.
         centre: middle of the grid, such as `typical_gap(logits)`, where confidence is middling.
-
-    Raises:
-        ValueError: the objective is NaN somewhere (the message names T), or the centre is no temperature.
     """
     check_temperature(centre, "centre")
     remembered = _Remembered(objective)
@@ -107,7 +95,6 @@ def search_log(objective: Objective, centre: float = 1.0) -> TemperatureSearch:
 
 
 def _refine(objective: Objective, exponents: np.ndarray, *, is_plateau: bool) -> None:
-    """Spend evaluations between lowest grid points and their neighbours; `exponents` are their log10 T."""
     if is_plateau:
         # No slope to follow: SciPy's search would walk to one end. Look halfway between the grid points instead.
         halfway = (exponents[:-1] + exponents[1:]) / 2
@@ -124,13 +111,10 @@ def _refine(objective: Objective, exponents: np.ndarray, *, is_plateau: bool) ->
 
 def _lowest_run(values: list[float]) -> tuple[int, int]:
     """First and last index of the longest run of neighbours that share the lowest value."""
-    lowest, runs = min(values), []
-    for index, value in enumerate(values):
-        if value == lowest and index and values[index - 1] == lowest:
-            runs[-1] = (runs[-1][0], index)
-        elif value == lowest:
-            runs.append((index, index))
-    return max(runs, key=lambda run: run[1] - run[0])
+    lowest = min(values)
+    runs = [list(run) for is_lowest, run in groupby(range(len(values)), lambda i: values[i] == lowest) if is_lowest]
+    longest = max(runs, key=len)
+    return longest[0], longest[-1]
 
 
 class _Remembered:

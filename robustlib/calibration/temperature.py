@@ -1,8 +1,4 @@
-"""Dividing logits by a temperature, the paper's one lever, without ever changing a prediction.
-
-Paper: equation 7 (softmax with temperature). A defender serves logits / T_d, an adversary attacks
-logits / T_a. Taught in: notebooks/01.
-"""
+"""Dividing logits by a temperature, the paper's one lever (equation 7), without changing a prediction: notebooks/01."""
 
 from __future__ import annotations
 
@@ -19,18 +15,16 @@ _INTEGER_OF_WIDTH = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 def scale_logits(logits: Tensor, temperature: float) -> Tensor:
     """Divide logits (..., n_classes) by a temperature (equation 7); the argmax of every row stays what it was.
 
-    A plain division loses the argmax by overflow (float32 (5, 3) at T = 1e-39 is (inf, inf)) and by ties (rounding
-    and underflow map neighbours onto one number). So results beyond the dtype's range become its largest finite
-    value, and a top logit that would no longer lie strictly above the rest is put one representable number above
-    them. Top logits that were tied stay tied. The prediction is safe, the probabilities need not be: softmax over
-    logits one ulp apart can tie.
+    A plain division loses the argmax by overflow (float32 (5, 3) at T = 1e-39 is (inf, inf)) and by ties. So results
+    beyond the dtype's range become its largest finite value, and a top logit that would no longer lie strictly above
+    the rest is put one representable number above them; tied top logits stay tied. The prediction is safe, the
+    probabilities need not be: softmax over logits one ulp apart can tie.
 
     The quotient is taken in float64; T = 1 returns the same bits; NaN and infinite logits stay what they are. The
     gradient is that of the plain division, limited to the dtype's range. On the host no value is read back.
 
     Raises:
-        TypeError: the logits are not floating point.
-        ValueError: the temperature is not finite and above 0.
+        TypeError, ValueError: the logits are not floating point; the temperature is not finite and above 0.
     """
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         kind = getattr(logits, "dtype", type(logits).__name__)
@@ -42,15 +36,12 @@ def scale_logits(logits: Tensor, temperature: float) -> Tensor:
 
 
 class TemperatureScaled(nn.Module):
-    """A model, of images or of texts, whose logits are divided by one temperature; its predictions stay the same.
+    """A model, of images or of texts, whose logits are divided by one temperature (section 3.1, appendix G.2).
 
-    Below 1 it is more confident than the model inside (at T = 1e-30: certain), above 1 less (at T = 1e30:
-    uniform). The three roles of T, `design_temperature` (defender), `adversary_temperature` and
-    `training_temperature`, are all this operation. Paper: section 3.1, appendix G.2. Taught in: notebooks/01.
+    `design_temperature` (defender), `adversary_temperature` and `training_temperature` are all this operation.
 
     Args:
         model: callable that returns logits (n, n_classes), as a tensor or as "logits" of a mapping (ModelOutput).
-        temperature: finite, above 0.
     """
 
     def __init__(self, model: Callable, temperature: float) -> None:

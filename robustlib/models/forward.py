@@ -34,12 +34,10 @@ def logits_of(model: Callable, inputs: Any, *, batch_size: int = 512) -> Tensor:
 def checked_logits(output: Any, n: int, rows: Tensor | None = None) -> Tensor:
     """The logits (n, n_classes) in what a model returned: a tensor, or a mapping with "logits" (ModelOutput).
 
-    Args:
-        rows: positions of the n examples in the whole input, by which an error names one; default 0 to n - 1.
+    `rows`: positions of the n examples in the whole input, by which an error names one; default 0 to n - 1.
 
     Raises:
-        TypeError: no floating-point tensor.
-        ValueError: not one row for each example, or fewer than two classes.
+        TypeError, ValueError: no floating-point tensor; not one row for each example, or fewer than two classes.
         FloatingPointError: NaN or infinite logits.
     """
     logits = output["logits"] if isinstance(output, Mapping) and "logits" in output else output
@@ -90,7 +88,6 @@ class Forward(nn.Module):
         self.rows: Tensor | None = None
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(n, ...) inputs to finite logits (n, n_classes)."""
         self.n_forward += len(inputs)
         inputs = inputs.to(self.dtype or inputs.dtype, copy=True)
         return _widened(checked_logits(self.model(inputs), len(inputs), self.rows))
@@ -185,7 +182,6 @@ def _example(finite: Tensor, rows: Tensor | None) -> str:
 
 
 def _older_switches() -> tuple[str | None, bool | None]:
-    """Precision of matrix products and whether cuDNN uses TF32; None where the newer switches disagree with them."""
 
     def read(switch: Callable) -> Any:
         try:

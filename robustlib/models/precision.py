@@ -1,7 +1,4 @@
-"""Victims at other precision: low precision rounds an attacker's signal away, and no temperature brings it back.
-
-Logits are rounded as that model serves them; a text's can move by a rounding step with its batch.
-"""
+"""Victims at other precision: low precision rounds an attacker's signal away, and no temperature brings it back."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ def usable(precision: str, device: torch.device | str) -> bool:
 
 
 def at_precision(model: TextClassifier, precision: str) -> TextClassifier:
-    """A copy of a classifier that computes in another precision. Taught in: notebooks/06.
+    """A copy of a classifier that computes in another precision, in evaluation mode, on its device, without gradients.
 
     - "tf32": weights and activations in float32, the factors of matrix products rounded to 10 bits of mantissa.
     - "bfloat16", "float16": weights, activations and logits in that type. On a CPU, float16's matrix products are
@@ -34,8 +31,7 @@ def at_precision(model: TextClassifier, precision: str) -> TextClassifier:
       with exact integer sums. Not `torch.ao.quantization.quantize_dynamic`, whose activation scale is one for the whole
       batch, so that a text's logits depend on its neighbours (by 0.07 in a trial).
 
-    Returns:
-        A classifier in evaluation mode on the same device, without gradients; its rounded logits come as float32.
+    Its rounded logits come as float32, and can move by a rounding step with the batch. Taught in: notebooks/06.
 
     Raises:
         ValueError: unknown precision, a model that is not float32, or "tf32" without an Ampere GPU or a later one.
@@ -103,7 +99,6 @@ class Float16Linear(nn.Module):
         self.wide = _widened(layer, layer.weight)
 
     def forward(self, input: Tensor) -> Tensor:
-        """(..., in_features) to (..., out_features), float16."""
         return self.wide(input.float()).to(input.dtype)  # a product of two float16 numbers is exact in float32
 
 
@@ -122,7 +117,6 @@ class Int8Linear(nn.Module):
         self.bias = layer.bias
 
     def forward(self, input: Tensor) -> Tensor:
-        """(..., in_features) to (..., out_features), float32."""
         scale = _scale(input)
         output = self.integers((input / scale).round()) * (scale * self.weight_scale)
         return output if self.bias is None else output + self.bias
@@ -134,7 +128,6 @@ def _scale(values: Tensor) -> Tensor:
 
 
 def _widened(layer: nn.Linear, weight: Tensor) -> nn.Linear:
-    """A float32 linear layer with this weight and the layer's bias, without gradients."""
     wide = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
     wide.weight = nn.Parameter(weight.detach().float(), requires_grad=False)
     if layer.bias is not None:
