@@ -9,6 +9,7 @@ import torch
 from robustlib.attacks.words import attack_texts
 from robustlib.models import pretrained
 from robustlib.models.onednn import onednn_products
+from robustlib.models.precision import at_precision
 from robustlib.models.pretrained import TINY
 from robustlib.models.texts import SentenceEncoder, TextClassifier
 
@@ -248,6 +249,22 @@ def test_minilm_keeps_the_first_layers_and_has_a_fresh_head():
     weights, more = two.body.encoder.state_dict(), six.body.encoder.state_dict()
     assert all(torch.equal(value, more[key]) for key, value in weights.items())
     assert_continued(two, PAIRS)
+
+
+@needs_minilm
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_with_one_thread_no_bit_of_a_texts_logits_depends_on_the_others(precision):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        model = at_precision(TextClassifier.from_name("minilm", 2, layers=2), precision)
+        texts = [" ".join(["the film is fine", "and", "so"][: 1 + n % 3] * (1 + n % 9)) for n in range(70)]
+        together = model.logits(texts)
+        for part in (slice(1), slice(3, 9), slice(20, 70, 7)):
+            assert torch.equal(model.logits(texts[part]), together[part])
+    finally:
+        torch.set_num_threads(threads)
 
 
 @needs_minilm

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+LEAST_TOKENS = 128  # below, oneDNN's copy of the weights costs more than it saves
+
 
 def onednn_products(device: torch.device) -> AbstractContextManager:
     """Context in which large float32 linear layers on a CPU are computed by oneDNN instead of MKL.
@@ -26,13 +28,10 @@ class _Products(TorchFunctionMode):
 
 
 def linear_by_convolution(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`nn.functional.linear` as a 1x1 convolution over the tokens, where oneDNN computes that in float32.
-
-    Below 128 tokens oneDNN's copy of the weights costs more than it saves.
-    """
+    """`nn.functional.linear` as a 1x1 convolution over the tokens, where oneDNN computes that in float32."""
     n_tokens = input.numel() // weight.shape[1]
     on_cpu = input.device.type == "cpu" and input.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    if n_tokens < 128 or not on_cpu:
+    if n_tokens < LEAST_TOKENS or not on_cpu:
         return nn.functional.linear(input, weight, bias)
     pixels = input.reshape(1, n_tokens, 1, weight.shape[1]).permute(0, 3, 1, 2)  # channels last: a view
     # A 1x1 kernel has nothing to dilate, but in a process with one thread torch asks oneDNN for dilated ones only.

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from robustlib.models.forward import evaluating, seeded
-from robustlib.models.onednn import onednn_products
+from robustlib.models.onednn import LEAST_TOKENS, onednn_products
 from robustlib.models.pretrained import TINY, load_minilm, load_sequence_classifier, tiny_classifier
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
@@ -114,12 +115,12 @@ class TextClassifier(nn.Module):
     def logits(self, texts: Texts) -> Tensor:
         """Logits (n, n_classes) of texts or pairs, in evaluation mode and without gradients; no temperature applied.
 
-        float32 on the CPU; they depend on the batch by rounding alone (below 1e-5 of the largest). Raises as
-        `check_texts`.
+        float32 on the CPU. A text's logits do not depend on the others, see `run_batched`; on a GPU they do by
+        rounding (below 1e-5 of the largest). Raises as `check_texts`.
         """
         encodings = self.tokenise(texts)
         with evaluating(self):
-            return run_sorted(encodings, self.collate, self._logits, self.n_classes, self.device)
+            return run_batched(encodings, self.collate, self._logits, self.n_classes, self.device)
 
     def tokenise(self, texts: Texts) -> list[Any]:
         """One `tokenizers.Encoding` for each text, not padded, truncated at `max_length`."""
@@ -238,7 +239,7 @@ class SentenceEncoder:
         check_texts(texts)
         encodings = self.tokenizer.encode_batch_fast(list(texts))
         with evaluating(self.encoder):
-            return run_sorted(
+            return run_batched(
                 encodings, self._collate, self._embed, self.encoder.config.hidden_size, self.encoder.device
             )
 
@@ -257,15 +258,18 @@ def mean_pool(hidden: Tensor, attention_mask: Tensor) -> Tensor:
     return (hidden * mask).sum(dim=1) / mask.sum(dim=1)
 
 
-def run_sorted(
+def run_batched(
     encodings: Sequence[Any],
     collate: Callable[[Sequence[Any]], Batch],
     function: Callable[..., Tensor],
     width: int,
     device: torch.device,
 ) -> Tensor:
-    """`function(**collate(batch))` over length-sorted batches of encodings: (n, width) float32 on the CPU, in order."""
-    batches = length_sorted(encodings, 1024 if device.type == "cuda" else 32)  # 32 sentences stay in a CPU's cache
+    """`function(**collate(batch))` over batches of similar length: (n, width) float32 on the CPU, in order.
+
+    On a CPU with one thread no row depends on the others, to the last bit: see `batches_by_length`.
+    """
+    batches = batches_by_length([len(encoding) for encoding in encodings], device)
     with torch.no_grad():
         rows = [function(**collate([encodings[i] for i in batch])).float() for batch in batches]
     result = torch.empty(len(encodings), width)
@@ -274,10 +278,22 @@ def run_sorted(
     return result
 
 
-def length_sorted(encodings: Sequence[Any], batch_size: int) -> list[list[int]]:
-    """Row numbers of batches of encodings, the shortest texts first."""
-    order = sorted(range(len(encodings)), key=lambda i: len(encodings[i]))
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+def batches_by_length(lengths: Sequence[int], device: torch.device) -> list[list[int]]:
+    """Row numbers of batches of texts, by their lengths in tokens, the shortest first.
+
+    On a CPU the texts of a batch are equally long, so that nothing is padded, and are repeated up to the tokens from
+    which oneDNN computes every row in the same way (`onednn.LEAST_TOKENS`). A GPU gets few large batches.
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    if device.type != "cpu":
+        return [order[start : start + 1024] for start in range(0, len(order), 1024)]
+    batches = []
+    for length, group in itertools.groupby(order, key=lengths.__getitem__):
+        rows = list(group)
+        for start in range(0, len(rows), 32):  # 32 sentences stay in a CPU's cache
+            batch = rows[start : start + 32]
+            batches.append(batch + batch[:1] * (-(-LEAST_TOKENS // length) - len(batch)))
+    return batches
 
 
 def collate_encodings(

@@ -16,7 +16,7 @@ from robustlib.data.cache import content_digest
 from robustlib.models.forward import seeded
 from robustlib.models.onednn import onednn_products
 from robustlib.models.pretrained import load_minilm
-from robustlib.models.texts import Texts, collate_encodings, length_sorted
+from robustlib.models.texts import Texts, batches_by_length, collate_encodings
 from robustlib.training.autocast import autocast_context, resolve_precision
 from robustlib.training.checkpoint import Checkpoint, trained_once
 from robustlib.training.texts import TextTraining, fit_text
@@ -64,7 +64,7 @@ class MaskedLanguageModel(nn.Module):
         encodings = [self._encode(words, index) for words, index in questions]
         guesses: list[list[tuple[str, float]]] = [[]] * len(questions)
         with torch.no_grad():
-            for rows in length_sorted(encodings, 64):
+            for rows in batches_by_length([len(encoding) for encoding in encodings], self.body.device):
                 places = torch.tensor([encodings[row].ids.index(self._mask_id) for row in rows])
                 batch = self.collate([encodings[row] for row in rows])
                 logits = self.logits_at(batch, (torch.arange(len(rows)), places)).float().cpu()

@@ -92,8 +92,8 @@ class QueryCache(Memory):
     """Logits of a victim by text.
 
     Logits are kept, not scores: a temperature or another score acts on logits alone, so one cache serves every
-    temperature and every adversary. Without it or with another batch size the logits are the same up to rounding, which
-    in float32 depends on what a text is padded with (about 1e-6 of the largest logit).
+    temperature and every adversary. With a `TextClassifier` on one CPU thread it changes no bit; elsewhere
+    rounding depends on the batch (about 1e-6 of the largest logit).
 
     Args:
         model: victim, texts (or pairs of texts) to logits (n, n_classes), no temperature applied. A module is run in
