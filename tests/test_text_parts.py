@@ -20,13 +20,12 @@ from robustlib.attacks.words.resources import load_wordnet
 from robustlib.attacks.words.tagger import perceptron_tagger, wordnet_tagger
 from robustlib.attacks.words.transformations import (
     character_edits,
-    edit_rng,
     guessed_swaps,
     match_case,
     neighbour_swaps,
     wordnet_swaps,
 )
-from robustlib.attacks.words.words import Words, split_words
+from robustlib.attacks.words.words import Words, split_words, text_rng
 from robustlib.data import FetchError
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "textattack.json").read_text(encoding="utf-8"))
@@ -77,14 +76,14 @@ def test_an_edit_in_one_sentence_of_a_pair_leaves_the_other(first, second, data)
 
 @given(st.text(alphabet="abcdefgh'-", min_size=2, max_size=12), st.integers(0, 1000))
 def test_character_edits_are_distinct_and_at_most_one_swap_away(word, seed):
-    edits = character_edits(word, edit_rng(seed, "some text", 3))
+    edits = character_edits(word, text_rng(seed, 3, "some text"))
     assert len(set(edits)) == len(edits) <= 4 and word not in edits
     assert all(edit_distance(word, edit) <= 2 for edit in edits)
 
 
 def test_character_edits_follow_from_seed_text_and_position_alone():
     def draw(seed=0, text="a film", index=1):
-        return character_edits("brilliant", edit_rng(seed, text, index))
+        return character_edits("brilliant", text_rng(seed, index, text))
 
     assert draw() == draw()
     assert len({tuple(draw()), tuple(draw(seed=1)), tuple(draw(text="A film")), tuple(draw(index=2))}) == 4
@@ -92,14 +91,14 @@ def test_character_edits_follow_from_seed_text_and_position_alone():
 
 def test_character_edits_fall_uniformly_on_the_letters():
     """Deletions of "abcd" over 4,000 texts: each letter a quarter of the time, within four standard errors."""
-    lost = Counter(character_edits("abcd", edit_rng(0, f"text {i}", 0))[2:3][0] for i in range(4000))
+    lost = Counter(character_edits("abcd", text_rng(0, 0, f"text {i}"))[2:3][0] for i in range(4000))
     deleted = [lost[kept] for kept in ("bcd", "acd", "abd", "abc")]
     assert sum(deleted) > 3900  # a deletion is third unless swap and substitution agree
     assert all(abs(count - sum(deleted) / 4) < 4 * np.sqrt(4000 * 3 / 16) for count in deleted)
 
 
 def test_a_single_character_has_no_edit():
-    assert character_edits("a", edit_rng(0, "a", 0)) == []
+    assert character_edits("a", text_rng(0, 0, "a")) == []
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustlib.attacks.result import AttackResult
 from robustlib.attacks.scores import DLR, MIFPE, CrossEntropy, Margin, Score
 from robustlib.attacks.statistics import PairedDifference, paired_difference, proportion_interval
 from robustlib.calibration.checks import check_labels
+from robustlib.calibration.disguises import Disguised
 from robustlib.calibration.fit import (
     TemperatureFit,
     fit_platt,
@@ -29,7 +30,7 @@ from robustlib.calibration.fit import (
     typical_gap,
 )
 from robustlib.calibration.search import TemperatureSearch, search_log, search_paper
-from robustlib.models.forward import checked_logits, logits_of
+from robustlib.models.forward import logits_of
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,6 @@ class Attack:
     """An attack with its budget fixed, as the protocol uses it.
 
     Attributes:
-        name: as in records: "pgd", "cw", "dg", ...
         run: `run(model, inputs, labels, score=score) -> AttackResult`.
         at_temperature: the score this attack searches with at a temperature.
         scale_free: the score that no constant temperature touches; None where the attack has a loss of its own.
@@ -109,7 +109,6 @@ class Evaluation:
         return proportion_interval(int(self.correct.sum()), len(self.correct))
 
     def minus(self, other: Evaluation) -> PairedDifference:
-        """This adversarial accuracy minus the other, on the same examples, with a 95 % interval."""
         return paired_difference(other.correct, self.correct)
 
 
@@ -120,8 +119,6 @@ def plan_adversary(
 
     Args:
         name: one of `ADVERSARIES`.
-        served: the model as served; the adversary sees its logits.
-        attack: the attack that will be run.
         inputs, labels: validation examples; a search over temperatures uses the first `n_search`.
 
     Raises:
@@ -138,11 +135,10 @@ def calibrated(
 ) -> Adversary:
     """An adversary that searches on the served model behind a calibrator, fitted on validation data (claim C13).
 
-    Args:
-        fit: (logits, labels) to a calibrator with differentiable `.logits(logits)`, such as `fit_platt`.
+    `fit`: (logits, labels) to a calibrator with differentiable `.logits(logits)`, such as `fit_platt`.
     """
     labels = check_labels(labels, len(inputs)).cpu()
-    return transfer(name, _Calibrated(served, fit(logits_of(served, inputs), labels)), attack)
+    return transfer(name, Disguised(served, fit(logits_of(served, inputs), labels).logits), attack)
 
 
 def transfer(name: str, model: Callable, attack: Attack) -> Adversary:
@@ -166,13 +162,10 @@ def averaging(attack: Attack, k: int) -> Adversary:
 
 
 def warm(name: str, model: Callable, attack: Attack, *, score: Score | None = None) -> Adversary:
-    """An adversary that goes on where `transfer` led, searching the served model with a scale-free score.
+    """An adversary that goes on where `transfer` led, searching the served model with `score`, else a scale-free one.
 
     What the served model does not show near an input (behind a floor, or after rounding) it may show nearer to the
     boundary, and another model shows the way there. For attacks on images only.
-
-    Args:
-        score: of the second search; default the attack's scale-free one.
     """
     return replace(transfer(name, model, attack), then=score or attack.scale_free)
 
@@ -180,11 +173,7 @@ def warm(name: str, model: Callable, attack: Attack, *, score: Score | None = No
 def cal_readings(served: Any, attack: Attack, inputs: Any, labels: Tensor) -> dict[str, Adversary]:
     """The adversary `cal` under twelve readings of equation 8, by name: "cal:sum-sgd-T", "cal:mean-adam-log T", ...
 
-    The paper states neither optimiser nor reduction, and a temperature can be descended on as T, log T or 1 / T. A
-    reading whose T_a is within 1 % of an earlier one takes that T_a, so that the two need only one attack.
-
-    Args:
-        inputs, labels: validation examples.
+    A reading whose T_a is within 1 % of an earlier one takes that T_a, so that the two need only one attack.
     """
     labels = check_labels(labels, len(inputs)).cpu()
     logits, readings = logits_of(served, inputs), {}
@@ -197,11 +186,9 @@ def cal_readings(served: Any, attack: Attack, inputs: Any, labels: Tensor) -> di
 
 
 def evaluate(served: Any, attack: Attack, adversary: Adversary, inputs: Any, labels: Tensor) -> Evaluation:
-    """Search as the adversary does, then judge the result by the model as served.
+    """Search as the adversary does, then judge the result by the model as served, its design temperature included.
 
-    Args:
-        served: model giving logits (n, n_classes) of inputs, its design temperature included.
-        inputs: (n, ...) images or n texts. labels: (n,).
+    `inputs`: (n, ...) images or n texts; `labels`: (n,).
     """
     labels = check_labels(labels, len(inputs))
     if adversary.surrogate is None:
@@ -277,17 +264,6 @@ def _searched(name: str, known: _Knowledge, *, search: Callable[..., Temperature
 
 def _behind(name: str, known: _Knowledge, *, fit: Callable[[Tensor, Tensor], Any]) -> Adversary:
     return calibrated(name, known.served, known.attack, known.inputs, known.labels, fit=fit)
-
-
-class _Calibrated(nn.Module):
-    """The served model behind a calibrator, as an attack searches it."""
-
-    def __init__(self, served: Callable, calibrator: Any) -> None:
-        super().__init__()
-        self.served, self.calibrator = served, calibrator
-
-    def forward(self, inputs: Any) -> Tensor:
-        return self.calibrator.logits(checked_logits(self.served(inputs), len(inputs)))
 
 
 ADVERSARIES: dict[str, Callable[[str, _Knowledge], Adversary]] = {

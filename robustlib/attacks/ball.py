@@ -12,7 +12,7 @@ def step(gradient: Tensor, norm: str) -> Tensor:
     """Steepest direction of length 1: the gradient's sign (Linf), or the gradient over its norm (L2); 0 where it is 0.
 
     Libraries add a floor such as 1e-12 to the norm, which stops the search wherever a temperature made gradients
-    small. We divide by the largest entry first, so that only a gradient of exactly 0 stops it.
+    small. We divide by the largest entry first.
     """
     if norm == "linf":
         return gradient.sign()

@@ -18,8 +18,7 @@ class CrossedMean:
     """Mean over seeds and examples with its 95 % interval, in the unit of the values.
 
     Attributes:
-        standard_error: of the mean, for seeds and examples not seen.
-        degrees: of freedom of Student's t (Satterthwaite).
+        standard_error, degrees: of the mean, for seeds and examples not seen; of freedom of Student's t.
         seed_sd: standard deviation over trainings, of infinitely many examples; 0 where nothing shows one.
         smallest: smallest true mean that such a sample shows to differ from 0 in four of five repetitions.
     """
@@ -42,13 +41,11 @@ def crossed_mean(values: np.ndarray, *, extremes: tuple[float, float] | None = N
     interval is then one over examples, for this training only.
 
     Args:
-        values: (n_seeds, n_examples), 1 where a model is right, for example, or a difference of two such tables.
+        values: finite (n_seeds, n_examples), n_examples >= 2 (else ValueError): 1 where a model is right, for example,
+            or a difference of two such tables.
         extremes: the two ends of what one value can be, (0, 1) or (-1, 1): one example of each is added to the interval
             (not to the mean), as Bonett and Price (2012) do: a sample without variation must not claim certainty.
         power: for which `smallest` is given.
-
-    Raises:
-        ValueError: not a finite table with at least two examples.
     """
     table = np.asarray(values, dtype=float)
     if table.ndim != 2 or table.shape[0] < 1 or table.shape[1] < 2 or not np.isfinite(table).all():

@@ -49,12 +49,9 @@ class Masking:
 
 
 def input_jacobian(model: nn.Module, images: Tensor, *, batch_size: int = 256) -> tuple[Tensor, Tensor]:
-    """Logits (n, n_classes) and their derivative by every pixel (n, n_classes, n_pixels).
+    """Logits (n, n_classes) and their derivative by every pixel (n, n_classes, n_pixels); raises as `inputs.prepare`.
 
     The gradient of any loss at any temperature is then a product with it: a slider over temperatures is free.
-
-    Raises:
-        TypeError, ValueError, FloatingPointError: as `attacks.inputs.prepare`.
     """
     logits, jacobians = [], []
     with gradients_on(), evaluating(model):
@@ -72,10 +69,9 @@ def input_jacobian(model: nn.Module, images: Tensor, *, batch_size: int = 256) -
 
 
 def logit_gradient(logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Gradient of the cross-entropy at a temperature by the scaled logits, p - onehot, (n, n_classes).
+    """Gradient of the cross-entropy at a temperature by the scaled logits, p - onehot, (n, n_classes), in their dtype.
 
-    In the dtype of the logits: the zeros it has are those that an attack meets. Where the true class has
-    probability 1 to rounding, its own entry is 0 while the other entries are not: one-sided.
+    The zeros it has are those that an attack meets.
     """
     probs = torch.softmax(scale_logits(logits, temperature), dim=1)
     return probs - torch.nn.functional.one_hot(labels, logits.shape[1]).to(probs)
@@ -87,11 +83,7 @@ def input_gradient(logits: Tensor, jacobian: Tensor, labels: Tensor, temperature
 
 
 def masking(logits: Tensor, labels: Tensor, *, temperature: float = 1.0, jacobian: Tensor | None = None) -> Masking:
-    """Diagnose one temperature from stored logits (n, n_classes) and, optionally, the stored input Jacobian.
-
-    Raises:
-        TypeError, ValueError: as `check_predictions`, or the temperature is none.
-    """
+    """Diagnose one temperature from stored logits (n, n_classes) and, optionally, the stored input Jacobian."""
     logits, labels = check_predictions(logits, labels)
     check_temperature(temperature)
     scaled = scale_logits(logits, temperature)
@@ -125,11 +117,8 @@ def masking(logits: Tensor, labels: Tensor, *, temperature: float = 1.0, jacobia
 def tied_score_share(candidate_logits: Tensor, labels: Tensor, temperature: float) -> float:
     """Share of candidates whose score 1 - p(true class) equals exactly that of another candidate of the example.
 
-    A black-box search can only take the better of two candidates; between tied ones it chooses blindly.
-
-    Args:
-        candidate_logits: (n, n_candidates, n_classes) logits of the candidates, in the dtype served.
-        labels: (n,).
+    `candidate_logits`: (n, n_candidates, n_classes), in the dtype served; `labels`: (n,). Between tied candidates a
+    black-box search chooses blindly.
     """
     n, n_candidates, _ = candidate_logits.shape
     logits, labels = check_predictions(candidate_logits.flatten(0, 1), labels.repeat_interleave(n_candidates))

@@ -17,10 +17,7 @@ def prepare(model: Callable, images: Any, labels: Any) -> tuple[Forward, Tensor,
     """The model as an attack runs it, images (n, channels, height, width) in float32 or float64, labels (n,) int64.
 
     A model in half precision is searched in float32, on inputs that it gets in the dtype of `images`. Warns where the
-    model draws random numbers.
-
-    Raises:
-        TypeError, ValueError, FloatingPointError: the model's output, the images or the labels are not sound.
+    model draws random numbers. Raises TypeError, ValueError or FloatingPointError for what is not sound.
     """
     forward, images = prepare_images(model, images)
     return forward, images, check_labels(labels, len(images)).to(images.device, copy=True)

@@ -24,10 +24,8 @@ class Landscape:
     """Logits on a square grid around a point.
 
     Attributes:
-        logits: (side, side, n, n_classes); the first axis follows `first`, the second `second`.
-        labels: (n,).
+        logits: (side, side, n, n_classes); the first axis follows `first`, the second `second`, which name the axes.
         coordinates: (side,) in units of the directions' length (input space: of epsilon).
-        first, second: what the two axes mean, for axis labels.
         directions: (2, n_pixels) of -1 and 1 (or 0), what one unit adds, divided by epsilon; None around weights.
     """
 
@@ -67,12 +65,8 @@ def input_landscape(
 
     Args:
         image: (1, channels, height, width). label: (1,).
-        epsilon: length of both directions, Linf, pixel units.
-        reach: the grid goes from -reach to reach times epsilon.
-        side: grid points along each axis; odd, so that the image itself is on the grid.
-
-    Raises:
-        ValueError: an even `side`.
+        epsilon: length of both directions, Linf, pixel units; the grid goes from -reach to reach times that.
+        side: grid points along each axis; odd (else ValueError), so that the image itself is on the grid.
     """
     coordinates = _coordinates(side, reach)
     with gradients_on(), evaluating(model):
@@ -116,10 +110,7 @@ def weight_landscape(
     """Landscape around the trained weights along two random directions with filter normalisation (Li et al. 2018).
 
     Each filter of a direction gets the norm of the filter it moves; biases and other vectors stay where they are.
-
-    Args:
-        images: (n, channels, height, width). labels: (n,).
-        side, reach: as in `input_landscape`, in units of the filters' norms.
+    `side`, `reach` as in `input_landscape`, in units of the filters' norms.
     """
     coordinates = _coordinates(side, reach)
     directions = [filter_normalised(model, seed * 2 + axis) for axis in (0, 1)]

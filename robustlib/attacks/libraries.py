@@ -125,13 +125,11 @@ def auto_attack(
     """AutoAttack's standard suite (Croce and Hein 2020; pyautoattack): the outside judge of notebook 04.
 
     The suite needs ten classes as published; with fewer, targeted stages get fewer targets, and with two or
-    three classes the stages that are undefined are left out.
+    three classes the stages that are undefined are left out. Other args and errors as in `robustlib.attacks.pgd`.
 
     Args:
         attacks: stages to run; default apgd-ce, apgd-t, fab-t, square, as far as the classes allow.
         n_queries: of its Square stage.
-
-    Other args and errors as in `robustlib.attacks.pgd`.
     """
     from pyautoattack import AutoAttack
 

@@ -43,8 +43,7 @@ def pgd(
         images: (n, channels, height, width) in [0, 1]; not modified. labels: (n,) class indices.
         epsilon: radius in pixel units, in the norm "linf" or "l2"; 0 is allowed.
         score: what to climb; default cross-entropy of the logits as they come.
-        steps: gradient steps a restart.
-        step_size: in the units of epsilon; default 2.5 * epsilon / steps.
+        steps: gradient steps a restart, of `step_size` in the units of epsilon; default 2.5 * epsilon / steps.
         restarts: independent random starts, tried only on examples that no earlier one fooled.
         random_start: start uniformly in the ball; else at the image.
         start: points like `images` where the first restart begins instead, moved into the ball (a warm start).

@@ -38,20 +38,16 @@ class AttackResult:
     @property
     def adversarial_accuracy(self) -> float:
         """Failed / all: a skipped example was wrong already and counts as an error."""
-        return self._share(FAILED, len(self))
+        return _share(self.outcome == FAILED)
 
     @property
     def clean_accuracy(self) -> float:
         """(Succeeded + failed) / all."""
-        return 1 - self._share(SKIPPED, len(self))
+        return _share(self.outcome != SKIPPED)
 
-    @property
-    def attack_success_rate(self) -> float:
-        """Succeeded / (succeeded + failed); NaN where every example was skipped."""
-        return self._share(SUCCEEDED, int((self.outcome != SKIPPED).sum()))
 
-    def _share(self, outcome: str, total: int) -> float:
-        return float((self.outcome == outcome).sum() / total) if total else float("nan")
+def _share(of: np.ndarray) -> float:
+    return float(of.mean()) if len(of) else float("nan")
 
 
 def outcomes(clean_correct: ArrayLike, adversarial_correct: ArrayLike) -> np.ndarray:

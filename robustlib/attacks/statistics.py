@@ -1,7 +1,4 @@
-"""Uncertainty of the accuracies we report: one proportion, a paired difference, a mean over seeds.
-
-Closed forms only, so that a number and its interval are the same on every run.
-"""
+"""Uncertainty of the accuracies we report, in closed form: one proportion, a paired difference, a mean over seeds."""
 
 from __future__ import annotations
 
@@ -41,13 +38,10 @@ class PairedDifference:
 
 
 def proportion_interval(successes: int, n: int) -> tuple[float, float]:
-    """Wilson score interval (low, high) of a proportion, as fractions.
+    """Wilson score interval (low, high) of a proportion, as fractions (J. Am. Stat. Assoc. 22, 1927).
 
-    Holds its level where an adversarial accuracy is 0 or 1, where the textbook interval has width 0.
-    Wilson, J. Am. Stat. Assoc. 22 (1927).
-
-    Raises:
-        ValueError: n is 0, or successes lie outside [0, n].
+    Holds its level where an adversarial accuracy is 0 or 1, where the textbook interval has width 0. ValueError: n is
+    0, or successes lie outside [0, n].
     """
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"successes must lie in [0, n] with n >= 1, got {successes} of {n}")
@@ -58,16 +52,11 @@ def proportion_interval(successes: int, n: int) -> tuple[float, float]:
 def paired_difference(
     correct_a: Tensor | np.ndarray | Sequence[bool], correct_b: Tensor | np.ndarray | Sequence[bool]
 ) -> PairedDifference:
-    """Compare two conditions on the same examples, b minus a.
+    """Compare two conditions on the same examples, b minus a; (n,) bool, whether each is classified correctly.
 
     Interval: Bonett and Price, J. Educ. Behav. Stat. 37 (2012), a Wald interval after adding one example to
     each of the two kinds that differ; it holds its level for few differing examples. Test: McNemar's, exact.
-
-    Args:
-        correct_a, correct_b: (n,) bool, whether each example is classified correctly under condition a, b.
-
-    Raises:
-        TypeError, ValueError: as `check_correct`, or the shapes differ.
+    Raises as `check_correct`, or ValueError for another shape.
     """
     a, b = check_correct(correct_a, "correct_a"), check_correct(correct_b, "correct_b")
     if a.shape != b.shape:
@@ -83,13 +72,7 @@ def paired_difference(
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """(mean, low, high) of values from independent seeds, by Student's t.
-
-    With a single value low and high are NaN: one seed says nothing about the spread over seeds.
-
-    Raises:
-        ValueError: no values, or one of them is not finite.
-    """
+    """(mean, low, high) of finite values from independent seeds, by Student's t; of one value low and high are NaN."""
     data = np.asarray(values, dtype=float)
     if data.ndim != 1 or not data.size or not np.isfinite(data).all():
         raise ValueError(f"values must be one or more finite numbers, got {list(values)}")

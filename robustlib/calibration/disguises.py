@@ -16,7 +16,7 @@ from scipy import optimize
 from torch import Tensor, nn
 
 from robustlib.calibration.checks import check_predictions, check_temperature
-from robustlib.calibration.temperature import scale_logits
+from robustlib.calibration.temperature import logits_in, scale_logits
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Disguised(nn.Module):
         self.disguise = disguise
 
     def forward(self, *inputs: Any) -> Tensor:
-        return self.disguise(self.model(*inputs))
+        return self.disguise(logits_in(self.model(*inputs)))
 
     def extra_repr(self) -> str:
         return repr(self.disguise)

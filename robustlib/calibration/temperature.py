@@ -35,6 +35,11 @@ def scale_logits(logits: Tensor, temperature: float) -> Tensor:
     return _DivideKeepingArgmax.apply(logits, divisor)
 
 
+def logits_in(output: Tensor | Mapping[str, Tensor]) -> Tensor:
+    """The tensor itself, or the "logits" of a mapping (ModelOutput)."""
+    return output["logits"] if isinstance(output, Mapping) and "logits" in output else output
+
+
 class TemperatureScaled(nn.Module):
     """A model, of images or of texts, whose logits are divided by one temperature (section 3.1, appendix G.2).
 
@@ -52,9 +57,7 @@ class TemperatureScaled(nn.Module):
 
     def forward(self, *args, **kwargs) -> Tensor:
         """Logits of the wrapped model, (n, n_classes), with `temperature` applied; arguments are passed on."""
-        output = self.model(*args, **kwargs)
-        logits = output["logits"] if isinstance(output, Mapping) and "logits" in output else output
-        return scale_logits(logits, self.temperature)
+        return scale_logits(logits_in(self.model(*args, **kwargs)), self.temperature)
 
     def extra_repr(self) -> str:
         return f"temperature={self.temperature:g}"

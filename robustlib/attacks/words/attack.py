@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robustlib.attacks.result import AttackResult
 from robustlib.attacks.scores import Score, TrueClassProbability
-from robustlib.attacks.words.labels import edit_blindly, search_labels, text_rng
+from robustlib.attacks.words.labels import edit_blindly, search_labels
 from robustlib.attacks.words.queries import QueryCache, Victim
 from robustlib.attacks.words.resources import load_recipe
 from robustlib.attacks.words.search import (
@@ -26,7 +26,7 @@ from robustlib.attacks.words.search import (
     run_lockstep,
     search_sentence,
 )
-from robustlib.attacks.words.words import Example, Words, changed_share, joined
+from robustlib.attacks.words.words import Example, Words, changed_share, joined, text_rng
 from robustlib.calibration.checks import check_labels
 from robustlib.data.progress import progress
 from robustlib.models.texts import check_texts
@@ -54,8 +54,7 @@ def attack_texts(
 
     Args:
         model: texts (or pairs) to logits (n, n_classes); or a `QueryCache` of one, which remembers earlier calls.
-        texts: strings, or pairs of strings, of which both are attacked.
-        labels: (n,) class indices.
+        texts: strings, or pairs of strings, of which both are attacked. labels: (n,) class indices.
         recipe: "dg", "pwws", "tf", or a recipe from `resources.load_recipe` or `recipes`.
         score: default `TrueClassProbability()`, the paper's.
         max_queries: bound on the queries of one text, clean one included.
@@ -93,14 +92,10 @@ def label_only(
     max_queries: int = 300,
     seed: int = 0,
 ) -> AttackResult:
-    """Attack every text with nothing but the model's labels: no score, so nothing that could be hidden.
+    """Attack every text with nothing but the model's labels; `score` is not seen. Otherwise as `attack_texts`.
 
     Random substitutions until the label flips, begun anew where they do not, then words restored as long as it stays
     flipped: initialisation and reduction of Maheshwary et al. 2021 (arXiv 2012.14956), without their genetic search.
-
-    Args:
-        score: not used, as it is not seen. Other arguments and result: as for `attack_texts`.
-        seed: of the substitutions, which depend on the text, too, and on nothing else.
     """
     cache, labels, recipe, score = _prepared(model, texts, labels, recipe, score)
     searches = (
@@ -122,9 +117,7 @@ def blind(
 ) -> AttackResult:
     """Change words at random, asking nobody: what an attack that changes as many must be compared with.
 
-    Args:
-        shares: (n,) share of each text's words to change, such as `details["changed"]` of an attack.
-        score: not used. Other arguments and result: as for `label_only`.
+    `shares`: (n,) share of each text's words to change, such as `details["changed"]`. Otherwise as `label_only`.
     """
     cache, labels, recipe, score = _prepared(model, texts, labels, recipe, score)
     searches = (
@@ -142,11 +135,7 @@ def word_importance(
     recipe: Recipe | str = "dg",
     score: Score | None = None,
 ) -> list[Ranking]:
-    """The word ranking an attack starts with, one for each text; arguments as for `attack_texts`.
-
-    `rank_correlation` compares two of them, `tied_share` tells how much of one is left to chance. Paper: appendix E.7,
-    table 20.
-    """
+    """The word ranking an attack starts with, one for each text (appendix E.7); arguments as `attack_texts`."""
     cache, labels, recipe, score = _prepared(model, texts, labels, recipe, score)
 
     def rank(text: Example, label: int) -> Generator[Ask, Any, Ranking]:
@@ -168,10 +157,10 @@ def tied_share(importance: np.ndarray) -> float:
 
 
 def rank_correlation(a: Ranking, b: Ranking) -> float:
-    """Spearman correlation of the orders in which two attacks of one text would go through its words.
+    """Spearman correlation of the orders in which two attacks of one text would go through its words (table 20).
 
     Ties are in reading order, as in the attack; so two rankings that are all ties correlate perfectly. NaN below two
-    words. Paper: appendix E.7, table 20.
+    words.
     """
     if a.positions != b.positions:
         raise ValueError("the rankings are of different texts or recipes: their words differ")
@@ -199,7 +188,6 @@ def format_trace(steps: Sequence[dict[str, Any]]) -> str:
 def _prepared(
     model: Victim | QueryCache, texts: Sequence[Example], labels: Tensor, recipe: Recipe | str, score: Score | None
 ) -> tuple[QueryCache, Tensor, Recipe, Score]:
-    """Checked inputs, with the defaults filled in."""
     check_texts(texts)
     return (
         QueryCache.of(model),
@@ -219,7 +207,6 @@ def _attacked(
     trace: bool = False,
     description: str | None = None,
 ) -> AttackResult:
-    """What the searches of the texts ended with."""
     n_forward = cache.n_forward
     results = _run(searches, cache, recipe, score, len(texts), description)
     adversarial = [result.example for result in results]
@@ -241,7 +228,6 @@ def _run(
     total: int,
     description: str | None,
 ) -> list[Any]:
-    """Results of the searches in their order."""
     services: dict[str, Callable[[list[Ask]], list[Any]]] = {}
     if recipe.masked_lm is not None:
         services["fill"] = lambda asks: _split(recipe.masked_lm.answers(_items(asks)), asks)

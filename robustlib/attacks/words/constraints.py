@@ -1,7 +1,7 @@
 """What a replacement must respect besides changing the prediction.
 
 A constraint takes the original and the current words, the position and the proposed replacements, and returns
-those it allows. TextAttack asks the same of whole texts; since one word changes at a time, words are enough.
+those it allows.
 """
 
 from __future__ import annotations

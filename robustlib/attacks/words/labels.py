@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Generator
 from typing import Any
 
 from robustlib.attacks.result import FAILED, SKIPPED, SUCCEEDED
 from robustlib.attacks.words.search import Ask, Questions, Recipe, SentenceResult, candidates
-from robustlib.attacks.words.words import Example, Words, joined
-
-
-def text_rng(seed: int, purpose: str, text: Example) -> random.Random:
-    """Generator of a text's random choices: they depend on nothing else, not on the texts attacked beside it."""
-    digest = hashlib.blake2b(joined(text).encode(), digest_size=16).hexdigest()
-    return random.Random(f"{seed}/{purpose}/{digest}")
+from robustlib.attacks.words.words import Example, Words
 
 
 def search_labels(
@@ -23,8 +16,7 @@ def search_labels(
 ) -> Generator[Ask, Any, SentenceResult]:
     """Change words at random until the label flips, from the start again where it does not; then restore words.
 
-    Args:
-        max_queries: of this sentence, clean one and restorations included.
+    `max_queries`: of this sentence, clean one and restorations included.
     """
     original = Words.of(example)
     questions = Questions.of(original, label, max_queries)

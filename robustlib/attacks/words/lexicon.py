@@ -35,9 +35,7 @@ _ENDINGS = {  # Princeton's rules of detachment (manual page morphy.7WN), and "v
 class WordNet:
     """Synonyms from WordNet's own files, as NLTK finds them, loaded in a fifth of a second instead of seven.
 
-    Args:
-        files: paths of index.noun, data.noun, noun.exc and the same for verb, adj and adv (WordNet 3.0) by these
-            names, as `robustlib.data.fetch("wordnet")` returns them; each may be gzipped.
+    `files`: as `robustlib.data.fetch("wordnet")` returns them (WordNet 3.0).
     """
 
     def __init__(self, files: Mapping[str, Path]) -> None:
@@ -85,12 +83,7 @@ class WordNet:
 
 
 def embedding_neighbours(words: Sequence[str], vectors: np.ndarray) -> Callable[[str], Sequence[str]]:
-    """Neighbours of words in an embedding, nearest first: TextFooler's candidates from other vectors.
-
-    Args:
-        words: (n,) entries.
-        vectors: (n, d) their embeddings, of any length.
-    """
+    """Neighbours of (n,) words by their vectors (n, d), nearest first: TextFooler's candidates from other vectors."""
     unit = np.asarray(vectors, dtype=np.float32)
     unit = unit / np.linalg.norm(unit, axis=1, keepdims=True).clip(1e-12)
     rows = {word: i for i, word in enumerate(words)}

@@ -28,9 +28,7 @@ class Memory:
         max_bytes: bound on questions and answers together; 0 keeps nothing from one call to the next.
 
     Attributes:
-        n_queries: questions asked.
-        n_hits: questions answered without the function: remembered, or asked twice in one call.
-        n_forward: questions the function answered, `n_queries - n_hits`.
+        n_queries, n_hits, n_forward: questions asked, answered from memory (or asked twice in a call), by `function`.
     """
 
     def __init__(
@@ -50,7 +48,6 @@ class Memory:
         self._bytes = 0
 
     def answers(self, questions: Sequence[Hashable]) -> list[Any]:
-        """One answer for each question."""
         answers, missing = [], {}
         for question in questions:
             answer = self._answers.get(question)
@@ -89,16 +86,11 @@ class Memory:
 
 
 class QueryCache(Memory):
-    """Logits of a victim by text.
+    """Logits of a victim by text; a module is run in evaluation mode and without gradients.
 
     Logits are kept, not scores: a temperature or another score acts on logits alone, so one cache serves every
     temperature and every adversary. With a `TextClassifier` on one CPU thread it changes no bit; elsewhere
-    rounding depends on the batch (about 1e-6 of the largest logit).
-
-    Args:
-        model: victim, texts (or pairs of texts) to logits (n, n_classes), no temperature applied. A module is run in
-            evaluation mode and without gradients.
-        batch_size, max_bytes: as in `Memory`. The default, 512 MB, holds some 800,000 sentences.
+    rounding depends on the batch (about 1e-6 of the largest logit). The default of 512 MB holds some 800,000 sentences.
     """
 
     def __init__(self, model: Victim, *, batch_size: int = 1024, max_bytes: int = 2**29) -> None:
@@ -118,11 +110,7 @@ class QueryCache(Memory):
         return cls(victim, batch_size=sys.maxsize) if inside else cls(victim)
 
     def __call__(self, examples: Sequence[Example]) -> Tensor:
-        """Logits of the examples, (n, n_classes) float32 on the CPU.
-
-        Raises:
-            TypeError, ValueError, FloatingPointError: the victim returns no logits (see `logits_of`), or probabilities.
-        """
+        """Logits of the examples, (n, n_classes) float32 on the CPU; raises as `logits_of` and `check_logits`."""
         rows = self.answers(examples)
         return torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, 0)
 

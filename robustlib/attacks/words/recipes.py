@@ -26,7 +26,7 @@ sentences by dg and 60 by pwws also ended in the same texts after the same numbe
 - Chinese is not cut into words (TextAttack uses jieba).
 - [UNK] stands for a deleted word that leaves a sentence empty.
 
-1. The draws depend on seed, text and position, not on a global generator: see `transformations.edit_rng`.
+1. The draws depend on seed, text and position, not on a global generator: see `words.text_rng`.
 2. WordNet 3.0 by our own reader, equal to NLTK's (21,739 words compared).
 3. TextFooler's counter-fitted vectors are on no package index. `counter_fitting` of the data registry holds lists
    computed from them: at most 8 neighbours with cosine >= 0.755, so fewer and stricter candidates. Without that file,
@@ -55,12 +55,11 @@ from robustlib.attacks.words.search import Recipe, Similarity
 from robustlib.attacks.words.transformations import (
     Synonyms,
     character_edits,
-    edit_rng,
     guessed_swaps,
     neighbour_swaps,
     wordnet_swaps,
 )
-from robustlib.attacks.words.words import Words
+from robustlib.attacks.words.words import Words, text_rng
 
 SentenceEncoder = Callable[[list[str]], Any]
 MaskedLM = Callable[[list[tuple[Sequence[str], int]]], Sequence[Sequence[tuple[str, float]]]]
@@ -71,24 +70,16 @@ BAE_COSINE = 0.936338023
 
 
 def deepwordbug(*, seed: int = 0) -> Recipe:
-    """DeepWordBug (Gao et al. 2018), the paper's "dg": one character edit per word, the best of four.
-
-    Args:
-        seed: of the places and letters of the edits.
-    """
+    """DeepWordBug (Gao et al. 2018), the paper's "dg": one edit per word, the best of four that `seed` draws."""
 
     def propose(original: Words, current: Words, index: int) -> list[str]:
-        return character_edits(original.words[index], edit_rng(seed, original.text, index))
+        return character_edits(original.words[index], text_rng(seed, index, original.text))
 
     return Recipe("dg", "unk", STOP_WORDS, propose, constraints=(edit_distance_at_most(30),))
 
 
 def pwws(synonyms: Synonyms) -> Recipe:
-    """Probability weighted word saliency (Ren et al. 2019): synonyms from WordNet.
-
-    Args:
-        synonyms: word to lemmas, such as `lexicon.WordNet(files).synonyms`.
-    """
+    """Probability weighted word saliency (Ren et al. 2019): WordNet's synonyms, such as of `lexicon.WordNet(files)`."""
 
     def propose(original: Words, current: Words, index: int) -> list[str]:
         return wordnet_swaps(current.words[index], synonyms)

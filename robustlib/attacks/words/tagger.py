@@ -22,11 +22,8 @@ def perceptron_tagger(path: Path | str) -> Tagger:
 
     The file is that of the Python package denckring-en-pos 0.6.0, trained on the Universal Dependencies English Web
     Treebank (CC BY-SA 4.0): 93.4 % of the tags of its test split right, punctuation left out. NLTK's own weights,
-    which TextAttack uses, are on no package index.
-
-    Args:
-        path: JSON object with "weights" {feature: {label: weight}}, "tagdict" {word: label} for words with one
-            label, and "classes". The part of a label before "|" is the universal tag.
+    which TextAttack uses, are on no package index. Its "weights" are {feature: {label: weight}}, its "tagdict" {word:
+    label} for words with one label; the part of a label before "|" is the universal tag.
     """
     with gzip.open(path, "rt", encoding="utf-8") as file:
         model = json.load(file)

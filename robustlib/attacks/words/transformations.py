@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import re
 import string
@@ -14,22 +13,8 @@ from robustlib.attacks.words.words import split_words
 Synonyms = Callable[[str], Sequence[str]]
 
 
-def edit_rng(seed: int, text: str, index: int) -> random.Random:
-    """Generator of the character edits of word `index` of the original `text`.
-
-    TextAttack draws from one global generator, so a text's candidates depend on the texts before it. Here they
-    depend on seed, text and position alone: at every temperature a cache of logits has them, and sentences may be
-    attacked together or one by one.
-    """
-    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-    return random.Random(f"{seed}/{index}/{digest}")
-
-
 def character_edits(word: str, rng: random.Random) -> list[str]:
-    """DeepWordBug's four edits at random places: swap neighbours, substitute, delete, insert a letter.
-
-    At most four, without repeats and without the word itself; none for a single character.
-    """
+    """DeepWordBug's edits, at most four, at random places: swap neighbours, substitute, delete, insert a letter."""
     if len(word) < 2:
         return []
     at = rng.randrange(0, len(word) - 1)

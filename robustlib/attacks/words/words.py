@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import random
 import re
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -15,16 +17,22 @@ _WORD = re.compile(rf"{_EDGE}(?:[\w˗`×'\-*@]*{_EDGE})?")
 
 
 def split_words(text: str) -> list[str]:
-    """Words of a text without the punctuation around them; equal to TextAttack's except for Chinese.
-
-    TextAttack cuts Chinese runs into words with jieba; here such a run is one word.
-    """
+    """Words of a text without the punctuation around them, as TextAttack's but for Chinese, which it cuts by jieba."""
     return _WORD.findall(text)
 
 
 def joined(example: Example) -> str:
     """One string of an example: the two sentences of a pair with a line break between, as TextAttack sees them."""
     return example if isinstance(example, str) else "\n".join(example)
+
+
+def text_rng(seed: int, purpose: str | int, text: Example) -> random.Random:
+    """Generator of a text's random choices, for a purpose or the edits of the word at a position.
+
+    They depend on nothing else: TextAttack's one global generator makes a text's candidates depend on those before it.
+    """
+    digest = hashlib.blake2b(joined(text).encode(), digest_size=16).hexdigest()
+    return random.Random(f"{seed}/{purpose}/{digest}")
 
 
 def changed_share(before: Example, after: Example) -> float:
@@ -37,11 +45,7 @@ def changed_share(before: Example, after: Example) -> float:
 class Words:
     """A tokenised example. Attacks see both sentences of a pair as one run of words.
 
-    Attributes:
-        text: the example as one string.
-        words: its words.
-        spans: start and end of each word in `text`.
-        first_length: length of the first sentence of a pair, None for a single text.
+    `spans`: start and end of each word in `text`; `first_length`: of the first sentence of a pair, None for a text.
     """
 
     text: str
@@ -60,7 +64,6 @@ class Words:
         return len(self.words)
 
     def replaced(self, index: int, word: str) -> Example:
-        """The example with word `index` replaced."""
         start, end = self.spans[index]
         return self._example(self.text[:start] + word + self.text[end:], start, len(word) - (end - start))
 
@@ -76,10 +79,7 @@ class Words:
         return self._example(self.text[:start] + self.text[end:], start, start - end)
 
     def window(self, index: int, size: int, word: str | None = None) -> str:
-        """The text of about `size` words around word `index`, which `word` replaces where given.
-
-        The window is centred, cut off at the ends as in TextAttack.
-        """
+        """The text of about `size` words around word `index`, or `word` in its place; cut off as in TextAttack."""
         half = (size - 1) // 2
         if index < half:
             first, last = 0, min(size, len(self)) - 1
