@@ -10,7 +10,6 @@ from robustlib.attacks.statistics import mean_interval, paired_difference
 from robustlib.study.environment import environment
 from robustlib.study.records import (
     COLUMNS,
-    EARLY_STOP,
     PAPER_COLUMNS,
     REFERENCE,
     RecordBook,
@@ -109,37 +108,6 @@ def test_a_difference_is_found_by_what_it_was_taken_from(book):
     assert found[REFERENCE].tolist() == list(vars(own).values())
     assert difference(book.frame, reference=own, method="trades") is None
     assert difference(book.frame.iloc[:0], reference=own) is None
-
-
-def test_results_from_before_the_reference_had_columns_still_load(book, tmp_path):
-    about = {key: value for key, value in ROW.items() if key != "metric"}
-    book.add_accuracy(25, 200, **about)
-    own = Reference("conf_up(T_d<<1)", "transfer:a", 1e-3, 20.0)
-    compared_with(book, own, Reference("baseline", "none", 1.0, 20.0), Reference("baseline", training_temperature=1.0))
-    path = book.save()
-    now = load_records(tmp_path / "smoke").assign(outcomes=np.nan)
-    old = pd.read_csv(path).drop(columns=[*REFERENCE, "float32", "outcomes"])
-    names = [np.nan, "conf_up(T_d<<1)|transfer:a|0.001", "baseline|none|1", "baseline|none|1|T=1"]
-    old.assign(reference=names).to_csv(path, index=False)
-    pd.testing.assert_frame_equal(load_records(tmp_path / "smoke"), now.assign(float32=np.nan))
-
-
-def test_until_outcomes_were_recorded_text_attacks_on_another_model_stopped_early(book, tmp_path):
-    kinds = (
-        ("image", "transfer:a"),
-        ("text", "transfer:a"),
-        ("text", "platt"),
-        ("text", "transfer:float32"),
-        ("text", "cal"),
-    )
-    for modality, adversary in kinds:
-        book.add(**ROW | {"modality": modality, "adversary": adversary}, mean=12.5, n=200)
-    path = book.save()
-    assert load_records(tmp_path / "smoke").adversary.tolist() == [adversary for _, adversary in kinds]
-    pd.read_csv(path).drop(columns="outcomes").to_csv(path, index=False)
-    old = load_records(tmp_path / "smoke")
-    assert old.adversary.str.endswith(EARLY_STOP).tolist() == [False, True, True, False, False]
-    assert (old.low < 12.5).all() and (old.high > 12.5).all()  # intervals that were left out then
 
 
 def of_seeds(means, half, **columns):

@@ -5,22 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robustlib.study.claims.rules import (
-    OUTCOMES,
-    VERDICTS,
-    Finding,
-    above,
-    below,
-    equal,
-    halved,
-    removed,
-    standing,
-    verdict,
-)
+from robustlib.study.claims.rules import VERDICTS, Finding, above, below, equal, halved, removed, standing, verdict
 
 points = st.floats(-100, 100)
 intervals = st.tuples(points, points).map(lambda ends: (min(ends), max(ends)))
 thresholds = st.floats(0.5, 10)
+OUTCOMES = ("holds", "open", "fails", "void", "missing")
 outcomes = st.sampled_from(OUTCOMES)
 findings = st.lists(
     st.builds(

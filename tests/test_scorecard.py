@@ -583,7 +583,9 @@ def test_the_ranking_is_scrambled_and_the_cause_only_where_it_hides_by_itself(co
     ]
     if left is not None:
         served = difference(text, reference=HONEST, design_temperature=1e-3, adversary="none").to_dict()
-        rows.append(served | {"adversary": claims.RANKING_ONLY, "mean": left, "low": left - 2, "high": left + 2})
+        rows.append(
+            served | {"adversary": "ranking:served,candidates:honest", "mean": left, "low": left - 2, "high": left + 2}
+        )
     row = row_of(scorecard(pd.concat([text, pd.DataFrame(rows)], ignore_index=True)), "C6", "text")
     assert row["verdict"] == expected
     assert reason in row["reason"]

@@ -18,7 +18,7 @@ from robustlib.course.widgets.temperature_lab import TemperatureLab, temperature
 from robustlib.data.progress import progress
 from robustlib.models.forward import logits_of
 from robustlib.study.base import Study
-from robustlib.study.claims.findings import EQUIVALENCE_MARGIN
+from robustlib.study.claims.rules import interval, removed
 from robustlib.study.images import image_study
 from robustlib.study.profiles import get_profile
 from robustlib.study.records import HONEST, RecordBook, Reference, difference, differences, matching, over_seeds
@@ -274,9 +274,14 @@ class Audit:
             raise KeyError(f"{adversary} at T_d = {design:g} was not compared with {reference}")
         return row
 
-    def pierced(self, design: float, margin: float = EQUIVALENCE_MARGIN) -> list[str]:
-        """Adversaries whose whole interval above the honest number lies below the margin, in points."""
-        return [name for name in self.adversaries if self.difference(design, name)["high"] < margin]
+    def removes(self, left: pd.Series) -> bool:
+        """Whether a row above honest is surely less than a fifth of the illusion: `claims.rules.removed`."""
+        served = self.difference(left["design_temperature"], "none")
+        return removed(interval(served), interval(left)) == "holds"
+
+    def pierced(self, design: float) -> list[str]:
+        """Adversaries that remove the illusion at a design temperature."""
+        return [name for name in self.adversaries if self.removes(self.difference(design, name))]
 
     def always_pierced(self) -> list[str]:
         """Adversaries that pierce the illusion at every design temperature but 1."""

@@ -26,7 +26,8 @@ from robustlib.calibration.disguises import (
 from robustlib.data.progress import progress
 from robustlib.models.forward import logits_of
 from robustlib.study.base import Study
-from robustlib.study.claims.findings import EQUIVALENCE_MARGIN, MAIN_ATTACK, OVER, UNDER
+from robustlib.study.claims.findings import MAIN_ATTACK, OVER, UNDER
+from robustlib.study.claims.rules import WORTH_REMOVING, interval, removed
 from robustlib.study.records import HONEST, RecordBook, differences, over_seeds
 
 # Attacks that see labels only, a column of the table: no disguise that keeps every prediction changes their answer.
@@ -146,5 +147,11 @@ def _mark(row: dict) -> str:
         untouched = ()
     if row["pierces"] == "labels only" or row["pierces"] in untouched:
         return "theorem"
-    surely = row["low"] > EQUIVALENCE_MARGIN
+    surely = row["low"] > WORTH_REMOVING
     return "counterexample" if surely and row["pierces"] in UNTOUCHED["one T"] else ""
+
+
+def removers(table: pd.DataFrame, hides: str) -> list[str]:
+    """Which adversaries of a modality's `hiding_table` remove what hides: `claims.rules.removed`."""
+    rows = {row["pierces"]: interval(row) for _, row in table[table.hides == hides].iterrows()}
+    return [name for name, left in rows.items() if removed(rows["none"], left) == "holds"]

@@ -46,7 +46,6 @@ SETTING = ["experiment", "modality", "design_temperature", "adversary_temperatur
 SETTING += [*REFERENCE, "note"]
 COLUMNS = [*PAPER_COLUMNS, *PROVENANCE, *SETTING, "outcomes"]
 EXTREMES = {"accuracy": (0, 1), "accuracy_difference": (-1, 1)}  # of one example's outcome, by metric
-EARLY_STOP = " (stopped early)"  # added to an adversary that spent less than its budget
 _REQUIRED = ["dataset", "model", "method", "adversary", "attack", "metric", "mean", "n"]
 
 
@@ -183,28 +182,9 @@ class RecordBook:
 
 
 def load_records(folder: Path) -> pd.DataFrame:
-    """All records of a results folder in COLUMNS, empty where there are none; older files are converted."""
-    frames = [_converted(pd.read_csv(path)) for path in sorted((folder / "records").glob("*.csv"))]
+    """All records of a results folder in COLUMNS, empty where there are none."""
+    frames = [pd.read_csv(path).reindex(columns=COLUMNS) for path in sorted((folder / "records").glob("*.csv"))]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
-
-
-def _converted(frame: pd.DataFrame) -> pd.DataFrame:
-    """A file of records in COLUMNS; until 0.1.0 the reference was one string, "method|adversary|T_d[|T=training T]"."""
-    if "reference" in frame:
-        parts = frame.reference.astype("string").str.extract(r"^([^|]+)\|([^|]+)\|([^|]+?)(?:\|T=(.+))?$")
-        frame[REFERENCE] = parts.to_numpy(object, na_value=np.nan)
-        frame[REFERENCE[2:]] = frame[REFERENCE[2:]].astype(float)
-        own = frame.training_temperature.where(frame.reference_method.notna())
-        frame["reference_training_temperature"] = frame.reference_training_temperature.fillna(own)
-    if "outcomes" not in frame and "modality" in frame:
-        bare = (frame.metric == "accuracy") & frame.low.isna()
-        for index, row in frame[bare].iterrows():
-            low, high = proportion_interval(round(row["mean"] * row["n"] / 100), int(row["n"]))
-            frame.loc[index, ["low", "high"]] = [100 * low, 100 * high]
-        # Until 0.1.0 a text attack on another model stopped as soon as that model was fooled.
-        stopped = (frame.modality == "text") & frame.adversary.str.match(r"platt|transfer:(?!float32)")
-        frame.loc[stopped, "adversary"] += EARLY_STOP
-    return frame.reindex(columns=COLUMNS)
 
 
 def matching(frame: pd.DataFrame, **columns: object) -> pd.DataFrame:

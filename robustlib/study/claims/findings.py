@@ -22,8 +22,6 @@ from robustlib.study.records import (
     unpack,
 )
 
-# Percentage points of adversarial accuracy. What differs by less, over the whole 95 % interval, counts as equal.
-EQUIVALENCE_MARGIN = 5.0
 MAIN_ATTACK = {"image": "pgd", "text": "dg"}
 BASELINE, OVER, UNDER = "baseline", "conf_up(T_d<<1)", "conf_down(T_d>>1)"
 TRAINING = ("08_", "09_")  # the notebooks on training, whose models are others than those of the rest

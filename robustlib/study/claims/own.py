@@ -13,10 +13,8 @@ from robustlib.study.claims.rules import (
     Interval,
     above,
     below,
-    detectable,
     halved,
-    interval,
-    interval_text,
+    judge_change,
     judge_row,
     removed,
     sample_text,
@@ -68,12 +66,7 @@ def _behind(data: Evidence, disguise: str, adversary: str, rule: Callable[[Inter
     for method, group in rows.groupby("method", sort=False):
         illusion, left = _last(group, "none"), _last(group, adversary)
         where = f"{adversary.removesuffix(':')} behind {method}"
-        if illusion is None or left is None:
-            findings.append(Finding(where, "missing"))
-            continue
-        text = f"{illusion['mean']:+.1f} -> {interval_text(left, signed=True)}"
-        outcome = rule(interval(illusion), interval(left))
-        findings.append(Finding(where, outcome, text, sample_text(left), smallest=detectable(left)))
+        findings.append(judge_change(where, illusion, left, rule))
     return findings
 
 

@@ -16,7 +16,6 @@ CLEAN_COST = 3.0  # clean accuracy that a gain may cost
 WORTH_REMOVING = 5.0  # an illusion that is not surely larger gives nothing to remove
 REMOVED, STANDING = 0.2, 0.5  # shares of an illusion: less is left of one removed, more of one that stands
 VERDICTS = ("reproduced", "partly", "not reproduced", "inconclusive", "nothing to test", "not tested")
-OUTCOMES = ("holds", "open", "fails", "void", "missing")
 
 Interval = tuple[float, float]
 Rule = Callable[[Interval], str]
@@ -116,6 +115,16 @@ def judge_row(where: str, row: pd.Series | None, rule: Rule, *, part: str = "", 
         return Finding(where, "missing", part=part, condition=condition)
     text, outcome = interval_text(row, signed=True), rule(interval(row))
     return Finding(where, outcome, text, sample_text(row), part, condition, detectable(row))
+
+
+def judge_change(
+    where: str, illusion: pd.Series | None, left: pd.Series | None, rule: Callable[[Interval, Interval], str]
+) -> Finding:
+    """A finding on what is left of an illusion, by a rule on both intervals above honest; missing without either."""
+    if illusion is None or left is None:
+        return Finding(where, "missing")
+    text, outcome = interval_text(left, signed=True), rule(interval(illusion), interval(left))
+    return Finding(where, outcome, f"{illusion['mean']:+.1f} -> {text}", sample_text(left), smallest=detectable(left))
 
 
 def detectable(row: pd.Series) -> float:

@@ -23,18 +23,17 @@ from robustlib.study.claims.rules import (
     below,
     detectable,
     equal,
-    interval,
     interval_text,
+    judge_change,
     judge_row,
     removed,
     sample_text,
     standing,
 )
-from robustlib.study.records import EARLY_STOP, HONEST, Reference, differences, matching
+from robustlib.study.records import HONEST, Reference, differences, matching
 
 Test = Callable[[Evidence, float], list[Finding]]
 PART = {BASELINE: "T_d = 1", OVER: "T_d < 1", UNDER: "T_d > 1"}
-STOPPED = "recorded with an attack that stopped where the other model was fooled"
 BLIND = "blind:"  # before an adversary: random edits of as many words, what any text would lose to so many
 
 
@@ -123,13 +122,7 @@ def change(
     where = f"{adversary} at T_d = {temperature:g}"
     illusion = data.difference(method, temperature, "none", HONEST)
     left = data.difference(method, temperature, adversary, HONEST)
-    if illusion is None or left is None:
-        return Finding(where, "missing")
-    text, outcome = (
-        f"{illusion['mean']:+.1f} -> {interval_text(left, signed=True)}",
-        rule(interval(illusion), interval(left)),
-    )
-    return Finding(where, outcome, text, sample_text(left), smallest=detectable(left))
+    return judge_change(where, illusion, left, rule)
 
 
 def _changes(
@@ -170,9 +163,7 @@ def beside_margin(
 
     def judge(adversary: str, method: str, temperature: float) -> Finding:
         row = data.difference(method, temperature, adversary, Reference(method, "margin", temperature))
-        finding = judge_row(f"{adversary} at T_d = {temperature:g}", row, above(smallest))
-        stopped = row is None and f"{adversary}{EARLY_STOP}" in data.tried(adversary)
-        return replace(finding, measured=STOPPED) if stopped else finding
+        return judge_row(f"{adversary} at T_d = {temperature:g}", row, above(smallest))
 
     return [finding for adversary in adversaries for finding in at_each(data, methods, partial(judge, adversary))]
 
@@ -181,9 +172,6 @@ def _transfer_is_weaker(data: Evidence, smallest: float) -> list[Finding]:
     """For every source there is; at the served models it was recorded for, since T_d does not touch transfer."""
     findings = []
     for adversary in data.tried("transfer:"):
-        if adversary.endswith(EARLY_STOP):
-            findings.append(Finding(adversary.removesuffix(EARLY_STOP), "missing", STOPPED))
-            continue
         for method in (BASELINE, OVER, UNDER):
             for temperature in [1.0] if method == BASELINE else data.temperatures(method):
                 row = data.difference(method, temperature, adversary, Reference(method, "margin", temperature))
@@ -218,9 +206,6 @@ def _confidence_repaired(data: Evidence, smallest: float) -> list[Finding]:
     return _by_reading(judge, data, OVER)
 
 
-RANKING_ONLY, CANDIDATES_ONLY = "ranking:served,candidates:honest", "ranking:honest,candidates:served"
-
-
 def _scrambled(data: Evidence, smallest: float) -> list[Finding]:
     """Overconfidence scrambles the order in which words are tried, and the scrambled order alone hides the texts."""
     rows = data.rows[(data.rows.metric == "rank_correlation") & (data.rows.method == OVER)]
@@ -233,7 +218,7 @@ def _scrambled(data: Evidence, smallest: float) -> list[Finding]:
         where = f"{row['attack']}, correlation at T_d = {row['design_temperature']:g}"
         findings.append(Finding(where, below(0.5)(ends), text, sample_text(row), part="scrambled"))
     causes = [
-        replace(change(data, RANKING_ONLY, OVER, temperature, standing), part="as the cause")
+        replace(change(data, "ranking:served,candidates:honest", OVER, temperature, standing), part="as the cause")
         for temperature in data.temperatures(OVER)
     ]
     tested = [finding for finding in causes if finding.outcome != "missing"]

@@ -22,14 +22,13 @@ from robustlib.study.claims.rules import (
     judge_row,
     sample_text,
 )
-from robustlib.study.claims.served import BLIND, STOPPED, Test
-from robustlib.study.records import EARLY_STOP, HONEST, Reference, difference, matching
+from robustlib.study.claims.served import BLIND, Test
+from robustlib.study.records import HONEST, Reference, difference, matching
 from robustlib.training.schedules import SCHEDULES
 
 STAR = "_gradnorm"
 MAIN = f"baseline{STAR}"
 PAPER_TEMPERATURE = 200.0  # where a claim names it; of what was trained, the nearest in decades is judged
-CLEAN_MARGIN = CLEAN_COST  # points of clean accuracy that a schedule may lose and count as equally accurate
 
 
 def _rows(data: Evidence, **columns: object) -> pd.DataFrame:
@@ -233,8 +232,6 @@ def transfer_is_weaker(data: Evidence, smallest: float, hot: float) -> list[Find
     """C25: examples of the cold model leave more standing than the scale-free attack."""
     transfer = f"transfer:{MAIN}"
     row, blind = (_illusion(data, MAIN, hot, adversary=adversary) for adversary in (transfer, f"{BLIND}{transfer}"))
-    if row is None and _illusion(data, MAIN, hot, adversary=f"{transfer}{EARLY_STOP}") is not None:
-        return [Finding(f"T = {hot:g}", "missing", STOPPED)]
     finding = judge_row(f"T = {hot:g}", row, above(smallest))
     if row is None or blind is None:
         return [finding]
