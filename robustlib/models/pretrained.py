@@ -1,20 +1,69 @@
-"""Where the weights of text encoders come from: the MiniLM pip package, a hub name or folder, or tiny random ones."""
+"""Where the weights of text encoders come from: the MiniLM pip package, a folder, a hub name, or tiny random ones."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 import os
+import re
 import string
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-TINY = ("tiny-bert", "tiny-roberta", "tiny-deberta")
+TINY = ("tiny-bert", "tiny-roberta", "tiny-deberta", "tiny-mpnet")
+DOWNLOADED = ("mpnet",)  # data sets of `robustlib.data` that hold an encoder
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A known encoder: its family, and how many parameters it has apart from a head."""
+
+    title: str
+    layers: int
+    of_embeddings: int  # with what all layers share
+    of_a_layer: int
+    training: str
+
+    def parameters(self, layers: int) -> int:
+        """Of its first `layers` layers and what is below them."""
+        return self.of_embeddings + layers * self.of_a_layer
+
+
+ENCODERS = {
+    "minilm": Encoder("MiniLM", 6, 11_918_592, 1_774_464, "sentence-similarity training"),
+    "mpnet": Encoder("MPNet", 12, 23_841_408, 7_087_872, "sentence-similarity training"),
+    "bert-base-uncased": Encoder("BERT", 12, 23_837_184, 7_087_872, "masked-language training"),
+    "roberta-base": Encoder("RoBERTa", 12, 39_000_576, 7_087_872, "masked-language training"),
+    "microsoft/deberta-base": Encoder("DeBERTa", 12, 39_391_488, 8_267_520, "masked-language training"),
+}
+
+
+def describe(model: str) -> str:
+    """An encoder with its size and training, as "MPNet (12 layers, 108.9 M parameters, sentence-similarity training)".
+
+    Args:
+        model: as records name it: an encoder, with "-2-layers" where only two are kept and "@bfloat16" where it
+            computes so. A name that is not in `ENCODERS` is returned as it is.
+    """
+    name, kept, precision = re.fullmatch(r"(.+?)(?:-(\d+)-layers)?(@.+)?", model).groups()
+    if name not in ENCODERS:
+        return model
+    encoder = ENCODERS[name]
+    layers = int(kept or encoder.layers)
+    part = f"{layers} layers" if layers == encoder.layers else f"{layers} of {encoder.layers} layers"
+    size = f"{encoder.parameters(layers) / 1e6:.1f} M parameters"
+    return f"{encoder.title} ({part}, {size}, {encoder.training}){precision or ''}"
+
+
+def model_name(encoder: str, layers: int | None) -> str:
+    """What records call an encoder of which the first `layers` layers are kept; None keeps all."""
+    return encoder if layers is None else f"{encoder}-{layers}-layers"
 
 
 def load_minilm(layers: int | None = None) -> tuple[nn.Module, Any]:
@@ -57,7 +106,8 @@ def load_sequence_classifier(name: str, n_classes: int, layers: int | None = Non
 
     Raises:
         ConnectionError: not in the local hub cache, and the hub is unreachable.
-        ValueError: no such checkpoint, no safetensors weights, no fast tokeniser, or a head for another task.
+        ValueError: a name of `DOWNLOADED`, no such checkpoint, no safetensors weights, no fast tokeniser, or a head for
+            another task.
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -111,6 +161,11 @@ def _fast_tokenizer(folder: Path) -> Any:
 
 
 def _checkpoint_folder(name: str) -> Path:
+    if name in DOWNLOADED:
+        raise ValueError(
+            f"{name!r} lies in a data folder: pass folder=fetch({name!r})['config.json'].parent, with "
+            "robustlib.data.fetch, as training.texts does for TextTraining(encoder=...)"
+        )
     return Path(name) if Path(name).is_dir() else _hub_snapshot(name)
 
 
@@ -141,9 +196,12 @@ def _hub_snapshot(name: str) -> Path:
 
 def tiny_classifier(name: str, n_classes: int, layers: int | None = None) -> tuple[nn.Module, Any]:
     """Weights of 32 dimensions, drawn from torch's global generator, and a tokeniser of characters."""
-    from transformers import AutoModelForSequenceClassification, BertConfig, DebertaConfig, RobertaConfig
+    from transformers import AutoModelForSequenceClassification, BertConfig, DebertaConfig, MPNetConfig, RobertaConfig
 
-    tokenizer, pad_id = _word_piece() if name == "tiny-bert" else _byte_pairs(roberta=name == "tiny-roberta")
+    if name in ("tiny-bert", "tiny-mpnet"):
+        tokenizer, pad_id = _word_piece(mpnet=name == "tiny-mpnet")
+    else:
+        tokenizer, pad_id = _byte_pairs(roberta=name == "tiny-roberta")
     sizes = {
         "vocab_size": tokenizer.get_vocab_size(),
         "hidden_size": 32,
@@ -158,6 +216,8 @@ def tiny_classifier(name: str, n_classes: int, layers: int | None = None) -> tup
         config = BertConfig(**sizes)
     elif name == "tiny-roberta":
         config = RobertaConfig(**sizes, type_vocab_size=1)
+    elif name == "tiny-mpnet":
+        config = MPNetConfig(**sizes)
     else:  # as microsoft/deberta-base
         config = DebertaConfig(
             **sizes,
@@ -169,20 +229,23 @@ def tiny_classifier(name: str, n_classes: int, layers: int | None = None) -> tup
     return AutoModelForSequenceClassification.from_config(_keep_layers(config, layers, name)), tokenizer
 
 
-def _word_piece() -> tuple[Any, int]:
+def _word_piece(mpnet: bool) -> tuple[Any, int]:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    if mpnet:  # whose padding is token 1 by its code, whatever the configuration says
+        special = ["[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]"]
     characters = string.ascii_lowercase + string.digits + string.punctuation
     tokens = [*special, *characters, *(f"##{character}" for character in characters)]
     vocabulary = {token: index for index, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    ends = (("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"]))
+    tokenizer.post_processor = (processors.RobertaProcessing if mpnet else processors.BertProcessing)(*ends)
     tokenizer.decoder = decoders.WordPiece()
     tokenizer.add_special_tokens(special)
-    return tokenizer, 0
+    return tokenizer, vocabulary["[PAD]"]
 
 
 def _byte_pairs(roberta: bool) -> tuple[Any, int]:

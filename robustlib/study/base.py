@@ -74,6 +74,11 @@ class Study(ABC):
     def model_name(self) -> str:
         """Name of the model, as in records."""
 
+    @property
+    def model_title(self) -> str:
+        """The model as tables and captions name it."""
+        return self.model_name
+
     @abstractmethod
     def size(self, attack: str) -> int:
         """How many of the test examples an attack gets: fewer where it is slow."""

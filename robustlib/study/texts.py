@@ -25,7 +25,7 @@ from robustlib.attacks.words import (
 from robustlib.attacks.words.queries import Victim
 from robustlib.data import load_text
 from robustlib.models.precision import at_precision, rounded_probabilities, usable
-from robustlib.models.pretrained import load_masked_language_model
+from robustlib.models.pretrained import describe, load_masked_language_model, model_name
 from robustlib.study.base import Study, check_seed
 from robustlib.study.environment import pick_device
 from robustlib.study.profiles import TextSettings, get_profile, settings_in_use
@@ -45,9 +45,13 @@ class TextStudy(Study):
     @property
     def model_name(self) -> str:
         """Name of the encoder, with the number of layers kept and the precision where it is not float32."""
-        layers = self.training.layers
-        name = self.training.encoder if layers is None else f"{self.training.encoder}-{layers}-layers"
+        name = model_name(self.training.encoder, self.training.layers)
         return name if self.precision == "float32" else f"{name}@{self.precision}"
+
+    @property
+    def model_title(self) -> str:
+        """The encoder with its size and training."""
+        return describe(self.model_name)
 
     @cached_property
     def cache(self) -> QueryCache:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +13,9 @@ from torch import Tensor
 
 from robustlib.attacks.words.words import Example
 from robustlib.calibration.checks import check_labels
+from robustlib.data import fetch
 from robustlib.data.cache import content_digest
+from robustlib.models.pretrained import DOWNLOADED
 from robustlib.models.texts import TextClassifier
 from robustlib.training.augmentation import attacked_copies
 from robustlib.training.autocast import autocast_context, resolve_precision
@@ -51,6 +54,7 @@ def train_text_classifier(config: TextTraining, texts: Sequence[Example], labels
 
     Raises:
         FloatingPointError: the loss became NaN or infinite.
+        robustlib.data.FetchError, ConnectionError: the encoder is unavailable.
     """
     check_labels(labels, len(texts), config.n_classes)
     method, precision = config.method, resolve_precision(config.precision, config.device)
@@ -67,9 +71,9 @@ def train_text_classifier(config: TextTraining, texts: Sequence[Example], labels
     }
 
     def build() -> TextClassifier:
-        return TextClassifier.from_name(
-            config.encoder, config.n_classes, layers=config.layers, seed=config.seed, max_length=config.max_length
-        ).to(config.device)
+        options = {"layers": config.layers, "seed": config.seed, "max_length": config.max_length}
+        folder = _downloaded(config.encoder) if config.encoder in DOWNLOADED else None
+        return TextClassifier.from_name(config.encoder, config.n_classes, folder=folder, **options).to(config.device)
 
     def train(model: TextClassifier, checkpoint: Checkpoint) -> list[dict[str, float]]:
         encodings, on_device = model.tokenise(texts), labels.to(config.device)
@@ -90,6 +94,14 @@ def train_text_classifier(config: TextTraining, texts: Sequence[Example], labels
         )
 
     return trained_once("text_model", settings, build, train, rooms=("training.texts",))
+
+
+def _downloaded(encoder: str) -> Path:
+    """Folder of an encoder's files, fetched where no data folder has them, in the form in which they are published."""
+    folders = {path.parent for path in fetch(encoder).values() if path.suffix != ".gz"}
+    if len(folders) != 1:
+        raise ValueError(f"the files of {encoder!r} must lie together, not gzipped: run python -m robustlib data list")
+    return folders.pop()
 
 
 def _standard(config: TextTraining) -> TextTraining:
