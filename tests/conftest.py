@@ -24,7 +24,9 @@ def _own_folders(tmp_path_factory):
 def write_notebook():
     """`write_notebook(path, *code, parameters=..., **metadata)`: those code cells after a cell of parameters."""
 
-    def write(path: Path, *code: str, parameters: str = 'profile = "quick"\nseed = 7', **metadata: dict) -> Path:
+    def write(
+        path: Path, *code: str, parameters: str = 'profile = "quick"\nseed = 7\nsolutions = False', **metadata: dict
+    ) -> Path:
         first = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
         cells = [nbformat.v4.new_markdown_cell("# A test"), first, *map(nbformat.v4.new_code_cell, code)]
         kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}

@@ -1,43 +1,88 @@
-"""Every exercise check accepts the right answer and rejects, with a reason, the wrong ones that learners give."""
+"""Every exercise accepts the right answer and names the slip of the wrong ones that learners give."""
 
+import re
+from itertools import pairwise
+
+import nbformat
 import numpy as np
+import papermill
 import pytest
 import torch
-from notebook_exercises import read_exercises
 
 from robustlib.attacks.scores import DLR, Margin
 from robustlib.course import exercises
-from robustlib.course.exercises import images, scorecard, texts, training
+from robustlib.course.exercises import EXERCISES, solutions
+from robustlib.course.exercises.scorecard import verdict_on_c1
+from robustlib.course.run.execute import kernel_environment
+from robustlib.data.folders import repository_root
 from robustlib.study.claims.findings import OVER
 
-EXERCISES = read_exercises()
+NOTEBOOKS = sorted((repository_root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
-def solved(name):
-    """The solution in the notebook."""
-    return EXERCISES[name].solution
+def stubs():
+    """Source of every stub in the notebooks, by the number of its exercise."""
+    found = {}
+    for path in NOTEBOOKS:
+        code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        for stub, check in pairwise(code):
+            number = re.search(r'exercises\.check\("([\d.]+)"', check.source)
+            if number:
+                found[number[1]] = stub.source
+    return found
 
 
-def test_every_check_belongs_to_one_exercise_and_is_handed_on():
-    modules = (images, texts, training, scorecard)
-    values = [value for module in modules for value in vars(module).values()]
-    checks = [value for value in values if (value.__doc__ or "").startswith("Exercise")]
-    assert sorted(check.__name__ for check in checks) == sorted(EXERCISES)
-    assert all(getattr(exercises, check.__name__) is check for check in checks)
+def function(source):
+    namespace = {"np": np, "torch": torch, "OVER": OVER}
+    exec(source, namespace)
+    return namespace[re.match(r"def (\w+)", source)[1]]
 
 
-@pytest.mark.parametrize("name", EXERCISES)
-def test_the_notebooks_solution_passes(name, capsys):
-    getattr(exercises, name)(solved(name))
-    assert "correct" in capsys.readouterr().out
+def test_every_exercise_stands_in_one_notebook_and_its_solution_has_the_stubs_name():
+    assert sorted(stubs()) == sorted(EXERCISES)
+    for number, source in stubs().items():
+        assert EXERCISES[number].solution.__name__ == function(source).__name__
+        assert exercises.solution_source(number).startswith(source.removesuffix(" ..."))
 
 
-@pytest.mark.parametrize("name", EXERCISES)
-def test_the_notebooks_stub_and_a_forgotten_return_are_rejected(name):
-    message = "return the changed records" if name == "flip" else "is the `return` missing, or is it still the stub"
-    for answer in (EXERCISES[name].stub, lambda *arguments: None):
-        with pytest.raises(AssertionError, match=message):
-            getattr(exercises, name)(answer)
+@pytest.mark.parametrize("number", EXERCISES)
+def test_the_sample_solution_is_right_the_stub_open_and_nothing_returned_is_wrong(number):
+    copy = function(exercises.solution_source(number))
+    assert exercises.judge(number, copy).outcome == "correct"
+    assert exercises.judge(number, function(stubs()[number])).outcome == "open"
+    assert exercises.judge(number, lambda *arguments: len(arguments) and None).outcome == "wrong"
+
+
+def test_whose_answer_was_judged_is_said_and_the_cells_below_always_have_a_function(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda markdown: shown.append(markdown.data))
+
+    def wrong(outcomes):
+        return outcomes.count("succeeded") / len(outcomes)
+
+    def broken(outcomes):
+        return outcomes.sum()
+
+    right = lambda outcomes: outcomes.count("failed") / len(outcomes)  # noqa: E731
+    stub, sample = function(stubs()["0.1"]), EXERCISES["0.1"].solution
+    for solutions_wanted, answer, given_back, whose, sentence in (
+        (False, stub, sample, "the sample solution", "is open"),
+        (False, sample, sample, "the sample solution", "is open"),  # the check cell run twice
+        (True, stub, sample, "the sample solution", "the sample solution"),
+        (False, wrong, sample, "the sample solution", r"not right yet:\*\* 0.25 is the share of attacks"),
+        (True, wrong, sample, "the sample solution", "not right yet"),
+        (False, broken, sample, "the sample solution", r"raised AttributeError: .* line `return outcomes.sum\(\)`"),
+        (False, right, right, "your answer", "your answer is correct"),
+    ):
+        exercises.use_solutions(solutions_wanted)
+        assert exercises.check("0.1", answer) is given_back
+        assert exercises.whose("0.1") == whose
+        assert re.search(sentence, shown[-1])
+    exercises.use_solutions(False)
+    exercises.solution("0.1")
+    assert "def adversarial_accuracy" in shown[-1]
+    with pytest.raises(ValueError, match=r"no exercise '99.1': choose one of 0.1"):
+        exercises.check("99.1", right)
 
 
 # --- wrong answers ---------------------------------------------------------------------------------------------
@@ -89,27 +134,33 @@ def changed(records, low=0.0, number=1, copy=True):
     return records
 
 
-removal, claim_verdict, verdict = solved("removal"), solved("claim_verdict"), solved("verdict")
+removal, claim_verdict, verdict = solutions.removal, solutions.claim_verdict, solutions.verdict
 
 WRONG = {
-    "adversarial_accuracy": [
+    "0.1": [
+        (lambda o: o.count("succeeded") / len(o), "share of attacks that succeeded"),
         (lambda o: 1 - o.count("succeeded") / len(o), "skipped"),
         (lambda o: o.count("failed") / (len(o) - o.count("skipped")), "below the fraction"),
     ],
-    "undo_temperature": [(lambda logits, t: logits / t, "The adversary's temperature divides too")],
-    "expected_calibration_error": [
+    "0.2": [(lambda logits, t: logits / t, "The adversary's temperature divides too")],
+    "1.1": [
+        (lambda b: np.nansum((b["confidence"] - b["accuracy"]) * b["count"]) / 40, "must not cancel"),
         (lambda b: np.nanmean(np.abs(b["confidence"] - b["accuracy"])), "plain mean"),
         (lambda b: np.mean(b["confidence"] - b["accuracy"]), "empty bin"),
     ],
-    "temperature_for_scaled_logits": [(lambda t, s: t / s, "which T gives the same quotient")],
-    "pgd_step": [
+    "1.2": [(lambda t, s: t / s, "which T gives the same quotient")],
+    "2.1": [
+        (lambda c, i, g, s, e: solutions.step(i, i, g, s, e), "starts from the clean image"),
+        (lambda c, i, g, s, e: solutions.step(c, i, g, s, e) if (c - i).max() < 0.05 else i, "ends on its surface"),
         (lambda c, i, g, s, e: c + s * g, "use the sign"),
         (lambda c, i, g, s, e: c + s * g.sign(), r"left \[0, 1\]"),
         (lambda c, i, g, s, e: (c + s * g.sign()).clamp(0, 1), "left the ball"),
         (lambda c, i, g, s, e: (c + s * g.sign()).flatten(), r"tensor of shape \(1, 1, 1, 4\)"),
         (lambda c, i, g, s, e: c.add_(s), "changed the caller's image"),
     ],
-    "scale_free_score": [
+    "2.2": [
+        (lambda z, y: z.amax(1) - z.gather(1, y[:, None])[:, 0], "already at T = 1"),
+        (lambda z, y: z.scatter_(1, y[:, None], -9.0).amax(1), "changed the caller's logits"),
         (lambda z, y: 1 - torch.softmax(z, 1).gather(1, y[:, None])[:, 0], "signal is gone"),
         (lambda z, y: -z.gather(1, y[:, None])[:, 0], "at least as high"),
         (lambda z, y: z, r"shape \(64,\), got \(64, 5\)"),
@@ -117,51 +168,54 @@ WRONG = {
         (lambda z, y: (z.argmax(1) != y).float(), "nothing to climb"),
         (lambda z, y: Margin()(z, y) + z[:, 0] ** 2, "order of the candidates"),
     ],
-    "one_sided": [
+    "3.1": [
         (lambda p, y: [True, False, False, False], r"shape \(4,\), got \[True"),
         (lambda p, y: p[:, 0], "one bool per example"),
         (lambda p, y: p.gather(1, y[:, None])[:, 0] == 1, "no gradient at all"),
     ],
-    "temperature_of_wall": [(lambda gap, wall: wall / gap, "once T is below")],
-    "nll_slope": [
-        (lambda z, y, b: -solved("nll_slope")(z, y, b), "the slope is"),
+    "3.2": [(lambda gap, wall: wall / gap, "once T is below")],
+    "4.1": [
+        (lambda z, y, b: -solutions.slope(z, y, b), "the sign is flipped"),
+        (lambda z, y, b: 3 * solutions.slope(z, y, b), "that is the sum"),
+        (lambda z, y, b: solutions.slope(z, y, 2 * b), "the slope is"),
         (lambda z, y, b: torch.zeros(len(y)), "the mean over the examples"),
     ],
-    "flips": [
+    "4.2": [
         (lambda a, b: (a.sum(), b.sum()), r"expected \(2, 1\), got \(3, 2\)"),
         (lambda a, b: (a & ~b, b & ~a), "return two numbers"),
     ],
-    "importance_order": [
+    "5.1": [
         (lambda scores, clean: sorted(range(len(scores)), key=lambda i: scores[i]), "most important"),
         (lambda scores, clean: sorted(range(len(scores)), key=lambda i: -abs(scores[i] - clean)), "absolute value"),
         (lambda scores, clean: sorted(range(len(scores)), key=lambda i: (-scores[i], -i)), "reading order"),
         (lambda scores, clean: [1, 3], "every word position once"),
     ],
-    "log_odds": [
-        (lambda logits, labels: -solved("log_odds")(logits, labels), "sign is flipped"),
+    "5.2": [
+        (lambda logits, labels: -solutions.log_odds(logits, labels), "sign is flipped"),
         (by_probability, "infinite or NaN"),
         (lambda logits, labels: logits, r"shape \(3,\), got \(3, 2\)"),
     ],
-    "verdict": [
+    "6.1": [
+        (lambda lo, hi, m: "equal" if -m < lo and hi < m else verdict(lo, hi, m), "ask for the sign first"),
         (lambda low, high, margin: "lower" if (low + high) < 0 else "higher", "stays within 5 points"),
         (lambda low, high, margin: "equal" if low < 0 < high else verdict(low, high, margin), "nothing is decided"),
         (lambda low, high, margin: "open" if high - low > 5 else verdict(low, high, margin), "whole interval lies"),
     ],
-    "bfloat16_step": [
+    "6.2": [
         (lambda value: 2.0**-7, "between 1 and 2 only"),
         (lambda value: 2.0 ** (np.floor(np.log2(value)) - 8), "7 bits"),
         (lambda value: value * 2.0**-7, "which 2\\*\\*7 steps share"),
     ],
-    "constant_accuracy": [
+    "7.1": [
         (lambda labels: 1 / len(labels.unique()), "most common class"),
         (lambda labels: float((labels == 0).double().mean()), "expected 0.6"),
     ],
-    "hidden_share": [
+    "7.2": [
         (lambda clean, naive, strong: float((naive & ~strong).sum() / (~strong).sum()), "wrong before"),
         (lambda clean, naive, strong: float((naive & ~strong).sum() / naive.sum() - 0.5), "left standing"),
         (lambda clean, naive, strong: (naive & clean & ~strong).sum() / max((clean & ~strong).sum(), 1), "undefined"),
     ],
-    "gradient_rules": [
+    "8.1": [
         (one_norm_each, "each tensor has length 1 now: there is one norm"),
         (scaled(lambda norm, rule: 1 / norm), "Clipping never makes a gradient longer"),
         (scaled(lambda norm, rule: 1.0), "a long gradient after 'normalise' should be 1 long, got 5"),
@@ -171,7 +225,7 @@ WRONG = {
         (first_only, "never its direction"),
         (lambda gradients, rule: torch.cat([g.flatten() for g in gradients]), "one tensor per parameter"),
     ],
-    "shortest_of_two": [
+    "8.2": [
         (unclamped, "beyond the first: it is itself shortest"),
         (lambda g1, g2: min(unclamped(g1, g2), 1.0), "beyond the second: it is itself shortest"),
         (lambda g1, g2: max(unclamped(g1, g2), 0.0), "beyond the first"),
@@ -181,7 +235,7 @@ WRONG = {
         (of_lengths(2), "beyond the first"),
         (lambda g1, g2: float(g1.norm() < g2.norm()), "half of each"),
     ],
-    "tempered_gradient": [
+    "9.1": [
         (softmax_minus_truth, "one more factor"),
         (lambda z, y, t: softmax_minus_truth(z, y) / t, "The softmax is of logits / T"),
         (lambda z, y, t: torch.softmax(z / t, dim=0) / t, "of the true class 1 is subtracted"),
@@ -189,7 +243,7 @@ WRONG = {
         (lambda z, y, t: softmax_minus_truth(z, y, t) * t, "at T = 100 expected"),
         (lambda z, y, t: softmax_minus_truth(z, y, t)[y] / t, r"tensor of shape \(3,\)"),
     ],
-    "linear_distance": [
+    "9.2": [
         (lambda w, x, b: (w @ x + b) / w.norm(), "that is the L2 distance"),
         (lambda w, x, b: (w @ x) / w.abs().sum(), "sum of absolute weights"),
         (lambda w, x, b: (w @ x + b) / w.sum(), "sum of absolute weights"),
@@ -197,7 +251,7 @@ WRONG = {
         (lambda w, x, b: (w @ x + b) / 3.5, "stretching all logits|sum of absolute weights"),
         (lambda w, x, b: w @ x + b, "stretching all logits|sum of absolute weights"),
     ],
-    "removal": [
+    "13.1": [
         (lambda i, x, s: removal(i, x, s) if x[0] > 0 or x[1] < s * i[0] else "removed", "not shown to be above"),
         (lambda i, x, s: "remains" if x[0] > 0 and i[0] > 5 else removal(i, x, s), "above 0, and below"),
         (lambda i, x, s: "undecided" if x[1] < 0 else removal(i, x, s), "below honest"),
@@ -206,7 +260,7 @@ WRONG = {
         (lambda i, x, s: removal((max(i[0], 6), i[1]), x, s), "no illusion worth removing"),
         (lambda i, x, s: removal(i, x, 0.2), "use the argument `share`"),
     ],
-    "claim_verdict": [
+    "13.2": [
         (lambda o: "reproduced" if set(o) <= {"holds", "void"} else claim_verdict(o), "nothing to remove anywhere"),
         (lambda o: "reproduced" if o.count("holds") > len(o) / 2 else claim_verdict(o), "there is no vote"),
         (lambda o: claim_verdict([x for x in o if x != "missing"]), "nobody measured"),
@@ -215,7 +269,7 @@ WRONG = {
         (lambda o: "inconclusive" if "open" in o else claim_verdict(o), "does not count as holding"),
         (lambda o: claim_verdict(["fails" if x == "open" else x for x in o]), "the sample was too small"),
     ],
-    "flip": [
+    "13.3": [
         (lambda r: changed(r, copy=False), "the caller's records"),
         (lambda r: r.copy(), "still reproduced"),
         (lambda r: changed(r, low=2.1), "still reproduced"),
@@ -230,8 +284,9 @@ CASES = [(name, *case) for name, cases in WRONG.items() for case in cases]
 
 @pytest.mark.parametrize(("name", "answer", "message"), CASES, ids=[f"{name}-{text[:30]}" for name, _, text in CASES])
 def test_wrong_answers_are_rejected_with_a_reason(name, answer, message):
-    with pytest.raises(AssertionError, match=message):
-        getattr(exercises, name)(answer)
+    judgement = exercises.judge(name, answer)
+    assert judgement.outcome == "wrong"
+    assert re.search(message, judgement.slip)
 
 
 # --- other right answers ---------------------------------------------------------------------------------------
@@ -257,22 +312,46 @@ def differentiated(logits, label, temperature):
 @pytest.mark.parametrize(
     ("name", "answer"),
     [
-        ("scale_free_score", DLR()),
-        ("scale_free_score", lambda z, y: Margin()(z, y) / (z.amax(1) - z.amin(1))),
-        ("scale_free_score", lambda z, y: Margin()(z.double(), y)),
-        ("expected_calibration_error", lambda b: np.nansum(np.abs(b["confidence"] - b["accuracy"]) * b["count"]) / 40),
-        ("flips", lambda a, b: np.array([(a > b).sum(), (b > a).sum()])),
-        ("importance_order", lambda scores, clean: np.argsort(-np.array(scores), kind="stable")),
-        ("bfloat16_step", lambda value: torch.finfo(torch.bfloat16).eps * 2.0 ** np.floor(np.log2(value))),
-        ("gradient_rules", in_place),
-        ("shortest_of_two", by_trial),
-        ("tempered_gradient", differentiated),
-        ("linear_distance", lambda w, x, b: (w.double() @ x.double() + b) / w.double().abs().sum()),
+        ("2.2", DLR()),
+        ("2.2", lambda z, y: Margin()(z, y) / (z.amax(1) - z.amin(1))),
+        ("2.2", lambda z, y: Margin()(z.double(), y)),
+        ("1.1", lambda b: np.nansum(np.abs(b["confidence"] - b["accuracy"]) * b["count"]) / 40),
+        ("4.2", lambda a, b: np.array([(a > b).sum(), (b > a).sum()])),
+        ("5.1", lambda scores, clean: np.argsort(-np.array(scores), kind="stable")),
+        ("6.2", lambda value: torch.finfo(torch.bfloat16).eps * 2.0 ** np.floor(np.log2(value))),
+        ("8.1", in_place),
+        ("8.2", by_trial),
+        ("9.1", differentiated),
+        ("9.2", lambda w, x, b: (w.double() @ x.double() + b) / w.double().abs().sum()),
     ],
 )
 def test_right_answers_that_differ_from_the_solution_pass(name, answer):
-    getattr(exercises, name)(answer)
+    assert exercises.judge(name, answer) == exercises.base.Judgement(name, "correct")
 
 
 def test_the_made_up_world_is_one_in_which_the_claim_holds():
-    assert scorecard.verdict_on_c1(exercises.made_up_records()) == "reproduced"
+    assert verdict_on_c1(exercises.made_up_records()) == "reproduced"
+
+
+@pytest.mark.parametrize(("batch", "untouched"), [(False, "is open"), (True, "the sample solution** was bound")])
+def test_one_cell_after_the_other_judges_the_learner_and_no_solution(batch, untouched, write_notebook, tmp_path):
+    """Shift+Enter, Restart-and-run-all (both: every cell in order) and papermill's parameter, in a kernel."""
+    (cells,) = [nbformat.read(path, as_version=4).cells for path in NOTEBOOKS if path.stem.startswith("00_")]
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    stub, check = next(pair for pair in pairwise(code) if 'exercises.check("0.1"' in pair[1])
+    answers = [stub, stub.replace("...", "return 'I have no idea'"), exercises.solution_source("0.1")]
+    setup = "from robustlib.course import exercises\nexercises.use_solutions(solutions)"
+    write_notebook(tmp_path / "lesson.ipynb", setup, *(part for answer in answers for part in (answer, check)))
+    with kernel_environment():
+        papermill.execute_notebook(
+            tmp_path / "lesson.ipynb",
+            tmp_path / "done.ipynb",
+            {"solutions": True} if batch else {},
+            kernel_name="python3",
+            progress_bar=False,
+        )
+    done = nbformat.read(tmp_path / "done.ipynb", as_version=4).cells
+    said = [cell.outputs[0].data["text/markdown"] for cell in done if cell.source == check]
+    for text, sentence in zip((untouched, "not right yet", "your answer is correct"), said, strict=True):
+        assert text in sentence
+    assert "I have no idea" in said[1]

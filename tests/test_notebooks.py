@@ -64,7 +64,7 @@ def test_anatomy(path):
     text = "\n".join(cell.source for cell in prose)
     assert notebook.metadata.kernelspec.name == "python3"
     assert not any(cell.outputs or cell.execution_count for cell in code), "committed with outputs"
-    folded = [cell for cell in code if {"solution", "check"} & set(cell.metadata.get("tags", []))]
+    folded = [cell for cell in code if {"check"} & set(cell.metadata.get("tags", []))]
     assert len(prose) >= 0.8 * (len(code) - len(folded))
     assert max(len(cell.source.splitlines()) for cell in code) <= 30
     parts = ["**One question", "You will be able to", "**Needs**", "**Time**", "**Paper**", "Your prediction"]
@@ -73,7 +73,7 @@ def test_anatomy(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_exercises_have_a_stub_a_hidden_solution_and_a_check(path):
+def test_exercises_have_a_stub_and_a_check_directly_below_it(path):
     code = cells(path, "code")
     tags = [(cell.metadata.get("tags") or [""])[0] for cell in code]
     stubs = [index for index, tag in enumerate(tags) if tag == "exercise"]
@@ -83,13 +83,16 @@ def test_exercises_have_a_stub_a_hidden_solution_and_a_check(path):
     )
     assert len(stubs) == len(titles) >= 2
     for index in stubs:
-        assert tags[index : index + 3] == ["exercise", "solution", "check"]
-        assert code[index].source.rstrip().endswith("...")
-        assert code[index + 1].metadata["jupyter"]["source_hidden"]
-        assert code[index + 2].source.startswith("exercises.")
+        assert tags[index : index + 2] == ["exercise", "check"]
+        name = re.fullmatch(r"def (\w+)\(.*\): \.\.\.", code[index].source)[1]
+        assert re.fullmatch(rf'{name} = exercises\.check\("\d+\.\d+", {name}\)', code[index + 1].source)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_parameters_are_literals_and_numbers_come_from_the_profile(path):
     (parameters,) = (cell for cell in cells(path, "code") if "parameters" in (cell.metadata.get("tags") or []))
-    assert parameters.source.splitlines() == ['profile = "quick"', "seed = 0"]
+    assert [line.split("  #")[0] for line in parameters.source.splitlines()] == [
+        'profile = "quick"',
+        "seed = 0",
+        "solutions = False",
+    ]

@@ -49,7 +49,9 @@ def root(tmp_path_factory, write_notebook):
     folder = root / "notebooks"
     write_notebook(folder / "01_fails.ipynb", NOTE.format(1), "\nraise ValueError('logits\\nare wrong')", "1 / 0")
     write_notebook(folder / "02_dies.ipynb", NOTE.format(2), "import os\nos.kill(os.getpid(), 9)")
-    write_notebook(folder / "03_misspells.ipynb", NOTE.format(3), parameters="profle = 'quick'\nseed = 7")
+    write_notebook(
+        folder / "03_misspells.ipynb", NOTE.format(3), parameters="profle = 'quick'\nseed = 7\nsolutions = False"
+    )
     write_notebook(
         folder / "04_works.ipynb",
         NOTE.format(4),
@@ -93,7 +95,7 @@ def test_a_failure_is_named_with_cell_error_and_copy_and_stops_no_other_notebook
 
 def test_a_misspelt_parameter_is_an_error(root, first):
     assert "declares no parameter 'profile'" in first[1]
-    assert "it declares profle, seed\n" in first[1]
+    assert "it declares profle, seed, solutions\n" in first[1]
     assert not (root / "results/smoke/notebooks/03_misspells.ipynb").exists()
 
 

@@ -63,7 +63,7 @@ def first_notebook() -> nbformat.NotebookNode:
                     display(widget),
                 ],
             ),
-            new_code_cell("answer = 42", metadata={"tags": ["solution"]}),
+            new_code_cell('step = exercises.check("2.1", step)', metadata={"tags": ["check"]}),
             new_markdown_cell("See [the next one](03_second.ipynb) and [the paper](https://arxiv.org/abs/2402.17509)."),
         ]
     )
@@ -237,8 +237,8 @@ def test_a_lesson_shows_prose_figures_and_tables_but_no_leftovers_of_a_kernel(si
     assert page.count('<div class="scroll" tabindex="0" role="region" aria-label="table"><table') == 2
     assert "<thead>" not in page  # the table of facts has an empty one
     assert re.search(r'This widget needs a running notebook.*<a href="temperature-image.html">', page)
-    folded = page.split('<details class="solution"><summary>Solution</summary>')[1].split("</details>")[0]
-    assert re.sub("<[^>]+>", "", folded).strip() == "answer = 42"
+    folded = page.split('<details class="solution"><summary>Sample solution</summary>')[1].split("</details>")[0]
+    assert re.sub("<[^>]+>", "", folded).strip().startswith("def step(current, image, gradient, step_size, epsilon):")
 
 
 def test_lessons_lead_to_each_other_and_to_the_index(site):

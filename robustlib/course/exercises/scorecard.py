@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from robustlib.course.exercises.base import answered, expect, passed
+from robustlib.course.exercises import solutions
+from robustlib.course.exercises.base import answered, exercise, expect
 from robustlib.study.claims.findings import BASELINE, OVER, evidence
 from robustlib.study.claims.rules import SMALLEST, verdict
 from robustlib.study.claims.served import TESTS
@@ -15,6 +16,7 @@ from robustlib.study.records import COLUMNS, HONEST
 Interval = tuple[float, float]
 
 
+@exercise("13.1", solutions.removal)
 def removal(answer: Callable[[Interval, Interval, float], str]) -> None:
     """Exercise 13.1: whether an adversary has removed an illusion, from two 95 % intervals and a share."""
     served = (60.0, 70.0)
@@ -32,9 +34,9 @@ def removal(answer: Callable[[Interval, Interval, float], str]) -> None:
     for *arguments, expected, why in cases:
         result = answered(answer(*arguments))
         expect(result == expected, f"removal{tuple(arguments)}: {why}. Expected {expected!r}, got {result!r}")
-    passed("13.1")
 
 
+@exercise("13.2", solutions.claim_verdict)
 def claim_verdict(answer: Callable[[Sequence[str]], str]) -> None:
     """Exercise 13.2: the verdict on a claim from the outcomes of its findings."""
     cases = (
@@ -54,9 +56,9 @@ def claim_verdict(answer: Callable[[Sequence[str]], str]) -> None:
     for outcomes, expected, why in cases:
         result = answered(answer(list(outcomes)))
         expect(result == expected, f"{list(outcomes)}: {why}. Expected {expected!r}, got {result!r}")
-    passed("13.2")
 
 
+@exercise("13.3", solutions.flip)
 def flip(answer: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
     """Exercise 13.3: records changed so that claim C1 (images) is only partly reproduced."""
     records = made_up_records()
@@ -84,7 +86,6 @@ def flip(answer: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
         "not reproduced": "now nothing holds: leave one of the two design temperatures as it was",
     }
     expect(outcome == "partly", explained.get(outcome, f"expected 'partly', got {outcome!r}"))
-    passed("13.3")
 
 
 def made_up_records() -> pd.DataFrame:

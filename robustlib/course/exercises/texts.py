@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustlib.course.exercises.base import answered, expect, passed, tensor
+from robustlib.course.exercises import solutions
+from robustlib.course.exercises.base import answered, exercise, expect, tensor
 
 
+@exercise("5.1", solutions.importance_order)
 def importance_order(answer: Callable[[Sequence[float], float], Sequence[int]]) -> None:
     """Exercise 5.1: word positions, most important first, ties in reading order."""
     result = [int(position) for position in answered(answer([0.10, 0.40, 0.05, 0.30], 0.10))]
@@ -25,9 +27,9 @@ def importance_order(answer: Callable[[Sequence[float], float], Sequence[int]]) 
     expect(result == [1, 3, 0, 2], f"the scores rise by 0, 0.3, -0.05 and 0.2: expected [1, 3, 0, 2], got {result}")
     tied = [int(position) for position in answered(answer([0.0, 0.0, 0.5, 0.0], 0.0))]
     expect(tied == [2, 0, 1, 3], f"equally important words stay in reading order: expected [2, 0, 1, 3], got {tied}")
-    passed("5.1")
 
 
+@exercise("5.2", solutions.log_odds)
 def log_odds(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Exercise 5.2: log-odds of the true class from two logits."""
     logits, labels = torch.tensor([[2.0, -1.0], [0.5, 1.5], [3.0, 1.0]]), torch.tensor([0, 0, 1])
@@ -43,9 +45,9 @@ def log_odds(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         "at T = 1e-4 your log-odds are infinite or NaN: p is exactly 0 or 1 there, so do not go through p",
     )
     expect(torch.allclose(extreme, expected / 1e-4), "dividing the logits by T divides the log-odds by T, no more")
-    passed("5.2")
 
 
+@exercise("6.1", solutions.verdict)
 def verdict(answer: Callable[[float, float, float], str]) -> None:
     """Exercise 6.1: what a 95 % interval of a difference allows one to say."""
     cases = (
@@ -54,13 +56,15 @@ def verdict(answer: Callable[[float, float, float], str]) -> None:
         ((-8.0, 2.0, 5.0), "open", "the interval holds 0 and reaches beyond 5 points: nothing is decided"),
         ((-2.0, 30.0, 5.0), "open", "it reaches beyond 5 points on the upper side: nothing is decided"),
         ((1.0, 9.0, 5.0), "higher", "the whole interval lies above 0: higher"),
+        ((1.0, 3.0, 5.0), "higher", "it lies above 0 and within 5 points: ask for the sign first, then for equality"),
+        ((-4.0, -2.0, 5.0), "lower", "it lies below 0 and within 5 points: ask for the sign first, then for equality"),
     )
     for arguments, expected, why in cases:
         result = answered(answer(*arguments))
         expect(result == expected, f"verdict{arguments}: {why}: expected {expected!r}, got {result!r}")
-    passed("6.1")
 
 
+@exercise("6.2", solutions.bfloat16_step)
 def bfloat16_step(answer: Callable[[float], float]) -> None:
     """Exercise 6.2: distance from a number to the next larger one in bfloat16."""
     for value in (1.0, 1.5, 2.0, 5.0, 100.0, 0.3):
@@ -80,9 +84,9 @@ def bfloat16_step(answer: Callable[[float], float]) -> None:
             f"{value:g} lies between {2.0**exponent:g} and {2.0 ** (exponent + 1):g}, which 2**7 steps share: expected "
             f"{2.0 ** (exponent - 7):g}, got {result}",
         )
-    passed("6.2")
 
 
+@exercise("7.1", solutions.constant_accuracy)
 def constant_accuracy(answer: Callable[[Tensor], float]) -> None:
     """Exercise 7.1: accuracy of the best classifier that always gives the same answer."""
     for labels, expected in (([0, 0, 0, 1], 0.75), ([2, 1, 2, 0, 2], 0.6)):
@@ -94,9 +98,9 @@ def constant_accuracy(answer: Callable[[Tensor], float]) -> None:
             "most common class does better",
         )
         expect(math.isclose(float(result), expected, rel_tol=1e-6), f"{labels}: expected {expected}, got {result}")
-    passed("7.1")
 
 
+@exercise("7.2", solutions.hidden_share)
 def hidden_share(answer: Callable[[np.ndarray, np.ndarray, np.ndarray], float]) -> None:
     """Exercise 7.2: of the sentences the strong adversary broke, the share that withstands the naive one."""
     clean = np.array([True, True, True, True, True, False])
@@ -114,4 +118,3 @@ def hidden_share(answer: Callable[[np.ndarray, np.ndarray, np.ndarray], float]) 
     )
     nothing = answered(answer(clean, naive, clean))
     expect(math.isnan(nothing), f"where the strong adversary broke nothing the share is undefined: NaN, got {nothing}")
-    passed("7.2")

@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from robustlib.course.exercises.base import answered, expect, passed, tensor
+from robustlib.course.exercises import solutions
+from robustlib.course.exercises.base import answered, exercise, expect, tensor
 
 
+@exercise("8.1", solutions.rescaled)
 def gradient_rules(answer: Callable[[Sequence[Tensor], str], Sequence[Tensor]]) -> None:
     """Exercise 8.1: clipping to 1 and normalisation of one gradient held in several tensors."""
     long, short = [torch.tensor([3.0]), torch.tensor([[4.0, 0.0]])], [torch.tensor([0.03]), torch.tensor([[0.04, 0.0]])]
@@ -37,9 +39,9 @@ def gradient_rules(answer: Callable[[Sequence[Tensor], str], Sequence[Tensor]]) 
             torch.allclose(same / length, torch.cat([part.flatten() for part in gradients]), rtol=1e-3),
             "a rule changes the length of a gradient and never its direction",
         )
-    passed("8.1")
 
 
+@exercise("8.2", solutions.weight)
 def shortest_of_two(answer: Callable[[Tensor, Tensor], float]) -> None:
     """Exercise 8.2: weight of the first of two gradients in their shortest convex combination."""
     for first, second, expected, why in (
@@ -53,9 +55,9 @@ def shortest_of_two(answer: Callable[[Tensor, Tensor], float]) -> None:
             math.isclose(float(result), expected, abs_tol=1e-5),
             f"for {first} and {second} the weight of the first is {expected}, got {result}: {why}",
         )
-    passed("8.2")
 
 
+@exercise("9.1", solutions.gradient)
 def tempered_gradient(answer: Callable[[Tensor, int, float], Tensor]) -> None:
     """Exercise 9.1: gradient of the cross-entropy of softmax(logits / T) with respect to the logits."""
     logits = torch.tensor([2.0, 0.5, -1.0], dtype=torch.float64)
@@ -72,9 +74,9 @@ def tempered_gradient(answer: Callable[[Tensor, int, float], Tensor]) -> None:
             f"at T = {temperature:g} expected {at.grad.tolist()}, got {result.tolist()}. The softmax is of logits / T; "
             "from the entry of the true class 1 is subtracted",
         )
-    passed("9.1")
 
 
+@exercise("9.2", solutions.distance)
 def linear_distance(answer: Callable[[Tensor, Tensor, float], float]) -> None:
     """Exercise 9.2: Linf distance to the boundary of a linear model with weights w and margin w @ x + b."""
     weights, image = torch.tensor([2.0, -1.0, 0.5]), torch.tensor([0.5, 0.2, 0.4])
@@ -93,4 +95,3 @@ def linear_distance(answer: Callable[[Tensor, Tensor, float], float]) -> None:
             math.isclose(float(result), margin / 3.5, rel_tol=1e-4),
             f"expected margin / sum of absolute weights = {margin / 3.5:.4f}, got {float(result):.4f}",
         )
-    passed("9.2")

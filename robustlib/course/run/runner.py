@@ -61,7 +61,7 @@ def run(
     """
     results = results_dir(profile.name)
     notebooks = select_notebooks(repository_root() / "notebooks", only)
-    parameters = {"profile": profile.name, "seed": profile.seeds[0]}
+    parameters = {"profile": profile.name, "seed": profile.seeds[0], "solutions": True}
     if dry_run:
         for step in _plan(notebooks, results, parameters, _read_state(results)["data"], refresh):
             _say(f"{step.notebook.stem}: {f'would run ({step.reason})' if step.reason else 'unchanged'}")

@@ -16,6 +16,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
+from robustlib.course.exercises import solution_source
 from robustlib.course.site.markdown import scrolling_tables, to_html
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -79,13 +80,13 @@ class _Page:
         self._count = 0
 
     def add_code(self, source: str, tags: list[str], outputs: list[dict[str, Any]]) -> None:
-        before = len(self.parts)
         self.parts.append(_highlighted(source.removeprefix("# Parameters\n")))
         for index, output in enumerate(outputs):
             self.parts.append(self._output(output, _caption(outputs[index + 1 :])))
-        if "solution" in tags:
-            inside = "\n".join(self.parts[before:])
-            self.parts[before:] = [f'<details class="solution"><summary>Solution</summary>\n{inside}\n</details>']
+        checked = re.search(r'exercises\.check\("([\d.]+)"', source) if "check" in tags else None
+        if checked:
+            inside = _highlighted(solution_source(checked[1]))
+            self.parts.append(f'<details class="solution"><summary>Sample solution</summary>\n{inside}\n</details>')
 
     def _output(self, output: dict[str, Any], caption: str) -> str:
         kind = output["output_type"]
