@@ -119,6 +119,7 @@ def auto_attack(
     score: Score | None = None,
     attacks: tuple[str, ...] | None = None,
     n_queries: int = 5000,
+    rescale_schedule: bool = False,
     seed: int = 0,
     batch_size: int = 512,
 ) -> AttackResult:
@@ -130,6 +131,8 @@ def auto_attack(
     Args:
         attacks: stages to run; default apgd-ce, apgd-t, fab-t, square, as far as the classes allow.
         n_queries: of its Square stage.
+        rescale_schedule: let Square's squares shrink over `n_queries`, not over the 10,000 of its paper, of which 500
+            see no more than the largest squares.
     """
     from pyautoattack import AutoAttack
 
@@ -150,7 +153,7 @@ def auto_attack(
         )
         suite.apgd.n_restarts = suite.fab.n_restarts = 1  # as the library's "standard", which it forbids to cut
         suite.apgd_targeted.n_target_classes = suite.fab.n_target_classes = min(9, n_classes - 1)
-        suite.square.n_queries = n_queries
+        suite.square.n_queries, suite.square.rescale_schedule = n_queries, rescale_schedule
         return suite.run_standard_evaluation(batch, batch_labels, batch_size=len(batch))[0]
 
     with seeded(seed):
@@ -162,7 +165,8 @@ def square(
 ) -> AttackResult:
     """Square attack (Andriushchenko et al. 2020; pyautoattack): random search on the logit margin, black-box.
 
-    `norm`, `score`, `seed`, `batch_size` and errors as in `robustlib.attacks.pgd`.
+    `norm`, `score`, `seed`, `batch_size` and errors as in `robustlib.attacks.pgd`; `rescale_schedule` as in
+    `auto_attack`.
     """
     return auto_attack(model, images, labels, epsilon=epsilon, attacks=("square",), n_queries=n_queries, **options)
 

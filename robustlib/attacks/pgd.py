@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from robustlib.attacks import ball
 from robustlib.attacks.inputs import clean_predictions, prepare
 from robustlib.attacks.result import AttackResult, outcomes
-from robustlib.attacks.scores import CrossEntropy, Score
+from robustlib.attacks.scores import CrossEntropy, Score, TargetedMargin
 from robustlib.calibration.checks import check_counts, check_positive, check_radius
 from robustlib.models.forward import Forward, evaluating, gradients_on
 
@@ -158,7 +158,8 @@ class _Climb:
             keep = ~fooled if self.leave_early else torch.ones_like(fooled)
             if not keep.any():
                 break
-            value = self.score(logits, batch.labels[live])
+            score = self.score.of(batch.rows[live]) if isinstance(self.score, TargetedMargin) else self.score
+            value = score(logits, batch.labels[live])
             gradient = torch.autograd.grad(value[keep].sum(), point)[0][keep]
             batch.model.n_backward += int(keep.sum())
             live = live[keep]

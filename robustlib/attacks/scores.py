@@ -82,6 +82,29 @@ class Margin:
 
 
 @dataclass(frozen=True)
+class TargetedMargin:
+    """Logit of one wrong class, chosen for each example beforehand, minus the true one: for `pgd`.
+
+    Where several wrong classes are nearly alike (label smoothing makes them so) the largest one changes from step to
+    step and the untargeted margin leads nowhere.
+
+    Args:
+        targets: (n,) class of each example of the whole input.
+    """
+
+    targets: Tensor
+    scale_free: ClassVar[bool] = True
+    minimum_classes: ClassVar[int] = 2
+
+    def of(self, rows: Tensor) -> TargetedMargin:
+        """The score of the examples at these positions."""
+        return TargetedMargin(self.targets[rows])
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return true_logit(logits, self.targets) - true_logit(logits, labels)
+
+
+@dataclass(frozen=True)
 class DLR:
     """Difference of logits ratio (Croce and Hein 2020, equation 6), negated margin over a logit range.
 

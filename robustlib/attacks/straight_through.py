@@ -1,0 +1,92 @@
+"""A backward pass through steps and saturation: what a model computes stays, its gradient becomes a usable one.
+
+Backward pass differentiable approximation (Athalye et al. 2018, section 4.1) for models that we did not write:
+PyTorch's own operations are given another derivative while the model runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+_F = torch.nn.functional
+
+# Steps and saturating functions, whose derivative is taken to be that of their argument.
+_ROUNDING = ("round", "floor", "ceil", "trunc", "fix", "frac", "sign")
+_SATURATING = ("clamp", "clip", "clamp_min", "clamp_max", "sin", "cos", "tanh", "sigmoid", "hardtanh", "hardsigmoid")
+_NAMES = (*_ROUNDING, *_SATURATING, "relu6")
+_AS_IDENTITY = {getattr(place, name) for place in (torch, Tensor, _F) for name in _NAMES if hasattr(place, name)}
+_GREATER = {torch.gt, torch.ge, Tensor.gt, Tensor.ge, Tensor.__gt__, Tensor.__ge__}
+_LESS = {torch.lt, torch.le, Tensor.lt, Tensor.le, Tensor.__lt__, Tensor.__le__}
+_TO_NUMBERS = {Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16, Tensor.to, Tensor.type, Tensor.type_as}
+_SOFTMAX = {torch.softmax, Tensor.softmax, _F.softmax}
+_DETACHED = {Tensor.detach, torch.detach}
+
+
+class StraightThrough(TorchFunctionMode):
+    """While it is on, steps (round, floor, sign, comparisons) and saturating functions pass gradients on.
+
+    The values computed are unchanged. A comparison turned into numbers has the slope of a soft step as wide as a tenth
+    of the largest difference compared; softmax that of its argument, a detached tensor that of what it was taken from.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _GREATER or func in _LESS:
+            return _compared(func, args, kwargs)
+        source = args[0] if args else None
+        if func in _DETACHED and isinstance(source, Tensor) and source.requires_grad:
+            return source
+        output = func(*args, **kwargs)
+        if not isinstance(source, Tensor) or not isinstance(output, Tensor):
+            return output
+        if func is torch.where and len(args) == 3 and hasattr(source, "soft"):
+            return _replaced(output, source.soft * (_detached(args[1]) - _detached(args[2])), keep=True)
+        if func in _TO_NUMBERS and hasattr(source, "soft") and output.is_floating_point():
+            return _replaced(output, source.soft.to(output.dtype))
+        if func is Tensor.mul and hasattr(args[1], "soft"):
+            return _replaced(output, source * args[1].soft, keep=True)
+        if not source.requires_grad or output.shape != source.shape:
+            return output
+        if func in _AS_IDENTITY:
+            return _replaced(output, source)
+        return _replaced(output, source - source.mean(dim=-1, keepdim=True)) if func in _SOFTMAX else output
+
+
+def straight_through(model: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The model with `StraightThrough` on while it runs."""
+
+    def run(inputs: Any) -> Any:
+        with StraightThrough():
+            return model(inputs)
+
+    return run
+
+
+def _replaced(values: Tensor, slope_of: Tensor, *, keep: bool = False) -> Tensor:
+    """The values, with the derivative of another tensor (besides their own with `keep`)."""
+    with torch._C.DisableTorchFunction():
+        base = values if keep else values.detach()
+        return base + (slope_of - slope_of.detach()).to(values.dtype)
+
+
+def _compared(func: Callable, args: tuple, kwargs: dict) -> Tensor:
+    """The comparison, which remembers a soft version of itself where a gradient could flow through it."""
+    output = func(*args, **kwargs)
+    left, right = args[0], args[1] if len(args) > 1 else kwargs.get("other")
+    sources = [side for side in (left, right) if isinstance(side, Tensor) and side.requires_grad]
+    if not sources:
+        return output
+    with torch._C.DisableTorchFunction():
+        apart = left - right if func in _GREATER else right - left
+        width = 0.1 * apart.detach().abs().amax().clamp_min(1e-12)
+        output.soft = torch.atan(apart / width) / torch.pi + 0.5
+    return output
+
+
+def _detached(value: Any) -> Any:
+    return value.detach() if isinstance(value, Tensor) else value
