@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import optimize
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from robustlib.calibration.checks import check_correct, check_counts, check_labels, check_predictions, check_probs
@@ -80,6 +82,26 @@ def calibration_errors(confidence: Tensor, correct: Tensor, n_bins: int = 15) ->
     bins = reliability_bins(confidence, correct, n_bins)
     gap = np.abs(bins["accuracy"] - bins["confidence"])
     return float(np.nansum(bins["count"] * gap) / bins["count"].sum()), float(np.nanmax(gap))
+
+
+def smooth_calibration_error(confidence: Tensor, correct: Tensor) -> float:
+    """Smooth ECE (Blasiok and Nakkiran, ICLR 2024), 0 to 1, without bins; arguments as `reliability_bins`.
+
+    Accuracy minus confidence, smoothed over the confidence by a Gaussian reflected at 0 and 1, whose width is the one
+    at which the mean absolute value equals it.
+    """
+    confidence, correct = _check_confidence(confidence, correct)
+    cells = 200
+    position = np.minimum((confidence * cells).astype(int), cells - 1)
+    residual = np.bincount(position, weights=correct - confidence, minlength=cells) / len(confidence)
+
+    def excess(width: float) -> float:
+        smooth = gaussian_filter1d(residual, width * cells, mode="reflect", truncate=6.0)
+        return float(np.abs(smooth).sum()) - width
+
+    if excess(1e-3) <= 0:
+        return float(np.abs(residual).sum())
+    return float(optimize.brentq(excess, 1e-3, 1.0, xtol=1e-6))
 
 
 def top_label(probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
