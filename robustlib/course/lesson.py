@@ -28,8 +28,10 @@ from robustlib.study.records import HONEST, RecordBook, Reference, difference, d
 class Lesson:
     """One notebook of one modality in one profile. Studies are loaded, and models trained, when first used.
 
-    `name`: number and name of the notebook, which name its records; `seed`: the notebook's parameter, which shifts the
-    seeds of the profile; `modality`: "image" or "text".
+    Attributes:
+        name: number and name of the notebook, which name its records.
+        seed: the notebook's parameter: shifts the seeds of the profile.
+        modality: "image" or "text".
     """
 
     name: str
@@ -39,6 +41,7 @@ class Lesson:
 
     @cached_property
     def seeds(self) -> tuple[int, ...]:
+        """Of training and attack: those of the profile, shifted by the lesson's seed."""
         return tuple(self.seed + number for number in get_profile(self.profile).seeds)
 
     def load(self, seed: int | None = None, **changes: Any) -> Study:
@@ -52,18 +55,22 @@ class Lesson:
 
     @cached_property
     def study(self) -> Study:
+        """The study of the first seed."""
         return self.load()
 
     @cached_property
     def studies(self) -> dict[int, Study]:
+        """The study of each seed."""
         return {self.seeds[0]: self.study} | {seed: self.load(seed) for seed in self.seeds[1:]}
 
     @property
     def settings(self) -> Any:
+        """Sizes and radii of the profile for the data set in use."""
         return self.study.settings
 
     @cached_property
     def book(self) -> RecordBook:
+        """The records of this lesson."""
         return RecordBook(self.name, profile=self.profile, seed=self.seed, modality=self.modality)
 
     def describe(self) -> str:
@@ -81,7 +88,8 @@ class Lesson:
         attacker), from the margin and from the naive attacker on the same served model.
 
         Args:
-            designs, adversaries: 1.0 among the design temperatures, "none" and "margin" among the adversaries.
+            designs: design temperatures, 1.0 among them.
+            adversaries: "none" and "margin" among them.
             n: the first n test examples only; default: as many as the profile gives the attack.
         """
         evaluations = {}
@@ -106,7 +114,8 @@ class Lesson:
     def readings(self, attack: str, designs: Sequence[float], n: int | None = None) -> pd.DataFrame:
         """Attack as every reading of `cal` does; record accuracies and differences from honest, over the seeds.
 
-        One row for each reading and design temperature: points above honest (mean, low, high), T_a and status.
+        Returns:
+            One row for each reading and design temperature: points above honest (mean, low, high), T_a and status.
         """
         for study in self.studies.values():
             count = n or study.size(attack)
@@ -137,8 +146,11 @@ class Lesson:
     def clean(self, designs: Sequence[float], adversaries: Sequence[str] = ("none",)) -> pd.DataFrame:
         """Record accuracy and mean confidence on clean examples, as each adversary divides the served logits.
 
-        A temperature is fitted as for the first attack of the study, whose evaluation is read from the cache. One row
-        for each metric ("accuracy", "confidence_clean"; percent), design temperature and adversary, over the seeds.
+        A temperature is fitted as for the first attack of the study, whose evaluation is read from the cache.
+
+        Returns:
+            One row for each metric ("accuracy", "confidence_clean"; percent), design temperature and adversary, over
+            the seeds.
         """
         for study in self.studies.values():
             attack, logits, labels = self.main_attack, logits_of(study.served(1.0), study.inputs), study.labels.cpu()
@@ -160,7 +172,8 @@ class Lesson:
     def temperature_lab(self, records: pd.DataFrame) -> TemperatureLab:
         """The temperature lab of the first study, whose page for reading without a kernel is saved as well.
 
-        `records`: accuracies under the main attack as served, at several design temperatures.
+        Args:
+            records: accuracies under the main attack as served, at several design temperatures.
         """
         study, unit = self.study, "images" if self.modality == "image" else "texts"
         logits, labels = logits_of(study.served(1.0), study.inputs), study.labels.cpu()
@@ -199,6 +212,7 @@ class Lesson:
 
 
 def _references(design: float, adversary: str) -> list[tuple[float, str]]:
+    """What an adversary is compared with: design temperature and adversary."""
     references = [(1.0, "none")]
     if adversary != "margin":
         references.append((design, "margin"))
@@ -228,6 +242,7 @@ class Audit:
 
     @property
     def honest(self) -> Evaluation:
+        """The naive attack on the model as trained, first seed."""
         return self[1.0, "none"]
 
     @property
@@ -245,7 +260,11 @@ class Audit:
     def difference(self, design: float, adversary: str, reference: str = "honest") -> pd.Series:
         """How many points an adversary leaves above a reference, paired: a row with mean, low and high.
 
-        `reference`: "honest" (T_d = 1, naive attacker), or "margin" or "none" at the same T_d; KeyError: not compared.
+        Args:
+            reference: "honest" (T_d = 1, naive attacker), or "margin" or "none" at the same design temperature.
+
+        Raises:
+            KeyError: the two were not compared.
         """
         name = HONEST
         if reference != "honest":

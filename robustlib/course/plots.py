@@ -164,7 +164,8 @@ def plot_curves(
 def plot_bowl(frame: pd.DataFrame, *, title: str, ax: Axes | None = None) -> Axes:
     """Adversarial accuracy against mean confidence, as the paper's figure 1; one curve per attack.
 
-    `frame`: columns `confidence` (percent), `mean` (percent), `attack`, `temperature`.
+    Args:
+        frame: columns `confidence` (percent), `mean` (percent), `attack`, `temperature`.
     """
     ax = _axes(ax, (6, 4))
     look = _by(frame, "attack", None)
@@ -209,7 +210,8 @@ def plot_prices(
 ) -> Axes:
     """Clean against robust accuracy, a labelled point with both intervals for each model: up and right is better.
 
-    `frame`: as of `TrainingLesson.prices`, its index as columns, and a column `by`.
+    Args:
+        frame: as of `TrainingLesson.prices`, its index as columns, and a column `by`.
     """
     ax = _axes(ax, (7, 5))
     look = _by(frame, by, levels)

@@ -25,6 +25,7 @@ class File:
 
     @property
     def key(self) -> str:
+        """The bare file name, by which loaders ask for it."""
         return PurePosixPath(self.name).name
 
 
@@ -42,6 +43,7 @@ class Dataset:
 
     @property
     def size(self) -> int:
+        """Bytes of all files."""
         return sum(file.size for file in self.files)
 
 

@@ -162,10 +162,14 @@ def _message(dataset: Dataset, target: Path, failures: list[str], troubles: list
 
 
 def resolve_dataset(preferred: tuple[str, ...]) -> tuple[str, dict[str, str]]:
-    """The first data set of `preferred` that is available (it is fetched if need be), and why each before it is not.
+    """The first data set of `preferred` that is available (it is fetched if need be).
+
+    Returns:
+        Its name, and for each one before it the reason why it is unavailable.
 
     Raises:
-        ValueError, FetchError: an unknown name, or none at all; none is available.
+        ValueError: an unknown name, or none at all.
+        FetchError: none is available.
     """
     if not preferred:
         raise ValueError("preferred must name at least one data set")

@@ -98,7 +98,9 @@ def measure_behind(
 def hiding_table(records: pd.DataFrame, columns: Sequence[str] = ()) -> pd.DataFrame:
     """Points above the honest number, for each modality, disguise and adversary among the records.
 
-    `columns`: adversaries to show, in this order; default: all, as they come.
+    Args:
+        records: as from `load_records` or `RecordBook.frame`.
+        columns: adversaries to show, in this order; default: all, as they come.
 
     Returns:
         Columns modality, hides, pierces, mean, low, high (points), n, and mark: "theorem" where the disguise cannot

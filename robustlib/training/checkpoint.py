@@ -18,7 +18,8 @@ from robustlib.data.folders import ReadOnlyFolderError, cache_dir, replace_file
 class Checkpoint:
     """State of one training after its last whole epoch, kept beside the cache entry it will become.
 
-    A state is a dict as `state_dict()` gives. Random numbers need no saving: each epoch has its `epoch_generator`.
+    A state is a dict of tensors, plain values and containers of them, such as `state_dict()` gives. Random numbers
+    need no saving where each epoch draws from a generator seeded by (seed, epoch), as `epoch_generator` does.
     """
 
     def __init__(self, kind: str, config: object, *, rooms: tuple[str, ...]) -> None:
@@ -40,6 +41,7 @@ class Checkpoint:
             replace_file(self.path, buffer.getvalue())
 
     def remove(self) -> None:
+        """Forget the state, once the finished weights are kept elsewhere."""
         self.path.unlink(missing_ok=True)
 
 
@@ -53,7 +55,8 @@ def trained_once(
 ) -> nn.Module:
     """`build()` with the weights that `train` gives it, in evaluation mode; its `history` is what `train` returned.
 
-    `kind`, `config`, `rooms`: the cache's key, as in `data.cache.cached`.
+    Args:
+        kind, config, rooms: the cache's key, as in `data.cache.cached`.
     """
 
     def compute() -> dict[str, Any]:

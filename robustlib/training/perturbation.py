@@ -1,4 +1,8 @@
-"""Perturbations of a continuous input, for pixels of images and token embeddings of texts alike."""
+"""Perturbations of a continuous input, for pixels of images and token embeddings of texts alike.
+
+`continuous` turns a batch into a tensor that may be perturbed and the function from it to logits; `PerturbationSet`
+bounds the perturbation. Padding is never perturbed.
+"""
 
 from __future__ import annotations
 

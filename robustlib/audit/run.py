@@ -1,0 +1,391 @@
+"""The audit from end to end: checks, then the ladder within the budget, then the verdict."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import robustlib
+from robustlib.attacks.words import load_recipe
+from robustlib.audit import checks, gradients, rungs, words
+from robustlib.audit.case import Case, accuracy_of, difference_of, taken
+from robustlib.audit.findings import Audit, Finding, Rung, rung_from
+from robustlib.audit.rungs import IMAGE_LADDER, Plan
+from robustlib.audit.served import Served, device_of, left_alone, out_of_memory, parts_that_predict
+from robustlib.audit.subject import Subject
+from robustlib.audit.verdict import THRESHOLD, judge
+from robustlib.calibration.checks import check_counts, check_labels, check_pixels, check_radius
+from robustlib.models.forward import mixed_seed, seeded
+from robustlib.models.texts import check_texts
+
+N_DRAWS = 8  # passes by which a random subject is judged
+N_MORE = {"image": 1000, "text": 400}  # examples beyond n that are asked without an attack
+FEWEST = 50  # examples that a small budget leaves
+BACKWARD = 2.0  # forward passes that a backward pass costs
+REACHED = 5.0  # percent that may stand at a radius that allows anything
+
+
+def audit_subject(
+    subject: Subject,
+    inputs: Any,
+    labels: Tensor,
+    *,
+    epsilon: float | None = None,
+    norm: str = "linf",
+    recipe: str = "dg",
+    n: int | None = None,
+    budget: float | None = None,
+    claim: float | None = None,
+    random: bool = False,
+    surrogate: Callable | None = None,
+    thorough: bool = False,
+    seed: int = 0,
+    batch_size: int = 256,
+    state: str | os.PathLike | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Audit:
+    """Audit a subject: is its accuracy under attack an illusion?
+
+    Args:
+        inputs: images (N, channels, height, width) in [0, 1], or N texts or pairs. labels: (N,) class indices.
+        epsilon: radius in pixel units (images). norm: "linf" or "l2". recipe: of substitutions (texts), see
+            `attacks.words`.
+        n: examples that are attacked, drawn by `seed`; default 200 images or 100 texts. What is left over, up to
+            1,000 images or 400 texts, calibrates; without any the attacked ones do, which leaks nothing to a bound.
+        budget: seconds; rungs that would exceed it are skipped and named. Default: no limit.
+        claim: the accuracy that one would publish, from 0 to 1.
+        random: randomness is part of the model as served, and no mistake.
+        surrogate: inputs to logits, to transfer from, instead of a plain one fitted to the answers.
+        thorough: run every rung, also where cheaper ones say that it is not needed.
+        state: file in which finished rungs are kept, from which an interrupted audit goes on.
+        tell: gets a line before each rung.
+
+    Raises:
+        TypeError, ValueError: inputs, labels, threat or numbers that make no audit. What the subject or an attack
+            raises during an attack is reported instead.
+    """
+    start = time.perf_counter()
+    everything, labels, threat = _checked(subject, inputs, labels, epsilon, norm, recipe)
+    n = n or (200 if subject.modality == "image" else 100)
+    check_counts(n=n, batch_size=batch_size)
+    rows = np.random.default_rng(mixed_seed(seed)).permutation(len(labels))
+    rows, more = rows[:n], rows[n : n + N_MORE[subject.modality]]
+    served = Served(subject, batch_size=batch_size)
+    with seeded(seed), warnings.catch_warnings(), left_alone(subject.module):
+        warnings.simplefilter("ignore")
+        case, findings = _examined(served, everything, labels, rows, more, threat, random)
+        case.thorough, case.surrogate, case.seed = thorough, surrogate, seed
+        ladder = IMAGE_LADDER if subject.modality == "image" else words.TEXT_LADDER
+        case, notes = _affordable(case, ladder, budget, start)
+        case.findings = [*findings, *notes]
+        store = _Store(state, case, {"n": len(case.inputs), "seed": seed, **_plain_threat(threat)})
+        complete = _climbed(case, ladder, store, budget, start, tell or (lambda line: None))
+    return _record(case, claim, complete, budget, start)
+
+
+def _checked(
+    subject: Subject, inputs: Any, labels: Any, epsilon: Any, norm: str, recipe: Any
+) -> tuple[Any, Tensor, dict]:
+    """Inputs and labels as they are attacked, and the threat."""
+    if subject.modality == "image":
+        if epsilon is None:
+            raise ValueError("images need the radius of the attack: give epsilon, for example 8 / 255")
+        check_radius(epsilon, norm)
+        inputs = check_pixels(inputs).detach().to(device_of(subject))
+        threat = {"epsilon": float(epsilon), "norm": norm}
+    else:
+        inputs = list(inputs)
+        check_texts(inputs)
+        threat = {"recipe": load_recipe(recipe) if isinstance(recipe, str) else recipe}
+    labels = check_labels(labels, len(inputs), subject.n_classes)
+    if len(labels) < 10:
+        raise ValueError(f"an audit needs at least 10 labelled examples, got {len(labels)}")
+    return inputs, labels.cpu(), threat
+
+
+def _examined(
+    served: Served, everything: Any, labels: Tensor, rows: np.ndarray, more: np.ndarray, threat: dict, random: bool
+) -> tuple[Case, list[Finding]]:
+    """The case with its findings before any attack."""
+    both = np.concatenate([rows, more])
+    inputs = taken(everything, both)
+    answers = served.answers(inputs)
+    if answers.ndim != 2 or answers.shape != (len(both), served.subject.n_classes):
+        raise ValueError(
+            f"the model answered {tuple(answers.shape)} for {len(both)} examples where ({len(both)}, "
+            f"{served.subject.n_classes}) was expected"
+        )
+    look = checks.Look(served, inputs, labels[both], answers, random)
+    findings = checks.contract(look)
+    by = slice(len(rows), None) if len(more) >= 100 else slice(None)
+    scale, temperature = checks.scale(replace(look, inputs=inputs[by], labels=look.labels[by], answers=answers[by]))
+    findings += scale
+    clean = (checks.predicted(answers[: len(rows)]) == labels[rows]).numpy().astype(float)
+    if any(f.name == "answers.random" and f.severity != "fine" for f in findings):
+        served.draws = N_DRAWS
+        clean = served.right(inputs[: len(rows)], labels[rows])
+    attacked = taken(everything, rows)
+    device = attacked.device if isinstance(attacked, Tensor) else "cpu"
+    case = Case(served, attacked, labels[rows].to(device), clean, threat, temperature)
+    case.more = taken(everything, more) if len(more) else None
+    probe = inputs[: checks.N_PROBE]
+    case.parts = [*served.subject.inner, *parts_that_predict(served, probe, checks.predicted(answers[: len(probe)]))]
+    if isinstance(attacked, Tensor):
+        findings += _gradients(case, attacked, checks.predicted(answers[: len(rows)]))
+    return case, findings
+
+
+def _gradients(case: Case, images: Tensor, predictions: Tensor) -> list[Finding]:
+    threat, found = case.threat, []
+    right = case.rows[: checks.N_PROBE]
+    if case.served.subject.module is not None and len(right):
+        search, labels = case.served.search(), case.labels[torch.as_tensor(right, device=images.device)]
+        found += gradients.gradient_facts(search, taken(images, right), labels, threat["epsilon"], threat["norm"])
+    if not case.random and case.served.subject.gives != "labels":
+        found += gradients.boundary_jump(case.served, images, predictions)
+    return found
+
+
+def _affordable(case: Case, ladder: tuple[Plan, ...], budget: float | None, start: float) -> tuple[Case, list[Finding]]:
+    """The case with as many examples as the usual attack and the two scale-free ones have time for."""
+    if budget is None:
+        return case, []
+    core = sum(plan.passes for plan in ladder if plan.family in ("served", "scale") and not plan.unneeded(case))
+    left = budget - (time.perf_counter() - start)
+    n = len(case.inputs)
+    fitting = int(0.7 * left / max(core * _seconds_a_pass(case.served), 1e-9))
+    if fitting >= n or n <= FEWEST:
+        return case, []
+    kept = max(FEWEST, fitting)
+    sentence = f"{kept} of {n} examples are attacked, since {budget:.0f} s were given"
+    rows = np.arange(kept)
+    smaller = replace(case, inputs=taken(case.inputs, rows), labels=case.labels[:kept], clean=case.clean[:kept])
+    return smaller, [Finding("attack.budget", "attack", "note", sentence, {"n": kept, "budget": float(budget)})]
+
+
+def _seconds_a_pass(served: Served) -> float:
+    return served.seconds / max(served.asked, 1)
+
+
+def _climbed(
+    case: Case, ladder: tuple[Plan, ...], store: _Store, budget: float | None, start: float, tell: Callable[[str], None]
+) -> bool:
+    """Run the ladder into `case.rungs`; whether it came to its end."""
+    done = store.load()
+    for plan in ladder:
+        if not len(case.rows):
+            case.rungs.append(_blank(plan, "skipped", "no example is right without an attack"))
+            continue
+        if plan.name in done:
+            case.rungs.append(done[plan.name])
+            continue
+        if reason := plan.unneeded(case) or _too_long(case, plan, budget, start):
+            case.rungs.append(_blank(plan, "skipped", reason))
+            continue
+        tell(f"{plan.name}: {plan.adversary}")
+        try:
+            case.rungs.append(_run(case, plan))
+        except KeyboardInterrupt:
+            case.rungs.append(_blank(plan, "unfinished", "interrupted"))
+            return False
+        except Exception as error:  # somebody else's model may raise anything; the audit says so and goes on
+            case.rungs.append(_blank(plan, "failed", f"{type(error).__name__}: {error}"))
+            sentence = f"the attack {plan.name!r} raised {type(error).__name__}: {str(error)[:300]}"
+            case.findings.append(Finding("attack.failed", "attack", "warning", sentence, {"rung": plan.name}))
+        case.findings += _afterwards(case, plan)
+        store.save(case.rungs)
+    return True
+
+
+def _too_long(case: Case, plan: Plan, budget: float | None, start: float) -> str:
+    """Why there is no time for a rung, by what it costs at most; the usual attack is always run."""
+    if budget is None or plan.family == "served":
+        return ""
+    seconds = plan.passes * len(case.rows) * _seconds_a_pass(case.served)
+    left = budget - (time.perf_counter() - start)
+    return f"it may take {seconds:.0f} s, {max(left, 0):.0f} of {budget:.0f} s are left" if seconds > left else ""
+
+
+def _run(case: Case, plan: Plan) -> Rung:
+    """One rung, again in smaller batches where memory runs out."""
+    served, start = case.served, time.perf_counter()
+    before = served.n_forward, served.n_backward
+    while True:
+        try:
+            points = plan.run(case)
+            break
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or served.batch_size < 2:
+                raise
+            served.batch_size //= 2
+    share = case.judged(points)
+    if plan.name == "margin" and isinstance(points, Tensor):
+        case.points["margin"] = points, share
+    standing = case.standing(share)
+    usual = next((rung for rung in case.rungs if rung.family == "served" and rung.status == "done"), None)
+    difference = difference_of(standing, np.array(usual.standing)) if usual is not None else None
+    note = f"T* = {case.temperature:.3g}" if plan.name == "calibrated" else ""
+    if plan.name == "inner":
+        note = case.parts[0][0]
+    return Rung(
+        name=plan.name,
+        adversary=plan.adversary,
+        attack=plan.attack if isinstance(points, Tensor) else case.threat["recipe"].name,
+        family=plan.family,
+        accuracy=accuracy_of(standing),
+        difference=difference,
+        n=len(standing),
+        forwards=served.n_forward - before[0],
+        backwards=served.n_backward - before[1],
+        seconds=time.perf_counter() - start,
+        standing=tuple(standing.tolist()),
+        note=note,
+    )
+
+
+def _blank(plan: Plan, status: str, note: str) -> Rung:
+    return Rung(plan.name, plan.adversary, plan.attack, plan.family, status, note=note)
+
+
+def _afterwards(case: Case, plan: Plan) -> list[Finding]:
+    """What a rung shows beside its accuracy."""
+    found, rung = [], case.rungs[-1]
+    if (
+        plan.name == "as served"
+        and case.served.subject.modality == "text"
+        and rung.status == "done"
+        and not case.random
+    ):
+        found += words.hole(case)
+    if plan.name == "radius" and rung.status == "done":
+        standing = rung.accuracy.percent
+        values = {"accuracy": standing, "epsilon": rungs.anything(case), "threshold": REACHED}
+        if standing > REACHED:
+            sentence = f"{standing:.0f} % stand at a radius that allows anything: the search is blind"
+            found.append(Finding("attack.radius", "attack", "warning", sentence, values))
+        else:
+            sentence = f"{standing:.0f} % stand at a radius that allows anything, as it should be"
+            found.append(Finding("attack.radius", "attack", "fine", sentence, values))
+    return found
+
+
+def _record(case: Case, claim: float | None, complete: bool, budget: float | None, start: float) -> Audit:
+    """Everything as it is written down."""
+    subject, served = case.served.subject, case.served
+    if served.batch_size < served.first_batch_size:
+        sentence = f"memory ran out: batches were halved to {served.batch_size}"
+        case.findings.append(Finding("attack.memory", "attack", "note", sentence, {"batch_size": served.batch_size}))
+    verdict = judge(case.findings, case.rungs)
+    bound = [rung for rung in case.rungs if rung.status == "done" and rung.family != "sanity"]
+    usual = next((rung for rung in bound if rung.family == "served"), None)
+    low = next((rung for rung in bound if rung.name == verdict.found_by), None)
+    together = accuracy_of(np.min([rung.standing for rung in bound], axis=0)) if bound else None
+    n = len(case.inputs)
+    outcome = ""
+    if claim is not None and low is not None:
+        outcome = "refuted" if low.accuracy.high < 100 * claim else "not refuted"
+    settings = {
+        **_plain_threat(case.threat),
+        "n": n,
+        "seed": case.seed,
+        "budget": budget,
+        "batch_size": served.batch_size,
+        "draws": served.draws,
+        "examples": digest(case.inputs, case.labels),
+        "robustlib": robustlib.__version__,
+        "torch": torch.__version__,
+    }
+    return Audit(
+        verdict=verdict.verdict,
+        reason=verdict.reason,
+        remedy=verdict.remedy,
+        subject={
+            "name": subject.name,
+            "gives": subject.gives,
+            "modality": subject.modality,
+            "n_classes": subject.n_classes,
+            "access": "gradients" if subject.module is not None else "answers",
+            "notes": list(subject.notes),
+        },
+        settings=settings,
+        clean=accuracy_of(case.clean) if n else None,
+        as_served=usual.accuracy if usual else None,
+        at_most=low.accuracy if low else None,
+        together=together,
+        gap=verdict.gap,
+        found_by=verdict.found_by,
+        smallest=smallest_gap(n),
+        findings=tuple(case.findings),
+        rungs=tuple(case.rungs),
+        seconds=time.perf_counter() - start,
+        forwards=served.n_forward,
+        backwards=served.n_backward,
+        complete=complete,
+        claim=None if claim is None else 100 * claim,
+        claim_outcome=outcome,
+    )
+
+
+def smallest_gap(n: int) -> float:
+    """The smallest true gap, in points, that n examples show in four of five repetitions, at least the threshold.
+
+    If every example that differs falls one way, a gap g has the standard error sqrt(g (1 - g) / n), and must be
+    1.96 + 0.84 of them from 0.
+    """
+    factor = (1.96 + 0.84) ** 2
+    return max(THRESHOLD, 100 * factor / (n + factor))
+
+
+def digest(inputs: Any, labels: Tensor) -> str:
+    """Sixteen hexadecimal digits that stand for these examples in this order."""
+    content = hashlib.sha256(labels.cpu().numpy().tobytes())
+    if isinstance(inputs, Tensor):
+        content.update(inputs.detach().cpu().float().numpy().tobytes())
+    else:
+        content.update(json.dumps(list(inputs)).encode())
+    return content.hexdigest()[:16]
+
+
+def _plain_threat(threat: dict) -> dict:
+    return {name: getattr(value, "name", value) for name, value in threat.items()}
+
+
+class _Store:
+    """Finished rungs in a file, under a key of the examples, the settings and the clean answers."""
+
+    def __init__(self, path: str | os.PathLike | None, case: Case, settings: dict) -> None:
+        self.path = Path(path) if path is not None else None
+        known = {**settings, "name": case.served.subject.name, "examples": digest(case.inputs, case.labels)}
+        known["clean"] = hashlib.sha256(case.clean.tobytes()).hexdigest()
+        known["temperature"] = f"{case.temperature:.6g}" if math.isfinite(case.temperature) else "none"
+        known["version"] = robustlib.__version__
+        self.key = json.dumps(known, sort_keys=True, default=str)
+
+    def load(self) -> dict[str, Rung]:
+        """Rungs of an earlier audit of the same thing, by name."""
+        if self.path is None or not self.path.exists():
+            return {}
+        kept = json.loads(self.path.read_text(encoding="utf-8"))
+        return {row["name"]: rung_from(row) for row in kept["rungs"]} if kept.get("key") == self.key else {}
+
+    def save(self, finished: list[Rung]) -> None:
+        """Write the finished rungs, all or nothing."""
+        if self.path is None:
+            return
+        rows = [asdict(rung) for rung in finished if rung.status == "done"]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self.path.with_name(self.path.name + ".new")
+        beside.write_text(json.dumps({"key": self.key, "rungs": rows}), encoding="utf-8")
+        beside.replace(self.path)

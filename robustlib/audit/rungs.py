@@ -1,0 +1,334 @@
+"""The ladder of attacks on images: one table, cheap rungs first, each searched its own way and judged as served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustlib import attacks
+from robustlib.attacks import ball
+from robustlib.attacks.decision import rays
+from robustlib.attacks.scores import DLR, CrossEntropy, Margin, Score, TargetedMargin
+from robustlib.attacks.straight_through import straight_through
+from robustlib.attacks.surrogate import fit_image_surrogate
+from robustlib.audit.case import Case, taken
+
+STEPS = 20  # of gradient ascent
+N_TARGETS = 3  # likeliest wrong classes that are aimed at
+N_AVERAGED = 8  # passes of one step over a random subject
+N_QUERIES = 300  # of Square; RayS gets as many
+INSIDE = 1e-3  # how far pixels are kept from 0 and 1 where gradients are NaN
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A rung that may be climbed.
+
+    Attributes:
+        name, adversary, attack, family: as in `Rung`.
+        unneeded: why it is left out in this case; "" where it is to run.
+        run: the adversarial inputs of the attacked examples.
+        passes: what an example costs, in forward passes, at most.
+    """
+
+    name: str
+    adversary: str
+    attack: str
+    family: str
+    unneeded: Callable[[Case], str]
+    run: Callable[[Case], Any]
+    passes: int
+
+
+def climb(case: Case, search: Callable, score: Score, rows: np.ndarray | None = None, **options: Any) -> Tensor:
+    """PGD on a search function from the attacked examples (or those at `rows` among them)."""
+    images, labels = case.attacked, case.attacked_labels
+    if rows is not None:
+        images, labels = taken(images, rows), labels[torch.as_tensor(rows, device=labels.device)]
+    settings = {"steps": STEPS, "leave_early": not case.random, "seed": case.seed, **_ball(case), **options}
+    result = attacks.pgd(search, images, labels, score=score, batch_size=case.served.batch_size, **settings)
+    case.served.n_backward += result.n_backward
+    return result.adversarial
+
+
+def strongest(case: Case, search: Callable, *, start: tuple[Tensor, np.ndarray] | None = None) -> Tensor:
+    """Margin, then the margin to each of the likeliest wrong classes, each tried on what the served model still stands.
+
+    Args:
+        start: points and judged shares of an attack with the margin on the same function, which is then not repeated.
+    """
+    images, labels = case.attacked, case.attacked_labels
+    points, share = start or (images.clone(), np.ones(len(images)))
+    points, share = points.clone(), share.copy()
+
+    def attempt(score: Score, **options: Any) -> None:
+        rows = np.flatnonzero(share > 0.5)
+        if len(rows):
+            chosen = torch.as_tensor(rows, device=images.device)
+            score = score.of(chosen) if isinstance(score, TargetedMargin) else score
+            found = climb(case, search, score, rows, **options)
+            judged = case.judged(found, rows)
+            better = judged < share[rows]
+            points[chosen[torch.as_tensor(better, device=images.device)]] = found[torch.as_tensor(better)]
+            share[rows[better]] = judged[better]
+
+    if start is None:
+        attempt(Margin())
+        # Fooled where it was searched, right as served: the search goes on to its end.
+        attempt(Margin(), leave_early=False, random_start=False)
+    with torch.no_grad():
+        batches = [search(batch) for batch in images.split(case.served.batch_size)]
+    wrong = torch.cat(batches).scatter(1, labels[:, None], -torch.inf)
+    for target in wrong.topk(min(N_TARGETS, wrong.shape[1] - 1), dim=1).indices.T if wrong.shape[1] > 2 else ():
+        attempt(TargetedMargin(target))
+    return points
+
+
+def _ball(case: Case) -> dict[str, Any]:
+    return {"epsilon": case.threat["epsilon"], "norm": case.threat["norm"]}
+
+
+def _search(case: Case) -> Callable:
+    return case.served.search()
+
+
+def _ask(case: Case, read: Callable[[Tensor], Tensor] = lambda logits: logits) -> Callable:
+    """The black box as a search function, its logits read in some way."""
+    return lambda images: read(case.served.logits(images)).to(images.device)
+
+
+def _noise(case: Case) -> Tensor:
+    images = case.attacked
+    rows = torch.arange(len(images))
+    drawn = ball.random_start(images, rows, case.threat["epsilon"], case.threat["norm"], seed=case.seed, restart=99)
+    return ball.project(drawn, images, case.threat["epsilon"], case.threat["norm"], images.dtype)
+
+
+def _as_served(case: Case) -> Tensor:
+    if case.white:
+        return climb(case, _search(case), CrossEntropy())
+    if case.served.subject.gives == "labels":
+        return _decisions(case)
+    # As a score is usually taken from an answer: of probabilities where it gives them.
+    read = (lambda z: z.exp()) if case.served.subject.gives == "probabilities" else (lambda z: z)
+    return _square(case, read)
+
+
+def _square(case: Case, read: Callable[[Tensor], Tensor], n_queries: int = N_QUERIES) -> Tensor:
+    options = {"rescale_schedule": True, "seed": case.seed, "batch_size": case.served.batch_size, **_ball(case)}
+    search = _ask(case, read)
+    # A constant is taken off so that probabilities do not look like it: no margin changes.
+    shifted = lambda images: (out := search(images)) - out.amax(dim=1, keepdim=True)  # noqa: E731
+    return attacks.square(shifted, case.attacked, case.attacked_labels, n_queries=n_queries, **options).adversarial
+
+
+def _decisions(case: Case) -> Tensor:
+    options = {"epsilon": case.threat["epsilon"], "seed": case.seed, "batch_size": case.served.batch_size}
+    return rays(_ask(case), case.attacked, case.attacked_labels, n_queries=N_QUERIES, **options).adversarial
+
+
+def _ratio(logits: Tensor) -> Tensor:
+    """Logits over the difference of the largest and the third: free of a scale that differs from answer to answer."""
+    ordered = logits.sort(dim=1, descending=True).values
+    spread = ordered[:, :1] - ordered[:, 2:3]
+    return logits / torch.where(spread > 0, spread, torch.ones_like(spread))
+
+
+def _targeted(case: Case) -> Tensor:
+    if "margin" in case.points:
+        return strongest(case, _search(case), start=case.points["margin"])
+    return strongest(case, _search(case))
+
+
+def _inner(case: Case) -> Tensor:
+    (_, part), *_ = case.parts
+    return strongest(case, case.served.search(part, "logits"))
+
+
+def _through(case: Case) -> Tensor:
+    module, gives = case.served.subject.module, case.served.subject.gives
+    # Probabilities stay: their logarithm has no slope where they are 0.
+    return strongest(case, case.served.search(straight_through(module), "logits" if gives == "probabilities" else None))
+
+
+def _inside(case: Case) -> Tensor:
+    search = _search(case)
+    return strongest(case, lambda images: search(INSIDE + (1 - 2 * INSIDE) * images))
+
+
+def _averaged(case: Case) -> Tensor:
+    search = _search(case) if not case.parts else case.served.search(case.parts[0][1], "logits")
+    return strongest(case, case.served.averaged(search, N_AVERAGED))
+
+
+def _transfer(case: Case) -> Tensor:
+    surrogate = case.surrogate
+    if surrogate is None:
+        known = case.inputs if case.more is None else torch.cat([case.inputs, case.more])
+        ask = case.served.predictions
+        options = {"epsilon": case.threat["epsilon"] if case.threat["norm"] == "linf" else 0.1, "seed": case.seed}
+        surrogate = fit_image_surrogate(ask, known, case.served.subject.n_classes, **options)
+    return climb(case, case.served.search(surrogate, "logits"), Margin(), leave_early=False)
+
+
+def _radius(epsilon: Callable[[Case], float]) -> Callable[[Case], Tensor]:
+    def run(case: Case) -> Tensor:
+        return climb(case, _search(case), Margin(), epsilon=epsilon(case), steps=max(10, STEPS // 2))
+
+    return run
+
+
+def anything(case: Case) -> float:
+    """A radius within which every image can become grey."""
+    pixels = case.inputs[0].numel()
+    return 0.5 if case.threat["norm"] == "linf" else 0.5 * float(np.sqrt(pixels))
+
+
+def _always(case: Case) -> str:
+    return ""
+
+
+def _white(case: Case) -> str:
+    return "" if case.white else "no gradient reaches the inputs"
+
+
+def _if_ratio(case: Case) -> str:
+    if case.served.subject.n_classes < 3:
+        return "a ratio of differences needs three classes"
+    return "the model answers with labels only" if case.served.subject.gives == "labels" else ""
+
+
+def _if_log_odds(case: Case) -> str:
+    return (
+        "" if not case.white and case.served.subject.gives == "probabilities" else "the gradient's margin does as much"
+    )
+
+
+def _if_parts(case: Case) -> str:
+    return "" if case.parts else "no part of the model predicts as it does and shows more"
+
+
+def _if_hidden(case: Case) -> str:
+    if case.served.subject.module is None:
+        return "a black box has no backward pass"
+    return "" if case.thorough or (case.trouble and not case.random) else "gradients are sound"
+
+
+def _if_nan(case: Case) -> str:
+    return "" if case.flagged("gradient.nan") and case.white else "no gradient is NaN"
+
+
+def _if_random(case: Case) -> str:
+    return (_white(case) or "") if case.random else "the answers are not random"
+
+
+def _if_blind(case: Case) -> str:
+    if case.thorough:
+        return ""
+    if not case.trouble and case.white:
+        return "gradients are sound"
+    return "an earlier rung found what was hidden" if case.gap_found() else ""
+
+
+def _if_square(case: Case) -> str:
+    if not case.white:
+        return "it is the usual attack here"
+    return "the model answers with labels only" if case.served.subject.gives == "labels" else _if_blind(case)
+
+
+def _if_decisions(case: Case) -> str:
+    if case.threat["norm"] != "linf":
+        return "written for Linf"
+    usual = not case.white and case.served.subject.gives == "labels"
+    return "it is the usual attack here" if usual else _if_blind(case)
+
+
+IMAGE_LADDER = (
+    Plan("noise", "uniform noise in the ball, no search", "noise", "sanity", _always, _noise, 1),
+    Plan("as served", "the usual attack on the answers as they come", "pgd", "served", _always, _as_served, 3 * STEPS),
+    Plan(
+        "calibrated",
+        "cross-entropy of logits divided by T*",
+        "pgd",
+        "scale",
+        _white,
+        lambda case: climb(case, _search(case), CrossEntropy(case.temperature)),
+        3 * STEPS,
+    ),
+    Plan(
+        "margin",
+        "logit margin, free of any scale",
+        "pgd",
+        "scale",
+        _white,
+        lambda case: climb(case, _search(case), Margin()),
+        3 * STEPS,
+    ),
+    Plan(
+        "ratio",
+        "ratio of logit differences, free of a scale that varies",
+        "pgd",
+        "scale",
+        lambda case: _white(case) or _if_ratio(case),
+        lambda case: climb(case, _search(case), DLR()),
+        3 * STEPS,
+    ),
+    Plan(
+        "log-odds",
+        "logarithms of the probabilities, by queries",
+        "square",
+        "scale",
+        _if_log_odds,
+        lambda case: _square(case, lambda z: z),
+        N_QUERIES,
+    ),
+    Plan(
+        "ratio by queries",
+        "ratio of logit differences, by queries",
+        "square",
+        "scale",
+        lambda case: _if_ratio(case) or ("" if not case.white else "the gradient's ratio does as much"),
+        lambda case: _square(case, _ratio),
+        N_QUERIES,
+    ),
+    Plan("targeted", "margin to each of the likeliest wrong classes", "pgd", "strength", _white, _targeted, 9 * STEPS),
+    Plan("inner", "a part that predicts as the model does, then judged", "pgd", "unmask", _if_parts, _inner, 9 * STEPS),
+    Plan(
+        "straight-through",
+        "steps and saturation passed by in the backward pass",
+        "pgd",
+        "unmask",
+        _if_hidden,
+        _through,
+        12 * STEPS,
+    ),
+    Plan(
+        "inside", "a hair inside the pixel range, where gradients exist", "pgd", "unmask", _if_nan, _inside, 9 * STEPS
+    ),
+    Plan(
+        "averaged",
+        f"mean of {N_AVERAGED} passes, over the model's own randomness",
+        "pgd",
+        "unmask",
+        _if_random,
+        _averaged,
+        9 * STEPS * N_AVERAGED,
+    ),
+    Plan("radius", "margin at a radius that allows anything", "pgd", "sanity", _white, _radius(anything), 30),
+    Plan("transfer", "a plain surrogate fitted to the answers", "pgd", "black box", _if_blind, _transfer, 80),
+    Plan(
+        "square",
+        "random search by queries, free of any scale",
+        "square",
+        "black box",
+        _if_square,
+        lambda case: _square(case, _ratio if case.served.subject.n_classes > 2 else lambda z: z),
+        N_QUERIES,
+    ),
+    Plan("decisions", "predicted classes only, by queries", "rays", "black box", _if_decisions, _decisions, N_QUERIES),
+)
