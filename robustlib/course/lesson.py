@@ -28,10 +28,8 @@ from robustlib.study.records import HONEST, RecordBook, Reference, difference, d
 class Lesson:
     """One notebook of one modality in one profile. Studies are loaded, and models trained, when first used.
 
-    Attributes:
-        name: number and name of the notebook, which name its records.
-        seed: the notebook's parameter: shifts the seeds of the profile.
-        modality: "image" or "text".
+    `name`: number and name of the notebook, which name its records; `seed`: the notebook's parameter, which shifts the
+    seeds of the profile; `modality`: "image" or "text".
     """
 
     name: str
@@ -41,7 +39,6 @@ class Lesson:
 
     @cached_property
     def seeds(self) -> tuple[int, ...]:
-        """Of training and attack: those of the profile, shifted by the lesson's seed."""
         return tuple(self.seed + number for number in get_profile(self.profile).seeds)
 
     def load(self, seed: int | None = None, **changes: Any) -> Study:
@@ -55,22 +52,18 @@ class Lesson:
 
     @cached_property
     def study(self) -> Study:
-        """The study of the first seed."""
         return self.load()
 
     @cached_property
     def studies(self) -> dict[int, Study]:
-        """The study of each seed."""
         return {self.seeds[0]: self.study} | {seed: self.load(seed) for seed in self.seeds[1:]}
 
     @property
     def settings(self) -> Any:
-        """Sizes and radii of the profile for the data set in use."""
         return self.study.settings
 
     @cached_property
     def book(self) -> RecordBook:
-        """The records of this lesson."""
         return RecordBook(self.name, profile=self.profile, seed=self.seed, modality=self.modality)
 
     def describe(self) -> str:
@@ -88,8 +81,7 @@ class Lesson:
         attacker), from the margin and from the naive attacker on the same served model.
 
         Args:
-            designs: design temperatures, 1.0 among them.
-            adversaries: "none" and "margin" among them.
+            designs, adversaries: 1.0 among the design temperatures, "none" and "margin" among the adversaries.
             n: the first n test examples only; default: as many as the profile gives the attack.
         """
         evaluations = {}
@@ -114,8 +106,7 @@ class Lesson:
     def readings(self, attack: str, designs: Sequence[float], n: int | None = None) -> pd.DataFrame:
         """Attack as every reading of `cal` does; record accuracies and differences from honest, over the seeds.
 
-        Returns:
-            One row for each reading and design temperature: points above honest (mean, low, high), T_a and status.
+        One row for each reading and design temperature: points above honest (mean, low, high), T_a and status.
         """
         for study in self.studies.values():
             count = n or study.size(attack)
@@ -146,11 +137,8 @@ class Lesson:
     def clean(self, designs: Sequence[float], adversaries: Sequence[str] = ("none",)) -> pd.DataFrame:
         """Record accuracy and mean confidence on clean examples, as each adversary divides the served logits.
 
-        A temperature is fitted as for the first attack of the study, whose evaluation is read from the cache.
-
-        Returns:
-            One row for each metric ("accuracy", "confidence_clean"; percent), design temperature and adversary, over
-            the seeds.
+        A temperature is fitted as for the first attack of the study, whose evaluation is read from the cache. One row
+        for each metric ("accuracy", "confidence_clean"; percent), design temperature and adversary, over the seeds.
         """
         for study in self.studies.values():
             attack, logits, labels = self.main_attack, logits_of(study.served(1.0), study.inputs), study.labels.cpu()
@@ -172,8 +160,7 @@ class Lesson:
     def temperature_lab(self, records: pd.DataFrame) -> TemperatureLab:
         """The temperature lab of the first study, whose page for reading without a kernel is saved as well.
 
-        Args:
-            records: accuracies under the main attack as served, at several design temperatures.
+        `records`: accuracies under the main attack as served, at several design temperatures.
         """
         study, unit = self.study, "images" if self.modality == "image" else "texts"
         logits, labels = logits_of(study.served(1.0), study.inputs), study.labels.cpu()
@@ -212,7 +199,6 @@ class Lesson:
 
 
 def _references(design: float, adversary: str) -> list[tuple[float, str]]:
-    """What an adversary is compared with: design temperature and adversary."""
     references = [(1.0, "none")]
     if adversary != "margin":
         references.append((design, "margin"))
@@ -242,7 +228,6 @@ class Audit:
 
     @property
     def honest(self) -> Evaluation:
-        """The naive attack on the model as trained, first seed."""
         return self[1.0, "none"]
 
     @property
@@ -260,11 +245,7 @@ class Audit:
     def difference(self, design: float, adversary: str, reference: str = "honest") -> pd.Series:
         """How many points an adversary leaves above a reference, paired: a row with mean, low and high.
 
-        Args:
-            reference: "honest" (T_d = 1, naive attacker), or "margin" or "none" at the same design temperature.
-
-        Raises:
-            KeyError: the two were not compared.
+        `reference`: "honest" (T_d = 1, naive attacker), or "margin" or "none" at the same T_d; KeyError: not compared.
         """
         name = HONEST
         if reference != "honest":

@@ -12,8 +12,7 @@ _LESSON = "notebooks/00_first_result.ipynb"
 def badges(pyproject: Path) -> str:
     """Two Markdown lines for README, from `[tool.robustlib]`; "" while `repository` is empty.
 
-    Raises:
-        ValueError: the address is not that of a GitHub repository, the only ones that Colab opens.
+    ValueError: the address is not that of a GitHub repository, the only ones that Colab opens.
     """
     settings = tomllib.loads(pyproject.read_text(encoding="utf-8"))["tool"]["robustlib"]
     if not settings["repository"]:

@@ -10,23 +10,9 @@ import pandas as pd
 from robustlib.attacks.adversaries import Evaluation
 from robustlib.attacks.statistics import PairedDifference
 from robustlib.calibration.metrics import CalibrationReport
-from robustlib.course.lesson import Audit, Lesson
+from robustlib.course.lesson import Lesson
 from robustlib.course.plots import use_style
 from robustlib.study.environment import describe_environment
-
-__all__ = [
-    "Audit",
-    "Lesson",
-    "begin",
-    "calibration_table",
-    "interval",
-    "percent",
-    "points",
-    "reveal",
-    "say",
-    "start",
-    "tabulate",
-]
 
 
 def start(profile: str, seed: int) -> None:
@@ -36,16 +22,7 @@ def start(profile: str, seed: int) -> None:
 
 
 def begin(name: str, profile: str, seed: int, modality: str) -> Lesson:
-    """Open a lesson: `start`, then data, model and number of examples of its study.
-
-    Args:
-        name: number and name of the notebook, which name its records.
-        seed: shifts the seeds of the profile.
-        modality: "image" or "text".
-
-    Raises:
-        robustlib.data.FetchError: none of the profile's data sets is available.
-    """
+    """Open a lesson: `start`, then data, model and number of examples of its study; arguments as of `Lesson`."""
     start(profile, seed)
     lesson = Lesson(name, profile, seed, modality)
     say(lesson.describe())
@@ -60,16 +37,10 @@ def say(text: str) -> None:
 
 
 def reveal(prediction: str | None, options: dict[str, str], holds: dict[str, bool]) -> None:
-    """Compare a learner's prediction with what was measured.
+    """Compare a learner's prediction, one of the letters in `options` or None, with what was measured.
 
-    Args:
-        prediction: the learner's choice, one of `options` in any case; None where there is none yet.
-        options: what could be chosen, by letter.
-        holds: for each letter whether the measurement supports it; each has a condition of its own, so that
-            "none of these" is a possible answer.
-
-    Raises:
-        ValueError: the prediction is none of the options, or the letters differ.
+    `holds`: for each letter whether the measurement supports it; each has a condition of its own, so that "none of
+    these" is a possible answer. ValueError: the prediction is none of the options, or the letters differ.
     """
     letter = prediction.strip().lower() if isinstance(prediction, str) else prediction
     if set(holds) != set(options) or letter not in (None, *options):
@@ -92,11 +63,9 @@ def percent(value: float) -> str:
 
 
 def interval(measured: Evaluation | PairedDifference | Mapping[str, Any] | pd.Series, *, signed: bool = False) -> str:
-    """A number with its 95 % interval as "12.3 [11.0, 13.6]", in percent or points.
+    """A number with its 95 % interval as "12.3 [11.0, 13.6]", in percent or points; `signed`: as "+12.3".
 
-    Args:
-        measured: an evaluation (its adversarial accuracy), a paired difference, or a row with mean, low and high.
-        signed: "+12.3" instead of "12.3".
+    `measured`: an evaluation (its adversarial accuracy), a paired difference, or a row with mean, low and high.
     """
     mean, low, high = _in_percent(measured)
     return f"{mean:{'+' if signed else ''}.1f} [{low:.1f}, {high:.1f}]"
@@ -110,11 +79,7 @@ def points(row: pd.Series | None) -> str:
 
 
 def tabulate(evaluations: Mapping[Any, Evaluation], *names: str) -> pd.DataFrame:
-    """Evaluations as a table: a column for each part of their keys, then mean, low, high (percent), n and `interval`.
-
-    Args:
-        names: of the parts of the keys, for example "attack", "T_d".
-    """
+    """Evaluations as a table: a column for each part of their keys, called `names`, then mean, low, high (%), n."""
     rows = []
     for key, evaluation in evaluations.items():
         mean, low, high = _in_percent(evaluation)

@@ -164,8 +164,7 @@ def plot_curves(
 def plot_bowl(frame: pd.DataFrame, *, title: str, ax: Axes | None = None) -> Axes:
     """Adversarial accuracy against mean confidence, as the paper's figure 1; one curve per attack.
 
-    Args:
-        frame: columns `confidence` (percent), `mean` (percent), `attack`, `temperature`.
+    `frame`: columns `confidence` (percent), `mean` (percent), `attack`, `temperature`.
     """
     ax = _axes(ax, (6, 4))
     look = _by(frame, "attack", None)
@@ -210,8 +209,7 @@ def plot_prices(
 ) -> Axes:
     """Clean against robust accuracy, a labelled point with both intervals for each model: up and right is better.
 
-    Args:
-        frame: as of `TrainingLesson.prices`, its index as columns, and a column `by`.
+    `frame`: as of `TrainingLesson.prices`, its index as columns, and a column `by`.
     """
     ax = _axes(ax, (7, 5))
     look = _by(frame, by, levels)

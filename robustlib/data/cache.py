@@ -28,7 +28,6 @@ class DamagedEntryError(Exception):
 
 
 def cache_key(kind: str, config: Any, rooms: tuple[str, ...]) -> str:
-    """Key of an entry: hash of its kind, its whole configuration and the source of the rooms it depends on."""
     settings = {"format": _FORMAT, "kind": kind, "config": _plain(config), "source": source_digest(rooms)}
     return hashlib.sha256(json.dumps(settings, sort_keys=True, allow_nan=False).encode()).hexdigest()[:20]
 
@@ -61,13 +60,10 @@ def cached(
 
     Args:
         kind: name of the computation, used as folder.
-        config: frozen dataclass or dict of plain values that determines the result.
+        config: frozen dataclass or dict of plain values (else a TypeError) that determines the result.
         compute: returns a dict of JSON values, torch tensors and numpy arrays (these at the top level only); tuples
             come back as lists.
         rooms: packages or modules of the library that compute; their source belongs to the key (`source_digest`).
-
-    Raises:
-        TypeError: configuration or payload holds something that has no plain form.
     """
     key = cache_key(kind, config, rooms)
     entry = _look_up(kind, key)
@@ -102,7 +98,7 @@ def _look_up(kind: str, key: str) -> dict[str, Any] | None:
 
 
 def write_entry(path: Path, key: str, payload: dict[str, Any], about: dict[str, Any]) -> None:
-    """Write a payload atomically: readers see the old entry or the new one, never a part."""
+    """Write a payload atomically."""
     tensors, metadata = _packed(payload)
     checksum = _checksum(tensors, metadata["values"])
     metadata |= {"key": key, "about": json.dumps(about, sort_keys=True), "checksum": checksum}
@@ -110,11 +106,7 @@ def write_entry(path: Path, key: str, payload: dict[str, Any], about: dict[str, 
 
 
 def read_entry(path: Path, key: str) -> dict[str, Any]:
-    """Read and check an entry.
-
-    Raises:
-        DamagedEntryError: the file is truncated, its content does not match its checksum, or it has another key.
-    """
+    """Read an entry; DamagedEntryError: it is truncated, does not match its checksum, or has another key."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

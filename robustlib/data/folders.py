@@ -19,8 +19,7 @@ class ReadOnlyFolderError(PermissionError):
 def repository_root() -> Path:
     """The checkout: ROBUSTLIB_ROOT, else the one around the current folder, else the one this file belongs to.
 
-    Raises:
-        NoCheckoutError: no such folder; the message names what to set.
+    Raises NoCheckoutError, which names what to set.
     """
     override = os.environ.get("ROBUSTLIB_ROOT")
     here = Path.cwd().resolve()
@@ -68,22 +67,14 @@ def is_writable(folder: Path) -> bool:
 
 
 def writable(folder: Path) -> Path:
-    """The folder itself, created where it is missing.
-
-    Raises:
-        ReadOnlyFolderError: it cannot be written to.
-    """
+    """The folder itself, created where it is missing; ReadOnlyFolderError where it cannot be written to."""
     if not is_writable(folder):
         raise ReadOnlyFolderError(f"{folder} cannot be written to; {_way_out(folder)}")
     return folder
 
 
 def replace_file(path: Path, content: str | bytes) -> None:
-    """Write a file (text as UTF-8) so that readers see the old content or the new, never a part.
-
-    Raises:
-        ReadOnlyFolderError: the folder cannot be written to.
-    """
+    """Write a file (text as UTF-8) so that readers see the old content or the new; raises like `writable`."""
     raw = content.encode() if isinstance(content, str) else content
     temporary = writable(path.parent) / f".{path.name}.{os.getpid()}-{threading.get_ident()}.part"
     try:

@@ -12,22 +12,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robustlib.data.progress import progress
 from robustlib.data.splits import check_split, hold_out, stratified_order, subset
 from robustlib.data.store import content, fetch
-from robustlib.data.progress import progress
 
 N_VALIDATION = 5_000
 _CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-_FASHION_CLASSES = tuple("T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot".split(","))
+_FASHION_CLASSES = tuple(
+    ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
+)
 
 
 @dataclass(frozen=True)
 class ImageData:
-    """Images of one split: float32 (n, channels, height, width) in [0, 1].
+    """Images of one split: float32 (n, channels, height, width) in [0, 1], labels int64 (n,).
 
-    Attributes:
-        labels: int64 (n,).
-        index: int64 (n,), position in the official file (train and validation share the training file).
+    `index`: int64 (n,), position in the official file (train and validation share the training file).
     """
 
     images: Tensor
@@ -50,8 +50,7 @@ def load_images(name: str, split: str, *, n: int | None = None, seed: int = 0) -
         n: number of examples, stratified by class, in an order of `seed`; all in file order for None.
 
     Raises:
-        ValueError: unknown name or split, or n outside 1 to the size of the split.
-        FetchError: the files are unavailable.
+        ValueError, FetchError: unknown name or split, or n outside the split; the files are unavailable.
     """
     if name not in _READERS:
         raise ValueError(f"unknown image data set {name!r}; known: {', '.join(_READERS)}")

@@ -13,10 +13,9 @@ Item = TypeVar("Item")
 
 
 def progress(iterable: Iterable[Item], *, description: str, total: int | None = None) -> Iterator[Item]:
-    """Iterate with a text bar: done of total, time used, time left.
+    """Iterate with a text bar: done of total, time used, time left; ROBUSTLIB_PROGRESS=0 switches it off.
 
-    Plain text: tqdm.auto's widget is blank in exported pages (papermill issue 400). ROBUSTLIB_PROGRESS=0 switches it
-    off.
+    Plain text: tqdm.auto's widget is blank in exported pages (papermill issue 400).
     """
     quiet = os.environ.get("ROBUSTLIB_PROGRESS", "1") == "0"
     interval = 0.5 if sys.stderr.isatty() else 5.0

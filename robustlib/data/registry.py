@@ -25,7 +25,6 @@ class File:
 
     @property
     def key(self) -> str:
-        """The bare file name, by which loaders ask for it."""
         return PurePosixPath(self.name).name
 
 
@@ -43,7 +42,6 @@ class Dataset:
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
         return sum(file.size for file in self.files)
 
 

@@ -1,4 +1,4 @@
-"""What a computation's source says, without comments and docstrings: the part of a cache key that stands for the code."""
+"""What a computation's source says, without comments and docstrings: what stands for the code in a cache key."""
 
 from __future__ import annotations
 
@@ -16,11 +16,8 @@ _BY_CONTENT = "data"  # what a loader returns is keyed by content_digest: its so
 def source_digest(rooms: tuple[str, ...], package: Path = _PACKAGE) -> str:
     """Hash of the source of these rooms and of all that they import from the library, followed to the ground.
 
-    Rooms are packages or modules, as "attacks" or "training.images"; "" is all of it. Memoised: a process sees the
-    source as it was when first asked.
-
-    Raises:
-        ValueError: there is no such room.
+    Rooms are packages or modules, as "attacks" or "training.images" (ValueError: there is no such room); "" is all of
+    it. Memoised: a process sees the source as it was when first asked.
     """
     pending: list[Path] = []
     for room in rooms:
@@ -35,7 +32,8 @@ def source_digest(rooms: tuple[str, ...], package: Path = _PACKAGE) -> str:
         if name not in structures:
             structures[name], imported = _structure(path)
             for dotted in imported:
-                root, *parts = importlib.util.resolve_name(dotted, ".".join((package.name, *Path(name).parent.parts))).split(".")
+                inside = ".".join((package.name, *Path(name).parent.parts))
+                root, *parts = importlib.util.resolve_name(dotted, inside).split(".")
                 if root == package.name and parts and parts[0] != _BY_CONTENT:
                     pending += _files(package, parts)
     return hashlib.sha256(repr(sorted(structures.items())).encode()).hexdigest()
@@ -53,32 +51,14 @@ def _files(package: Path, parts: list[str]) -> list[Path]:
 
 @cache
 def _structure(path: Path) -> tuple[str, list[str]]:
-    """The syntax tree as text, and the dotted names that are imported at the top or inside a function."""
-    words: list[str] = []
+    """The code without docstrings, and the dotted names that are imported at the top or inside a function."""
     imported: list[str] = []
-
-    def walk(node: object) -> None:
-        if not isinstance(node, ast.AST):
-            words.append(repr(node))
-            return
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imported.extend(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             imported.extend(f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names)
-        words.append(f"{type(node).__name__}(")
-        for field in node._fields:
-            value = getattr(node, field, None)
-            if value is None or value == []:  # which empty fields there are differs between Python versions
-                continue
-            words.append(f"{field}=")
-            for item in value if isinstance(value, list) else [value]:
-                if not _is_docstring(item):
-                    walk(item)
-        words.append(")")
-
-    walk(ast.parse(path.read_text(encoding="utf-8")))
-    return " ".join(words), imported
-
-
-def _is_docstring(node: object) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            del node.body[0]
+    return ast.unparse(tree), imported

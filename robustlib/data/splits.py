@@ -9,10 +9,7 @@ PARTS = ("train", "validation", "test")
 
 
 def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
-    """A seeded order that runs through all classes evenly, so that every prefix is stratified.
-
-    Of equally frequent classes a prefix holds the same number each, to within one.
-    """
+    """A seeded order in which every prefix holds equally frequent classes the same number of times, to within one."""
     generator = np.random.default_rng(seed)
     classes, of_row = np.unique(labels, return_inverse=True)
     turn = generator.permutation(len(classes))[of_row]
@@ -24,11 +21,7 @@ def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
 
 
 def subset(labels: np.ndarray, n: int | None, seed: int) -> np.ndarray:
-    """Positions of n stratified examples, in a seeded order; all of them in their own order for None.
-
-    Raises:
-        ValueError: n is not between 1 and the number of examples.
-    """
+    """Positions of n stratified examples, in a seeded order; all of them in their own order for None."""
     if n is None:
         return np.arange(len(labels))
     if not 1 <= n <= len(labels):
@@ -43,10 +36,7 @@ def hold_out(labels: np.ndarray, n_validation: int) -> dict[str, np.ndarray]:
 
 
 def grouped_split(labels: np.ndarray, groups: np.ndarray) -> dict[str, np.ndarray]:
-    """Positions of about 80 % train, 10 % validation, 10 % test; a group of rows is never divided.
-
-    Groups are stratified by their commonest label.
-    """
+    """Positions of about 80 % train, 10 % validation, 10 % test, stratified; a group of rows is never divided."""
     names, group_of_row = np.unique(groups, return_inverse=True)
     counts = np.zeros((len(names), labels.max() + 1))
     np.add.at(counts, (group_of_row, labels), 1)

@@ -162,14 +162,10 @@ def _message(dataset: Dataset, target: Path, failures: list[str], troubles: list
 
 
 def resolve_dataset(preferred: tuple[str, ...]) -> tuple[str, dict[str, str]]:
-    """The first data set of `preferred` that is available (it is fetched if need be).
-
-    Returns:
-        Its name, and for each one before it the reason why it is unavailable.
+    """The first data set of `preferred` that is available (it is fetched if need be), and why each before it is not.
 
     Raises:
-        ValueError: an unknown name, or none at all.
-        FetchError: none is available.
+        ValueError, FetchError: an unknown name, or none at all; none is available.
     """
     if not preferred:
         raise ValueError("preferred must name at least one data set")

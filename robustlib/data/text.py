@@ -26,12 +26,9 @@ NEAR_DUPLICATE = 0.6  # share of common words (Jaccard) from which two snippets 
 
 @dataclass(frozen=True)
 class TextData:
-    """Texts of one split: n strings, or n (first, second) pairs.
+    """Texts of one split: n strings, or n (first, second) pairs; labels int64 (n,).
 
-    Attributes:
-        labels: int64 (n,).
-        ratings: float32 (n,), mean human rating from -4 to 4, or None.
-        index: int64 (n,), row of the data set as our reader numbers it.
+    `ratings`: float32 (n,), mean human rating from -4 to 4, or None; `index`: int64 (n,), row as our reader numbers it.
     """
 
     texts: list[Text]
@@ -66,8 +63,7 @@ def load_text(name: str, split: str, *, n: int | None = None, seed: int = 0) -> 
         n: number of examples, each class in its share, in an order of `seed`; all in their own order for None.
 
     Raises:
-        ValueError: unknown name or split, or n outside 1 to the size of the split.
-        FetchError: the files are unavailable.
+        ValueError, FetchError: unknown name or split, or n outside the split; the files are unavailable.
     """
     if name not in _READERS:
         raise ValueError(f"unknown text data set {name!r}; known: {', '.join(_READERS)}")
@@ -148,7 +144,8 @@ def _read_cola(paths: dict[str, Path]) -> _Rows:
     blocks = []
     for key in ("in_domain_train.tsv", "in_domain_dev.tsv", "out_of_domain_dev.tsv"):
         rows = [line.split("\t") for line in _lines(content(paths, key))]
-        blocks.append(("train" if "train" in key else "test", [text for *_, text in rows], [int(row[1]) for row in rows]))
+        part = "train" if "train" in key else "test"
+        blocks.append((part, [text for *_, text in rows], [int(row[1]) for row in rows]))
     return _with_validation(_joined(*blocks), 0.1)
 
 
@@ -173,7 +170,8 @@ def _read_qnli(paths: dict[str, Path]) -> _Rows:
     with zipfile.ZipFile(io.BytesIO(content(paths, "QNLIv2.zip"))) as archive:
         for part, member in (("train", "QNLI/train.tsv"), ("test", "QNLI/dev.tsv")):
             rows = [line.split("\t")[1:] for line in _lines(archive.read(member))[1:]]
-            blocks.append((part, [(question, text) for question, text, _ in rows], [names.index(row[2]) for row in rows]))
+            pairs = [(question, text) for question, text, _ in rows]
+            blocks.append((part, pairs, [names.index(row[2]) for row in rows]))
     return _with_validation(_joined(*blocks), 0.1)
 
 
@@ -203,10 +201,9 @@ def _read_vader(paths: dict[str, Path]) -> _Rows:
 
 
 def near_duplicate_groups(texts: list[str], same: list[str] | None = None) -> np.ndarray:
-    """Group number of each text: (n,) int64, equal for texts linked by near-duplicates.
+    """Group number of each text: (n,) int64, equal for texts linked by near-duplicates or an equal entry in `same`.
 
-    Two texts are near-duplicates where their sets of lower-cased words have a Jaccard similarity of at
-    least 0.6. Texts with an equal entry in `same` are linked too.
+    Near-duplicates: their sets of lower-cased words have a Jaccard similarity of at least 0.6.
     """
     words = [frozenset(re.findall(r"\w+", text.lower())) or frozenset([text]) for text in texts]
     frequency = Counter(word for group in words for word in group)

@@ -3,16 +3,3 @@
 from robustlib.study.images import ImageStudy, image_study
 from robustlib.study.profiles import get_profile
 from robustlib.study.records import HONEST, RecordBook, Reference, difference, differences, load_records, over_seeds
-
-__all__ = [
-    "HONEST",
-    "ImageStudy",
-    "RecordBook",
-    "Reference",
-    "difference",
-    "differences",
-    "get_profile",
-    "image_study",
-    "load_records",
-    "over_seeds",
-]

@@ -24,13 +24,10 @@ def pick_device() -> torch.device:
 
 
 def environment() -> dict[str, str | int | None]:
-    """Versions, device and commit, for records and for the first lines of a notebook.
+    """Versions (None: not installed), device and commit, for records and for the first lines of a notebook.
 
-    Returns:
-        `robustlib`, `python`, `torch`, `torchvision`, `numpy`, `transformers` (versions; None: not installed),
-        `platform` (system and processor type), `device` ("cpu" or "cuda"), `device_name`, `float32`
-        (`measured_float32`), `cpu_count` (those this process may use) and `commit` (None outside a git checkout;
-        "-dirty": with changes).
+    `device` is "cpu" or "cuda", `cpu_count` those this process may use, `commit` None outside a git checkout and ends
+    in "-dirty" with changes.
     """
     import torch
 

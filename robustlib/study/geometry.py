@@ -27,7 +27,6 @@ def logit_ranges(logits: Tensor) -> Tensor:
 
 
 def _batches(model: nn.Module, inputs: Any, labels: Tensor) -> Iterator[tuple[ContinuousInput, Tensor]]:
-    """Batches with their labels, of images or of texts, which are tokenised."""
     device = next(model.parameters()).device
     for start in range(0, len(labels), _BATCH):
         part = inputs[start : start + _BATCH]
@@ -40,7 +39,7 @@ def first_order_margins(model: nn.Module, inputs: Any, labels: Tensor, *, norm: 
     """Distance to the decision boundary if the model were linear around the example, (n,) on the CPU.
 
     The logit margin divided by the dual norm of its gradient: L1 for "linf", L2 for "l2". 0 where the example is
-    already misclassified. Dividing the logits by a temperature changes nothing, as it scales both.
+    already misclassified. No temperature changes it.
     """
     if norm not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")

@@ -98,9 +98,7 @@ def measure_behind(
 def hiding_table(records: pd.DataFrame, columns: Sequence[str] = ()) -> pd.DataFrame:
     """Points above the honest number, for each modality, disguise and adversary among the records.
 
-    Args:
-        records: as from `load_records` or `RecordBook.frame`.
-        columns: adversaries to show, in this order; default: all, as they come.
+    `columns`: adversaries to show, in this order; default: all, as they come.
 
     Returns:
         Columns modality, hides, pierces, mean, low, high (points), n, and mark: "theorem" where the disguise cannot

@@ -28,12 +28,10 @@ class ImageStudy(Study):
 
     @property
     def images(self) -> Tensor:
-        """The attacked test images."""
         return self.inputs
 
     @property
     def model_name(self) -> str:
-        """Name of the architecture."""
         return self.settings.architecture
 
     @cached_property
@@ -70,25 +68,21 @@ class ImageStudy(Study):
         return Attack(name, bounded, scale_free=scale_free, on_surrogate=on_surrogate, norm=ball, epsilon=epsilon)
 
     def size(self, attack: str) -> int:
-        """How many of the test images an attack gets: fewer where it asks many queries or takes many steps."""
         slow = self.attacks[attack].scale_free is None or attack in ("pgd-long", "pgd-float64")
         return min(len(self.inputs), self.settings.n_slow) if slow else len(self.inputs)
 
     @property
     def answering(self) -> nn.Module:
-        """The model as trained."""
         return self.model
 
 
 def image_study(profile: str, *, seed: int = 0, **changes: Any) -> ImageStudy:
     """Data and trained model of a profile; trains where the cache has no such model.
 
-    Args:
-        changes: fields of `ImageTraining` that differ from the profile's, for example `gradient_rule="normalise"`.
+    `changes`: fields of `ImageTraining` that differ from the profile's, for example `gradient_rule="normalise"`.
 
     Raises:
-        TypeError, ValueError: a seed that is no integer, or negative.
-        robustlib.data.FetchError: none of the profile's data sets is available.
+        TypeError, ValueError, robustlib.data.FetchError: as `check_seed`; none of the profile's data sets is available.
     """
     check_seed(seed)
     settings, substitution = settings_in_use(profile, "image")

@@ -58,11 +58,7 @@ def pack(outcomes: np.ndarray) -> str:
 
 
 def unpack(cell: str) -> np.ndarray:
-    """(n_seeds, n) int8 that `pack` wrote; `over_seeds` puts several seeds into one cell, a blank between them.
-
-    Raises:
-        ValueError: the seeds differ in their number of examples, or the cell was not written by `pack`.
-    """
+    """(n_seeds, n) int8 that `pack` wrote; `over_seeds` puts several seeds into one cell, a blank between them."""
     try:
         rows = [np.frombuffer(zlib.decompress(base64.b64decode(part)), np.int8) for part in cell.split()]
     except zlib.error as error:
@@ -75,11 +71,7 @@ def unpack(cell: str) -> np.ndarray:
 class RecordBook:
     """The numbers one notebook measures; `save` writes them as a CSV for figures, tables and the scorecard.
 
-    Args:
-        experiment: number and name of the notebook, which is also the name of the file.
-        profile: name of the profile that ran.
-        seed: of the run.
-        modality: "image" or "text".
+    `experiment`: number and name of the notebook, and name of the file; `modality`: "image" or "text".
     """
 
     def __init__(self, experiment: str, *, profile: str, seed: int, modality: str) -> None:
@@ -99,13 +91,10 @@ class RecordBook:
         self._rows: list[dict[str, Any]] = []
 
     def add(self, **row: Any) -> None:
-        """Add one measured number.
+        """Add one measured number; ValueError: an unknown column, a missing one, or a mean that is NaN.
 
         Accuracies, confidences and calibration errors are in percent, as in the paper's tables; `low` and
         `high` bound the 95 % interval of `mean` and `n` is what it was measured on.
-
-        Raises:
-            ValueError: an unknown column, a missing one, or a mean that is NaN.
         """
         unknown = sorted(set(row) - set(COLUMNS))
         missing = [name for name in _REQUIRED if row.get(name) is None]
@@ -137,12 +126,7 @@ class RecordBook:
     def add_accuracy(self, correct: int | np.ndarray, n: int | None = None, **row: Any) -> None:
         """Add an accuracy in percent with its Wilson interval, as for attack="clean".
 
-        Args:
-            correct: (n,) bool, whether each example is right; or how many of `n` are.
-
-        Raises:
-            TypeError: `correct` is neither.
-            ValueError: `correct` lies outside [0, n], or as `add`.
+        `correct`: (n,) bool, whether each example is right; or how many of `n` are (else a TypeError or ValueError).
         """
         if n is None:
             values = np.asarray(correct)
@@ -170,7 +154,6 @@ class RecordBook:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """All rows so far."""
         return pd.DataFrame(self._rows, columns=COLUMNS)
 
     def save(self) -> Path:
@@ -201,9 +184,8 @@ def matching(frame: pd.DataFrame, **columns: object) -> pd.DataFrame:
 def differences(frame: pd.DataFrame, *, reference: Reference | None = None, **columns: object) -> pd.DataFrame:
     """The paired differences of accuracy among the records, from `reference` if one is given.
 
-    Args:
-        columns: what else a record must hold, for example `method="baseline", adversary="cal"`. `metric` may name
-            another difference, as "confidence_difference".
+    `columns`: what else a record must hold, for example `method="baseline", adversary="cal"`. `metric` may name
+    another difference, as "confidence_difference".
     """
     wanted = {"metric": "accuracy_difference", **columns, **(reference.columns if reference else {})}
     return matching(frame, **wanted)
@@ -216,11 +198,7 @@ def difference(frame: pd.DataFrame, *, reference: Reference, **columns: object) 
 
 
 def newest_results() -> Path:
-    """The results folder whose records were written last, published ones included.
-
-    Raises:
-        FileNotFoundError: there are no records.
-    """
+    """The results folder whose records were written last, published ones included."""
     parent = results_dir("quick").parent
     files = [*parent.glob("*/records/*.csv"), *parent.glob("published/*/records/*.csv")]
     if not files:
@@ -269,7 +247,6 @@ _POWER = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) / float(stats.norm.p
 
 
 def _spread(group: pd.DataFrame) -> dict[str, Any]:
-    """Mean, interval and smallest detectable difference of one setting's seeds, as columns of `over_seeds`."""
     means = group["mean"]
     reach = (group["high"] - group["low"]).astype(float).mean() / 2
     if len(group) == 1:
@@ -295,11 +272,7 @@ def _shared_outcomes(group: pd.DataFrame) -> np.ndarray | None:
 def beside_paper(records: pd.DataFrame, on: list[str], **paper_filter: Any) -> pd.DataFrame:
     """Our records with the numbers of the paper, joined on the columns `on`: `paper_mean`, `paper_std`, NaN if none.
 
-    Args:
-        paper_filter: columns that fix the paper's side, for example table=3.
-
-    Raises:
-        ValueError: the join is not unique on the paper's side.
+    `paper_filter`: columns that fix the paper's side, for example table=3; ValueError: it is not unique on that side.
     """
     paper = matching(paper_tables(), **paper_filter)
     if paper.duplicated(on).any():

@@ -79,11 +79,7 @@ class TextStudy(Study):
         )
 
     def ranked_with(self, attack: str, name: str, ranking: Score, score: Score) -> Adversary:
-        """An adversary that ranks words with one score and compares candidates with another.
-
-        Args:
-            attack: whose recipe it uses. name: of the adversary, for records.
-        """
+        """An adversary, called `name`, that ranks words with one score and compares candidates with another."""
         recipe = self.recipe(attack)
 
         def search(served: Victim, texts: Any, labels: Tensor, *, score: Score) -> AttackResult:
@@ -93,7 +89,6 @@ class TextStudy(Study):
         return Adversary(name, score, search=search)
 
     def recipe(self, name: str) -> Recipe:
-        """The recipe of an attack, for `attack_texts` and `word_importance`."""
         sizes = self.settings
         masked_lm = (
             (sizes.masked_lm_name, self.dataset, sizes.n_train, sizes.masked_lm_texts) if name == "bae" else None
@@ -101,7 +96,6 @@ class TextStudy(Study):
         return _recipe(name, self.training.seed, self.training.device, masked_lm)
 
     def note(self, attack: str) -> str:
-        """Substitutes in the attack's recipe, such as the word vectors behind TextFooler's neighbours."""
         return self.recipe(attack).note
 
     def options(self, attack: str) -> dict[str, Any]:
@@ -139,7 +133,6 @@ class TextStudy(Study):
         return self.cache
 
     def size(self, attack: str) -> int:
-        """How many test sentences an attack gets: fewer where its constraints cost more than the victim."""
         return min(len(self.inputs), self.settings.n_slow if attack in ("tf", "bae") else self.settings.n_test)
 
 
@@ -153,7 +146,6 @@ def _recipe(name: str, seed: int, device: str, masked_lm: tuple | None) -> Recip
 def _masked_lm(
     seed: int, device: str, name: str | None, dataset: str, n_train: int | None, n_texts: int
 ) -> MaskedLanguageModel:
-    """A masked language model by name, or one fine-tuned on the first `n_texts` training texts."""
     if name is not None:
         return MaskedLanguageModel(*load_masked_language_model(name)).eval().to(device)
     data = load_text(dataset, "train", n=n_train, seed=0)

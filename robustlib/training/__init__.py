@@ -3,13 +3,3 @@
 from robustlib.training.images import ImageTraining, catastrophic_overfitting, trained_image_model
 from robustlib.training.methods import METHODS, Method, image_method
 from robustlib.training.perturbation import PerturbationSet
-
-__all__ = [
-    "METHODS",
-    "ImageTraining",
-    "Method",
-    "PerturbationSet",
-    "catastrophic_overfitting",
-    "image_method",
-    "trained_image_model",
-]

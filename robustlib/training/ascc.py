@@ -54,9 +54,8 @@ class SubstitutionTable:
     def candidates(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Candidates of each position of a batch (n, seq_len), and which of them are allowed.
 
-        Returns:
-            Two (n, seq_len, 1 + n_substitutes) tensors, int64 and bool; candidate 0 is the token itself, and the only
-            one at padding, special tokens and pieces of a word.
+        Two (n, seq_len, 1 + n_substitutes) tensors, int64 and bool; candidate 0 is the token itself, and the only one
+        at padding, special tokens and pieces of a word.
         """
         begins = torch.ones_like(input_ids, dtype=torch.bool)
         begins[:, :-1] = ~self.continues[input_ids[:, 1:]]  # the next token begins another word

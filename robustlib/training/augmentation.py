@@ -20,17 +20,13 @@ def attacked_copies(
     """One attacked copy of each training text or pair, whose label stays the same; from the cache where known.
 
     One for every text, as in the paper ("for each clean sample", section 2.2), which does not say what is added where
-    the attack fails. Here, as `attack_texts` returns it: after a failed attack the last text reached, nearest to an
-    error (the text itself where no edit brought the victim nearer); a text misclassified from the start as it is.
+    the attack fails. Here, as `attack_texts` returns it: after a failed attack the last text reached (the text itself
+    where no edit brought the victim nearer); a text misclassified from the start as it is.
 
     Args:
-        labels: (n,) int64 class indices.
         victim: a classifier trained in the standard way. Its weights are part of the cache's key.
         recipe: attack by name, "dg", "pwws" or "tf", at the victim's own temperature.
         seed: of DeepWordBug's edits.
-
-    Raises:
-        ValueError: an empty text, labels outside the victim's classes, an unknown recipe.
     """
     check_labels(labels, len(texts), victim.n_classes)
     attack = load_recipe(recipe, seed=seed, device=str(victim.device))

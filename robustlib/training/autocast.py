@@ -8,10 +8,7 @@ import torch
 
 
 def resolve_precision(precision: str, device: str) -> str:
-    """What "auto" means here: bfloat16 needs AVX512-BF16, AMX or a GPU from Ampere on, else it is emulated and slow.
-
-    With it, on two Zen 5 cores, a training step of MiniLM took 53 ms instead of 92 ms.
-    """
+    """What "auto" means here: bfloat16 needs AVX512-BF16, AMX or a GPU from Ampere on, else it is emulated and slow."""
     if precision != "auto":
         return precision
     if torch.device(device).type == "cuda":

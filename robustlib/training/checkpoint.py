@@ -18,8 +18,7 @@ from robustlib.data.folders import ReadOnlyFolderError, cache_dir, replace_file
 class Checkpoint:
     """State of one training after its last whole epoch, kept beside the cache entry it will become.
 
-    A state is a dict of tensors, plain values and containers of them, such as `state_dict()` gives. Random numbers
-    need no saving where each epoch draws from a generator seeded by (seed, epoch), as `epoch_generator` does.
+    A state is a dict as `state_dict()` gives. Random numbers need no saving: each epoch has its `epoch_generator`.
     """
 
     def __init__(self, kind: str, config: object, *, rooms: tuple[str, ...]) -> None:
@@ -41,7 +40,6 @@ class Checkpoint:
             replace_file(self.path, buffer.getvalue())
 
     def remove(self) -> None:
-        """Forget the state, once the finished weights are kept elsewhere."""
         self.path.unlink(missing_ok=True)
 
 
@@ -55,8 +53,7 @@ def trained_once(
 ) -> nn.Module:
     """`build()` with the weights that `train` gives it, in evaluation mode; its `history` is what `train` returned.
 
-    Args:
-        kind, config, rooms: the cache's key, as in `data.cache.cached`.
+    `kind`, `config`, `rooms`: the cache's key, as in `data.cache.cached`.
     """
 
     def compute() -> dict[str, Any]:

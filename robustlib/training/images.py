@@ -54,8 +54,7 @@ def trained_image_model(training: ImageTraining) -> nn.Module:
         where the method takes a single ascent step, their accuracy under FGSM and under PGD.
 
     Raises:
-        FloatingPointError: the loss became NaN or infinite.
-        robustlib.data.FetchError: the data set is unavailable.
+        FloatingPointError, robustlib.data.FetchError: the loss became NaN or infinite; the data are unavailable.
     """
     data = load_images(training.dataset, "train", n=training.n_train, seed=training.seed)
     images, labels = data.images.to(training.device), data.labels.to(training.device)
@@ -115,10 +114,7 @@ def _fgsm_and_pgd_accuracy(model, images: Tensor, labels: Tensor, training: Imag
 
 
 def catastrophic_overfitting(history: list[dict[str, float]]) -> int | None:
-    """First epoch of a training with FGSM in which the accuracy under PGD fell by 20 points or more, else None.
-
-    Source: Wong et al. 2020, section 5.4. Taught in: notebooks/08.
-    """
+    """First epoch of a training with FGSM in which PGD accuracy fell by 20 points, else None (Wong et al. 2020)."""
     if not history or "pgd_accuracy" not in history[0]:
         raise ValueError("history holds no accuracy under PGD: only a training with method 'fgsm' records it")
     for row, best in zip(history, accumulate((row["pgd_accuracy"] for row in history), max), strict=True):

@@ -176,7 +176,6 @@ def _train_epoch(
     config: Training,
     decay: Callable[[float], float],
 ) -> dict[str, float]:
-    """Train for one epoch; returns its row of the history."""
     parameters = state.optimiser.param_groups[0]["params"]
     check_every = 1 if parameters[0].device.type == "cpu" else 50  # reading the loss synchronises with the GPU
     measured = {n_batches * (2 * k + 1) // (2 * _MEASURED_STEPS) for k in range(_MEASURED_STEPS)}

@@ -81,7 +81,6 @@ class MaskedLanguageModel(nn.Module):
             return head(hidden)  # the vocabulary is large: only where it is asked
 
     def collate(self, encodings: Sequence[Any]) -> dict[str, Tensor]:
-        """Padded batch on the model's device."""
         config = self.body.config
         return collate_encodings(encodings, config.pad_token_id, config.type_vocab_size > 1, self.body.device)
 
@@ -138,7 +137,6 @@ def masked_language_model(texts: Texts, config: MaskedTraining | None = None) ->
 def _masked_step(
     autocast: AbstractContextManager, model: MaskedLanguageModel, batch: dict[str, Tensor], targets: Tensor, temperature
 ) -> Tensor:
-    """Step of masked language modelling: cross-entropy of the hidden tokens, averaged over them."""
     places = targets >= 0
     with autocast:
         logits = model.logits_at(batch, places)

@@ -62,7 +62,6 @@ class Method:
 
     @property
     def passes(self) -> int:
-        """Forward-backward passes of one training step."""
         return self.definition.passes(self.steps, self.solutions)
 
     @property
@@ -121,14 +120,10 @@ def worst_perturbation(
     steps: int,
     autocast: AbstractContextManager = nullcontext(),  # noqa: B008 (stateless)
 ) -> Tensor:
-    """K steps of projected gradient ascent from a random start (the inner maximum of equation 3).
+    """K steps of projected gradient ascent from a random start (equation 3), in the shape of `batch.values`, no graph.
 
-    Args:
-        loss: logits (n, n_classes) to a scalar, to be increased: a mean or sum over examples, since a step depends on
-            the direction of each example's gradient alone.
-
-    Returns:
-        Perturbation in the shape of `batch.values`, without a graph.
+    `loss`: logits (n, n_classes) to a scalar, to be increased: a mean or sum over examples, since a step depends on the
+    direction of each example's gradient alone.
     """
     values, delta = batch.values.detach(), perturbations.start(batch)
     for _ in range(steps):

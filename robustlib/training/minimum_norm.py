@@ -12,14 +12,11 @@ MOST_CORNERS = 8
 
 
 def minimum_norm_weights(gram: Tensor) -> Tensor:
-    """Weights on the simplex for which the combination of M vectors is shortest (equation 14 of the paper).
+    """Weights (M,) on the simplex for which the combination of M vectors is shortest (equation 14 of the paper).
 
     Exact: on each of the 2**M - 1 faces of the simplex the shortest point of its affine hull solves a linear system;
     of those that lie inside their face, the shortest is the answer. All systems are solved in one batch, without
-    synchronising with a GPU. Taught in: notebooks/08.
-
-    Args:
-        gram: (M, M) inner products of the vectors; M up to 8. The (M,) weights have its dtype.
+    synchronising with a GPU. `gram`: (M, M) inner products of the vectors, M up to 8. Taught in: notebooks/08.
     """
     if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or not 1 <= len(gram) <= MOST_CORNERS:
         raise ValueError(f"gram must be (M, M) with M from 1 to {MOST_CORNERS}, got {tuple(gram.shape)}")

@@ -1,8 +1,4 @@
-"""Perturbations of a continuous input, for pixels of images and token embeddings of texts alike.
-
-`continuous` turns a batch into a tensor that may be perturbed and the function from it to logits; `PerturbationSet`
-bounds the perturbation. Padding is never perturbed.
-"""
+"""Perturbations of a continuous input, for pixels of images and token embeddings of texts alike."""
 
 from __future__ import annotations
 

@@ -54,7 +54,6 @@ def train_text_classifier(config: TextTraining, texts: Sequence[Example], labels
 
     Raises:
         FloatingPointError: the loss became NaN or infinite.
-        robustlib.data.FetchError, ConnectionError: the encoder is unavailable.
     """
     check_labels(labels, len(texts), config.n_classes)
     method, precision = config.method, resolve_precision(config.precision, config.device)
@@ -105,7 +104,6 @@ def _downloaded(encoder: str) -> Path:
 
 
 def _standard(config: TextTraining) -> TextTraining:
-    """The standard training with the same data, encoder and optimiser settings."""
     plain = {"gradient_rule": "none", "training_temperature": 1.0, "temperature_schedule": "constant", "suffix": ""}
     return replace(config, method=Method(), **plain)
 
@@ -137,10 +135,7 @@ def fit_text(
 
 
 def length_bucketed(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Row numbers of one epoch's batches: shuffled, but texts of similar length together, so that little is padded.
-
-    Rows are shuffled, sorted by length within pools of 50 batches, cut into batches, and the batches shuffled.
-    """
+    """Row numbers of an epoch's batches: shuffled, sorted by length within pools of 50 batches, cut, and shuffled."""
     generator = epoch_generator(seed, epoch)
     rows = torch.randperm(len(lengths), generator=generator).tolist()
     batches = []

@@ -12,18 +12,3 @@ from robustlib.attacks.words.attack import (
 from robustlib.attacks.words.queries import QueryCache
 from robustlib.attacks.words.resources import RECIPES, load_recipe
 from robustlib.attacks.words.search import Recipe, Rules
-
-__all__ = [
-    "RECIPES",
-    "QueryCache",
-    "Recipe",
-    "Rules",
-    "attack_texts",
-    "blind",
-    "format_trace",
-    "label_only",
-    "load_recipe",
-    "rank_correlation",
-    "tied_share",
-    "word_importance",
-]

@@ -1,5 +1,3 @@
 """The paper's claims and ours, judged from the records."""
 
 from robustlib.study.claims.findings import gain, illusion
-
-__all__ = ["gain", "illusion"]

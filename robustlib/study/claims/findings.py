@@ -36,8 +36,7 @@ class Evidence:
     Attributes:
         rows: of the model in float32, which every claim but O3 is about.
         low_precision: of the same weights served otherwise; column `precision`, for example "bfloat16".
-        breadth: rows of the notebook on other data sets and encoders, which the other claims leave out.
-        training: rows of the notebooks on training, whose models are others.
+        breadth, training: of the notebooks on other data sets and encoders, and on training, whose models are others.
     """
 
     rows: pd.DataFrame
@@ -129,7 +128,6 @@ def _name_sweep_references(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def _pick(rows: pd.DataFrame, method: str, temperature: float, adversary: str, **more: str) -> pd.Series | None:
-    """The row of a setting; of the later notebook where two have measured it."""
     served = {"method": method, "design_temperature": temperature, "training_temperature": 1}
     rows = matching(rows, **served, adversary=adversary, **more)
     return rows.iloc[-1] if len(rows) else None

@@ -25,8 +25,7 @@ class Judgement:
 
     Attributes:
         paper: the paper's numbers.
-        rule: when a finding holds, with its smallest effect of interest.
-        smallest: that effect, fixed beforehand.
+        rule: when a finding holds, with `smallest`, its smallest effect of interest, fixed beforehand.
         measure: what the numbers of the findings are.
         headline: whether a summary shows it.
         reason: why it is not, or not fully, reproduced; empty where it is.
@@ -63,7 +62,6 @@ class Judgement:
 
     @property
     def sample(self) -> str:
-        """What the numbers were measured on."""
         return " / ".join(dict.fromkeys(finding.sample for finding in self.measured))
 
     def ours(self, at_most: int | None = None) -> str:
@@ -106,13 +104,9 @@ class Scorecard:
 
 
 def judge_claims(records: pd.DataFrame) -> Scorecard:
-    """Judge every claim for images and for text.
+    """Judge every claim for images and for text, from rows of `study.records`, of any notebooks and seeds.
 
-    Args:
-        records: rows in the columns of `robustlib.study.records`, of any notebooks, modalities and seeds.
-
-    Raises:
-        ValueError: `claims.csv` asks for a number that the paper's tables do not hold.
+    ValueError: `claims.csv` asks for a number that the paper's tables do not hold.
     """
     sides = {modality: evidence(records, modality) for modality in MAIN_ATTACK}
     judgements = []
@@ -173,13 +167,10 @@ def _reason(findings: list[Finding], untested: str) -> str:
 
 
 def paper_numbers(template: str, paper: pd.DataFrame) -> str:
-    """Replace each `{table method adversary key=value ...}` by the paper's numbers.
+    """Replace each `{table method adversary key=value ...}` by the paper's numbers; ValueError: none, or several.
 
     Keys: T (training temperature), metric (default accuracy), dataset, and attack: one or several ("tf,dg"), else
     all of bae/tf/pwws/dg that the table has.
-
-    Raises:
-        ValueError: no such number, or more than one.
     """
     return re.sub(r"\{([^}]+)\}", lambda match: _lookup(match[1], paper), template)
 

@@ -71,7 +71,6 @@ def _behind(data: Evidence, disguise: str, adversary: str, rule: Callable[[Inter
 
 
 def _last(rows: pd.DataFrame, adversary: str) -> pd.Series | None:
-    """The row of an adversary, or of one whose name begins so if that ends with a colon."""
     chosen = rows.adversary.str.startswith(adversary) if adversary.endswith(":") else rows.adversary == adversary
     return rows[chosen].iloc[-1] if chosen.any() else None
 

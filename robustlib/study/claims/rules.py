@@ -105,7 +105,6 @@ def verdict(findings: Iterable[Finding]) -> str:
 
 
 def interval(row: pd.Series) -> Interval:
-    """Ends of a record's interval."""
     return float(row["low"]), float(row["high"])
 
 

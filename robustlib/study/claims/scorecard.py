@@ -59,7 +59,6 @@ def claims_table(card: Scorecard) -> str:
 
 
 def _power(judgement: Judgement) -> str:
-    """How many comparisons a verdict rests on, and what the least precise of them could have shown."""
     points = _points(judgement.detectable)
     return f"{judgement.comparisons} compared" + (f", which would show {points} points" if points else "")
 
@@ -181,11 +180,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def update_readme(path: Path, card: Scorecard) -> None:
-    """Put the headlines between the two markers of a README, and the whole scorecard into SCORECARD.md beside it.
-
-    Raises:
-        ValueError: the markers are not there once each, in order.
-    """
+    """Put the headlines between a README's two markers (else a ValueError), and all into SCORECARD.md beside it."""
     text = path.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise ValueError(f"{path} must hold the line {BEGIN} and, below it, {END}, once each")
