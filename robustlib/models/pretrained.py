@@ -16,7 +16,13 @@ from typing import Any
 from torch import nn
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-TINY = ("tiny-bert", "tiny-roberta", "tiny-deberta", "tiny-mpnet")
+_AS_DEBERTA_BASE = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "position_biased_input": False}
+TINY = {  # family, special tokens (MPNet's code wants its padding second), configuration
+    "tiny-bert": ("Bert", "[PAD] [UNK] [CLS] [SEP] [MASK]", {}),
+    "tiny-roberta": ("Roberta", "<s> <pad> </s> <unk> <mask>", {"type_vocab_size": 1}),
+    "tiny-deberta": ("Deberta", "[PAD] [CLS] [SEP] [UNK] [MASK]", {**_AS_DEBERTA_BASE, "type_vocab_size": 0}),
+    "tiny-mpnet": ("MPNet", "<s> <pad> </s> [UNK] <mask>", {}),
+}
 DOWNLOADED = ("mpnet",)  # data sets of `robustlib.data` that hold an encoder
 
 
@@ -195,76 +201,31 @@ def _hub_snapshot(name: str) -> Path:
 
 
 def tiny_classifier(name: str, n_classes: int, layers: int | None = None) -> tuple[nn.Module, Any]:
-    """Weights of 32 dimensions, drawn from torch's global generator, and a tokeniser of characters."""
-    from transformers import AutoModelForSequenceClassification, BertConfig, DebertaConfig, MPNetConfig, RobertaConfig
+    """Weights of 32 dimensions, drawn from torch's global generator, and a tokeniser of characters or bytes."""
+    import transformers
+    from tokenizers import pre_tokenizers
 
-    if name in ("tiny-bert", "tiny-mpnet"):
-        tokenizer, pad_id = _word_piece(mpnet=name == "tiny-mpnet")
+    family, special, options = TINY[name]
+    if family in ("Bert", "MPNet"):
+        characters = string.ascii_lowercase + string.digits + string.punctuation
+        pieces, merges = [*characters, *(f"##{character}" for character in characters)], {}
     else:
-        tokenizer, pad_id = _byte_pairs(roberta=name == "tiny-roberta")
-    sizes = {
-        "vocab_size": tokenizer.get_vocab_size(),
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "max_position_embeddings": 258,
-        "pad_token_id": pad_id,
-        "num_labels": n_classes,
-    }
-    if name == "tiny-bert":
-        config = BertConfig(**sizes)
-    elif name == "tiny-roberta":
-        config = RobertaConfig(**sizes, type_vocab_size=1)
-    elif name == "tiny-mpnet":
-        config = MPNetConfig(**sizes)
-    else:  # as microsoft/deberta-base
-        config = DebertaConfig(
-            **sizes,
-            relative_attention=True,
-            pos_att_type=["c2p", "p2c"],
-            position_biased_input=False,
-            type_vocab_size=0,
-        )
-    return AutoModelForSequenceClassification.from_config(_keep_layers(config, layers, name)), tokenizer
-
-
-def _word_piece(mpnet: bool) -> tuple[Any, int]:
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    if mpnet:  # whose padding is token 1 by its code, whatever the configuration says
-        special = ["[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]"]
-    characters = string.ascii_lowercase + string.digits + string.punctuation
-    tokens = [*special, *characters, *(f"##{character}" for character in characters)]
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    ends = (("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"]))
-    tokenizer.post_processor = (processors.RobertaProcessing if mpnet else processors.BertProcessing)(*ends)
-    tokenizer.decoder = decoders.WordPiece()
-    tokenizer.add_special_tokens(special)
-    return tokenizer, vocabulary["[PAD]"]
-
-
-def _byte_pairs(roberta: bool) -> tuple[Any, int]:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"] if roberta else ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
-    tokens = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    tokenizer = Tokenizer(models.BPE(vocabulary, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    if roberta:
-        tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
-    else:
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
-        )
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(special)
-    return tokenizer, 1 if roberta else 0
+        pieces, merges = sorted(pre_tokenizers.ByteLevel.alphabet()), {"merges": []}
+    vocabulary = {token: index for index, token in enumerate([*special.split(), *pieces])}
+    tokenizer = getattr(transformers, f"{family}Tokenizer")(vocab=vocabulary, **merges)
+    config = getattr(transformers, f"{family}Config")(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=258,
+        pad_token_id=tokenizer.pad_token_id,
+        num_labels=n_classes,
+        **options,
+    )
+    body = transformers.AutoModelForSequenceClassification.from_config(_keep_layers(config, layers, name))
+    return body, tokenizer.backend_tokenizer
 
 
 def _keep_layers(config: Any, layers: int | None, name: str) -> Any:
