@@ -15,21 +15,16 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class CrossedMean:
-    """Mean over seeds and examples with its 95 % interval, in the unit of the values.
-
-    Attributes:
-        standard_error, degrees: of the mean, for seeds and examples not seen; of freedom of Student's t.
-        seed_sd: standard deviation over trainings, of infinitely many examples; 0 where nothing shows one.
-        smallest: smallest true mean that such a sample shows to differ from 0 in four of five repetitions.
-    """
+    """Mean over seeds and examples with its 95 % interval, in the unit of the values."""
 
     mean: float
     low: float
     high: float
+    # of the mean, for seeds and examples not seen; of freedom of Student's t
     standard_error: float
     degrees: float
-    seed_sd: float
-    smallest: float
+    seed_sd: float  # standard deviation over trainings, of infinitely many examples; 0 where nothing shows one
+    smallest: float  # smallest true mean that such a sample shows to differ from 0 in four of five repetitions
 
 
 def crossed_mean(values: np.ndarray, *, extremes: tuple[float, float] | None = None, power: float = 0.8) -> CrossedMean:

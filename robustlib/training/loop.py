@@ -34,32 +34,25 @@ _MEASURED_STEPS = 4  # steps of an epoch whose length is measured: each needs a 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """What every training has, whatever its data.
-
-    Attributes:
-        method: how a step makes its gradients.
-        training_temperature: logits are divided by it inside the loss, and only there (paper, section 5 and G.2).
-        temperature_schedule: one of `SCHEDULES`; the paper's is "constant".
-        gradient_rule: "none"; "clip" scales the global gradient down to `clip_norm` (L2; the paper gives no threshold)
-            where it is longer; "normalise" scales it to norm 1 at every step (the paper's `*`, section 3.2).
-        precision: of the matrix products; weights, gradients and optimiser stay float32. "auto": see `autocast`.
-        seed: of initial weights, the order of the batches, random starts and dropout.
-        suffix: of the method's name in records, such as "(epochs=10)".
-    """
+    """What every training has, whatever its data."""
 
     epochs: int = 5
     batch_size: int = 8
     learning_rate: float = 1e-5
     weight_decay: float = 0.01
-    method: Method = field(default_factory=Method)
+    method: Method = field(default_factory=Method)  # how a step makes its gradients
+    # logits are divided by it inside the loss, and only there (paper, section 5 and G.2)
     training_temperature: float = 1.0
-    temperature_schedule: str = "constant"
+    temperature_schedule: str = "constant"  # one of `SCHEDULES`; the paper's is "constant"
+    # "none"; "clip" scales the global gradient down to `clip_norm` (L2; the paper gives no threshold) where it is
+    # longer; "normalise" scales it to norm 1 at every step (the paper's `*`, section 3.2)
     gradient_rule: str = "none"
     clip_norm: float = 1.0
+    # of the matrix products; weights, gradients and optimiser stay float32. "auto": see `autocast`
     precision: str = "auto"
-    seed: int = 0
+    seed: int = 0  # of initial weights, the order of the batches, random starts and dropout
     device: str = "cpu"
-    suffix: str = ""
+    suffix: str = ""  # of the method's name in records, such as "(epochs=10)"
 
     def __post_init__(self) -> None:
         check_temperature(self.training_temperature, "training_temperature")

@@ -26,22 +26,15 @@ Step = Callable[[nn.Module, Any, Tensor, float | Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Method:
-    """A training method with its settings; those of other methods are ignored. Defaults are the paper's for text.
+    """A training method with its settings; those of other methods are ignored. Defaults are the paper's for text."""
 
-    Attributes:
-        name: a row of `METHODS`.
-        steps: K, ascent steps (paper, section 4: 5; 3 for DDi); 1 for FGSM.
-        solutions: M, inner maximisations of DDi (paper: 3).
-        perturbations: the set and its ascent; the norm is per example as in TextDefender (the paper does not say).
-        beta: weight of TRADES's robust term (Zhang et al. 2019: 6).
-        alpha, kl: weights of ASCC's entropy and KL terms (paper, section 4: 10 and 40).
-    """
-
-    name: str = "standard"
-    steps: int = 5
-    solutions: int = 3
+    name: str = "standard"  # a row of `METHODS`
+    steps: int = 5  # K, ascent steps (paper, section 4: 5; 3 for DDi); 1 for FGSM
+    solutions: int = 3  # M, inner maximisations of DDi (paper: 3)
+    # the set and its ascent; the norm is per example as in TextDefender (the paper does not say)
     perturbations: PerturbationSet = field(default_factory=PerturbationSet)
-    beta: float = 6.0
+    beta: float = 6.0  # weight of TRADES's robust term (Zhang et al. 2019: 6)
+    # weights of ASCC's entropy and KL terms (paper, section 4: 10 and 40)
     alpha: float = 10.0
     kl: float = 40.0
 
@@ -223,32 +216,21 @@ def _trades_step(method: Method, autocast, model, inputs, labels, temperature) -
 
 @dataclass(frozen=True)
 class MethodDefinition:
-    """A row of `METHODS`.
+    """A row of `METHODS`."""
 
-    Attributes:
-        title: in figures; `details` follow it where they were chosen, and may hold {M} and {K}.
-        step: (method, autocast, model, inputs, labels, temperature, **resources) to the detached loss: see `Step`.
-        passes: forward-backward passes of a step, from K and M: its floor in benchmarks/training.py.
-        label: in the paper's tables; may hold {M} and {K}; None: the name.
-        steps: K where the method fixes it.
-        reach: length of all K steps together on pixels, in units of epsilon.
-        initial: bound of the random start on pixels; None: epsilon.
-        text_only: needs words or token embeddings.
-        substitutes: the step takes a `SubstitutionTable` as `table`.
-        augmentation: word attack whose adversarial examples double the training set first.
-    """
-
-    title: str
+    title: str  # in figures; `details` follow it where they were chosen, and may hold {M} and {K}
+    # (method, autocast, model, inputs, labels, temperature, **resources) to the detached loss: see `Step`
     step: Callable[..., Tensor]
+    # forward-backward passes of a step, from K and M: its floor in benchmarks/training.py
     passes: Callable[[int, int], int] = lambda K, M: 1
     details: str = ""
-    label: str | None = None
-    steps: int | None = None
-    reach: float = 2.5
-    initial: float | None = None
-    text_only: bool = False
-    substitutes: bool = False
-    augmentation: str | None = None
+    label: str | None = None  # in the paper's tables; may hold {M} and {K}; None: the name
+    steps: int | None = None  # K where the method fixes it
+    reach: float = 2.5  # length of all K steps together on pixels, in units of epsilon
+    initial: float | None = None  # bound of the random start on pixels; None: epsilon
+    text_only: bool = False  # needs words or token embeddings
+    substitutes: bool = False  # the step takes a `SubstitutionTable` as `table`
+    augmentation: str | None = None  # word attack whose adversarial examples double the training set first
 
 
 METHODS = {

@@ -16,19 +16,12 @@ NORMS = ("linf", "l2")
 
 @dataclass(frozen=True)
 class ContinuousInput:
-    """A batch as adversarial training sees it.
+    """A batch as adversarial training sees it."""
 
-    Attributes:
-        values: (n, ...) pixels, or token embeddings (n, seq_len, d_model) with their graph.
-        forward: values of that shape to logits (n, n_classes).
-        mask: (n, seq_len, 1), 1 where a perturbation may be, 0 at padding; None: everywhere.
-        pixels: whether a perturbed value must stay in [0, 1].
-    """
-
-    values: Tensor
-    forward: Callable[[Tensor], Tensor]
-    mask: Tensor | None = None
-    pixels: bool = False
+    values: Tensor  # (n, ...) pixels, or token embeddings (n, seq_len, d_model) with their graph
+    forward: Callable[[Tensor], Tensor]  # values of that shape to logits (n, n_classes)
+    mask: Tensor | None = None  # (n, seq_len, 1), 1 where a perturbation may be, 0 at padding; None: everywhere
+    pixels: bool = False  # whether a perturbed value must stay in [0, 1]
 
 
 def continuous(model: nn.Module, inputs: Tensor | Mapping[str, Tensor]) -> ContinuousInput:
@@ -42,19 +35,13 @@ def continuous(model: nn.Module, inputs: Tensor | Mapping[str, Tensor]) -> Conti
 
 @dataclass(frozen=True)
 class PerturbationSet:
-    """All perturbations of an example of norm at most `radius`, and the steps of an ascent in that ball.
+    """All perturbations of an example of norm at most `radius`, and the steps of an ascent in that ball."""
 
-    Attributes:
-        norm: "linf" (largest component) or "l2", over all components of an example.
-        radius: in the units of the values: pixels of [0, 1], or token embeddings.
-        step_size: length of an ascent step in that norm.
-        initial: size of the random start: bound of each component for "linf"; for "l2" the length that a vector with
-            components uniform in [-1, 1] is scaled to have at most (the form of FreeLB, Zhu et al. 2020).
-    """
-
-    norm: str = "l2"
-    radius: float = 1.0
-    step_size: float = 0.03
+    norm: str = "l2"  # "linf" (largest component) or "l2", over all components of an example
+    radius: float = 1.0  # in the units of the values: pixels of [0, 1], or token embeddings
+    step_size: float = 0.03  # length of an ascent step in that norm
+    # size of the random start: bound of each component for "linf"; for "l2" the length that a vector with components
+    # uniform in [-1, 1] is scaled to have at most (the form of FreeLB, Zhu et al. 2020)
     initial: float = 0.05
 
     def __post_init__(self) -> None:

@@ -35,7 +35,7 @@ WIDTH = 512  # sentences under way at a time: bounds memory, does not change res
 
 
 def attack_texts(
-    model: Victim | QueryCache,
+    model: Victim,
     texts: Sequence[Example],
     labels: Tensor,
     *,
@@ -83,7 +83,7 @@ def attack_texts(
 
 
 def label_only(
-    model: Victim | QueryCache,
+    model: Victim,
     texts: Sequence[Example],
     labels: Tensor,
     *,
@@ -106,7 +106,7 @@ def label_only(
 
 
 def blind(
-    model: Victim | QueryCache,
+    model: Victim,
     texts: Sequence[Example],
     labels: Tensor,
     *,
@@ -128,12 +128,7 @@ def blind(
 
 
 def word_importance(
-    model: Victim | QueryCache,
-    texts: Sequence[Example],
-    labels: Tensor,
-    *,
-    recipe: Recipe | str = "dg",
-    score: Score | None = None,
+    model: Victim, texts: Sequence[Example], labels: Tensor, *, recipe: Recipe | str = "dg", score: Score | None = None
 ) -> list[Ranking]:
     """The word ranking an attack starts with, one for each text (appendix E.7); arguments as `attack_texts`."""
     cache, labels, recipe, score = _prepared(model, texts, labels, recipe, score)
@@ -186,7 +181,7 @@ def format_trace(steps: Sequence[dict[str, Any]]) -> str:
 
 
 def _prepared(
-    model: Victim | QueryCache, texts: Sequence[Example], labels: Tensor, recipe: Recipe | str, score: Score | None
+    model: Victim, texts: Sequence[Example], labels: Tensor, recipe: Recipe | str, score: Score | None
 ) -> tuple[QueryCache, Tensor, Recipe, Score]:
     check_texts(texts)
     return (

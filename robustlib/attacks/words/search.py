@@ -25,42 +25,29 @@ WINDOW = 15  # words around a change whose similarity is compared; shorter texts
 
 @dataclass(frozen=True)
 class Similarity:
-    """Sentence similarity between a window of the reference and of the candidate (TextFooler, BAE).
+    """Sentence similarity between a window of the reference and of the candidate (TextFooler, BAE)."""
 
-    Attributes:
-        encoder: texts to embeddings (n, d), any length, of which `min_cosine` is the least cosine allowed.
-        to_original: compare with the original text; otherwise with the text before this replacement.
-    """
-
-    encoder: Memory
+    encoder: Memory  # texts to embeddings (n, d), any length, of which `min_cosine` is the least cosine allowed
     min_cosine: float
-    to_original: bool
+    to_original: bool  # compare with the original text; otherwise with the text before this replacement
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One attack, put together from its parts; `recipes` has the paper's four.
-
-    Attributes:
-        ranking: how words are ordered: by the score once a word is "unk" (replaced by [UNK]) or "delete"d, or
-            "weighted-saliency" (PWWS: softmax of the unk scores times the best score that a replacement reaches).
-        stop_words: words never touched, compared with case.
-        propose: original words, current words and position to replacements; None with a `masked_lm`.
-        masked_lm: (tokens, position of the masked one) to guesses, see `recipes.bae`.
-        pick: word and guesses to replacements.
-        constraints: applied in order, then `similarity`.
-        note: what stands in for unavailable resources, for records.
-    """
+    """One attack, put together from its parts; `recipes` has the paper's four."""
 
     name: str
+    # how words are ordered: by the score once a word is "unk" (replaced by [UNK]) or "delete"d, or "weighted-saliency"
+    # (PWWS: softmax of the unk scores times the best score that a replacement reaches)
     ranking: str
-    stop_words: frozenset[str]
+    stop_words: frozenset[str]  # words never touched, compared with case
+    # original words, current words and position to replacements; None with a `masked_lm`
     propose: Callable[[Words, Words, int], list[str]] | None = None
-    masked_lm: Memory | None = None
-    pick: Callable[[str, Any], list[str]] | None = None
-    constraints: tuple[Constraint, ...] = ()
+    masked_lm: Memory | None = None  # (tokens, position of the masked one) to guesses, see `recipes.bae`
+    pick: Callable[[str, Any], list[str]] | None = None  # word and guesses to replacements
+    constraints: tuple[Constraint, ...] = ()  # applied in order, then `similarity`
     similarity: Similarity | None = None
-    note: str = ""
+    note: str = ""  # what stands in for unavailable resources, for records
 
 
 class Ask(NamedTuple):
@@ -125,17 +112,13 @@ class Questions:
 
 @dataclass(frozen=True)
 class Rules:
-    """How a search decides, beside its recipe.
+    """How a search decides, beside its recipe."""
 
-    Attributes:
-        leave_early: end with the first text that fools the model, whatever its score. False spends the whole budget:
-            every word gets its turn, and the text that ends up with the highest score is kept, also where the clean
-            one is misclassified: what a transfer to another model needs.
-        accept_ties: take the best candidate where it equals the current score, too.
-    """
-
+    # end with the first text that fools the model, whatever its score. False spends the whole budget: every word gets
+    # its turn, and the text that ends up with the highest score is kept, also where the clean one is misclassified:
+    # what a transfer to another model needs
     leave_early: bool = True
-    accept_ties: bool = False
+    accept_ties: bool = False  # take the best candidate where it equals the current score, too
 
 
 GREEDY = Rules()

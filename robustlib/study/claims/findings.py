@@ -31,17 +31,12 @@ LOWEST, OTHER_END = "lowest of the sweep", "other end of the sweep"
 
 @dataclass(frozen=True)
 class Evidence:
-    """Records of one modality, data set and model, averaged over seeds, and its main attack.
+    """Records of one modality, data set and model, averaged over seeds, and its main attack."""
 
-    Attributes:
-        rows: of the model in float32, which every claim but O3 is about.
-        low_precision: of the same weights served otherwise; column `precision`, for example "bfloat16".
-        breadth, training: of the notebooks on other data sets and encoders, and on training, whose models are others.
-    """
-
-    rows: pd.DataFrame
-    low_precision: pd.DataFrame
+    rows: pd.DataFrame  # of the model in float32, which every claim but O3 is about
+    low_precision: pd.DataFrame  # of the same weights served otherwise; column `precision`, for example "bfloat16"
     attack: str
+    # of the notebooks on other data sets and encoders, and on training, whose models are others
     breadth: pd.DataFrame
     training: pd.DataFrame
 

@@ -21,27 +21,19 @@ _UNTESTED = VERDICTS[-1]
 
 @dataclass(frozen=True)
 class Judgement:
-    """One claim, judged for images or for text.
-
-    Attributes:
-        paper: the paper's numbers.
-        rule: when a finding holds, with `smallest`, its smallest effect of interest, fixed beforehand.
-        measure: what the numbers of the findings are.
-        headline: whether a summary shows it.
-        reason: why it is not, or not fully, reproduced; empty where it is.
-    """
+    """One claim, judged for images or for text."""
 
     claim: str
     statement: str
     modality: str
     verdict: str
-    paper: str
-    rule: str
+    paper: str  # the paper's numbers
+    rule: str  # when a finding holds, with `smallest`, its smallest effect of interest, fixed beforehand
     smallest: float
-    measure: str
+    measure: str  # what the numbers of the findings are
     findings: tuple[Finding, ...]
-    headline: bool
-    reason: str
+    headline: bool  # whether a summary shows it
+    reason: str  # why it is not, or not fully, reproduced; empty where it is
 
     @property
     def measured(self) -> list[Finding]:

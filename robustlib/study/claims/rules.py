@@ -23,25 +23,17 @@ Rule = Callable[[Interval], str]
 
 @dataclass(frozen=True)
 class Finding:
-    """One part of a claim, judged.
+    """One part of a claim, judged."""
 
-    Attributes:
-        where: what was compared, for example "cal at T_d = 0.001".
-        outcome: "holds", "fails", "open" (the interval decides nothing), "void" (nothing there to remove or repair)
-            or "missing" (not among the records).
-        measured: the difference in points with its interval; where missing, why, or empty.
-        sample: for example "n = 1000, 3 seeds".
-        part: what the claim cannot do without, for example "T_d > 1"; empty where it can.
-        condition: a price or premise. It can spoil a claim that holds, and cannot carry one.
-        smallest: smallest difference that this sample would have shown, in points; NaN where unknown.
-    """
-
-    where: str
+    where: str  # what was compared, for example "cal at T_d = 0.001"
+    # "holds", "fails", "open" (the interval decides nothing), "void" (nothing there to remove or repair) or "missing"
+    # (not among the records)
     outcome: str
-    measured: str = ""
-    sample: str = ""
-    part: str = ""
-    condition: bool = False
+    measured: str = ""  # the difference in points with its interval; where missing, why, or empty
+    sample: str = ""  # for example "n = 1000, 3 seeds"
+    part: str = ""  # what the claim cannot do without, for example "T_d > 1"; empty where it can
+    condition: bool = False  # a price or premise. It can spoil a claim that holds, and cannot carry one
+    # smallest difference that this sample would have shown, in points; NaN where unknown
     smallest: float = float("nan")
 
 
