@@ -1,7 +1,5 @@
 """`python -m robustlib`: the run, the data, the scorecard, the pages and the environment from the command line."""
 
-from __future__ import annotations
-
 import argparse
 import importlib.metadata
 import os

@@ -1,7 +1,5 @@
 """Linf and L2 balls around images, cut to the pixel range: steps, projections, random starts, rounding."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

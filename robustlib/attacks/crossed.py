@@ -4,8 +4,6 @@ Trainings differ, and so do examples; a mean over seeds x examples carries the v
 intervals forgets the first, Student's t over the seeds' means forgets that all of them share one test set.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """A decision-based attack in the Linf ball: it sees predicted classes only, no score that could be hidden."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -5,8 +5,6 @@ top class rounds to 1, so 1 - p is exactly 0; from about 104 every other probabi
 exactly 0. Taught in: notebooks/01 and 03.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

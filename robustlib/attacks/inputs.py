@@ -1,7 +1,5 @@
 """What every attack on images starts with: one look at the model, the images and the labels."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

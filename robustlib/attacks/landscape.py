@@ -3,8 +3,6 @@
 Taught in: notebooks/03.
 """
 
-from __future__ import annotations
-
 import copy
 import itertools
 from dataclasses import dataclass

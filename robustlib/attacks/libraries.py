@@ -4,8 +4,6 @@ Each searches with a loss of its own, so the only thing our `score` can bring to
 library is handed the model with its logits divided. What they return is judged by our own forward pass.
 """
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Callable

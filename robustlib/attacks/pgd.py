@@ -1,7 +1,5 @@
 """Gradient attacks on images: FGSM and PGD in Linf and L2 balls, with the score they climb as an argument."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """What every attack returns, for images and for text."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

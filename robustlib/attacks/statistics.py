@@ -1,7 +1,5 @@
 """Uncertainty of the accuracies we report, in closed form: one proportion, a paired difference, a mean over seeds."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field

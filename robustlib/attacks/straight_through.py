@@ -4,8 +4,6 @@ Backward pass differentiable approximation (Athalye et al. 2018, section 4.1) fo
 PyTorch's own operations are given another derivative while the model runs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

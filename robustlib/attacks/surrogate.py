@@ -1,7 +1,5 @@
 """Plain models fitted to another model's answers, to be searched instead of it: what transfers needs no gradient."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

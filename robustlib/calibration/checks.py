@@ -3,8 +3,6 @@
 NumPy arrays are taken for tensors. A TypeError or ValueError names the thing, what it got, and the way out.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

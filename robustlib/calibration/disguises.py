@@ -4,8 +4,6 @@ Each maps logits (n, n_classes) to logits of the same shape and type and keeps e
 one behind a model. Taught in: notebooks/04 and 06 (the calibrated illusion).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -8,8 +8,6 @@ Temperature scaling needs only the differences d_ij = z_ij - z_i,label of each r
 mean NLL is mean_i log(1 + sum_j exp(beta d_ij)): convex in beta, with slope mean_i sum_j p_ij d_ij.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ In float64 and not torchmetrics, which takes logits that happen to lie in [0, 1]
 probabilities, answers 0.0 for NaN, and puts a confidence of exactly 1.0 into a bin of its own.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -4,8 +4,6 @@ The objective is Q(T): the adversarial accuracy (a fraction) after attacking log
 function of T, often flat over decades, and each value costs a whole attack.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Dividing logits by a temperature, the paper's one lever (equation 7), without changing a prediction: notebooks/01."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import torch

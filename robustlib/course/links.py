@@ -1,7 +1,5 @@
 """Badges that open the course on Colab and Binder, made from one setting: the address in pyproject.toml."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a notebook says to a learner: its opening lines, sentences computed from results, numbers with intervals."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -3,8 +3,6 @@
 Colours are Okabe and Ito's, which people with any colour vision can tell apart; series differ in marker too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

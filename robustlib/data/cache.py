@@ -1,7 +1,5 @@
 """One cache for everything expensive: keyed by its full configuration, checked, safe for two processes."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """`python -m robustlib data list|fetch|verify [names...]`."""
 
-from __future__ import annotations
-
 import argparse
 
 from robustlib.data.registry import DATASETS, Dataset

@@ -1,7 +1,5 @@
 """Where things lie: repository, data, cache, results; and how they are written. Everything else asks here."""
 
-from __future__ import annotations
-
 import os
 import threading
 from contextlib import suppress

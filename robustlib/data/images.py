@@ -1,7 +1,5 @@
 """Image data sets as tensors: pixels in [0, 1], no normalisation (that belongs to the model)."""
 
-from __future__ import annotations
-
 import io
 import tarfile
 from collections.abc import Callable

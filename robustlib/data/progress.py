@@ -1,7 +1,5 @@
 """One progress bar for everything that takes long, readable on a terminal, in a notebook and in a log file."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterable, Iterator

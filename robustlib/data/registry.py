@@ -3,8 +3,6 @@
 A name always denotes the same bytes. A file may lie gzip-wrapped (its name plus `.gz`): size and sum are the content's.
 """
 
-from __future__ import annotations
-
 import csv
 import tomllib
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """What a computation's source says, without comments and docstrings: what stands for the code in a cache key."""
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import importlib.util

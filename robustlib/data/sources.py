@@ -4,8 +4,6 @@
 raises any exception on failure.
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import os

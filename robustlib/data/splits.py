@@ -1,7 +1,5 @@
 """Seeded, stratified orders and splits. numpy only; the caller's random state is never touched."""
 
-from __future__ import annotations
-
 import numpy as np
 
 SPLIT_SEED = 20240227  # of every split that is ours: it must not move with a run's seed, or test rows would leak

@@ -1,7 +1,5 @@
 """Find, verify and fetch the files of a data set. Nothing is used whose size and sha256 do not fit the registry."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import os

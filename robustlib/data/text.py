@@ -1,7 +1,5 @@
 """Text data sets: sentences or pairs, labels, and human ratings where a set has them."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re

@@ -1,7 +1,5 @@
 """The one place that looks at a model: how it is run, and what it returned."""
 
-from __future__ import annotations
-
 import operator
 import warnings
 from collections.abc import Callable, Iterator, Mapping

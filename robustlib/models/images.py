@@ -1,7 +1,5 @@
 """Image classifiers of the study: pixels in [0, 1] in, logits out. Normalisation belongs to the model."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Float32 matrix products through oneDNN on a CPU."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 

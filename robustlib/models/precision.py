@@ -1,7 +1,5 @@
 """Victims at other precision: low precision rounds an attacker's signal away, and no temperature brings it back."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from typing import Any

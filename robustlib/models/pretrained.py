@@ -1,7 +1,5 @@
 """Where the weights of text encoders come from: the MiniLM pip package, a folder, a hub name, or tiny random ones."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import os

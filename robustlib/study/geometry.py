@@ -4,8 +4,6 @@ Everything is measured from undivided logits. Lengths are in the units of the in
 of a change of all token embeddings of a text. Taught in: notebooks/09.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ Recorded as method = name of the disguise, and as a paired difference from the h
 (images), 06 (texts).
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

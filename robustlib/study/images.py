@@ -1,7 +1,5 @@
 """The study of images: a trained classifier, its data, and attacks with the profile's budgets."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial

@@ -1,7 +1,5 @@
 """The sizes of the study: `profiles.toml` read into frozen settings, and those of the data set that is available."""
 
-from __future__ import annotations
-
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Tidy records: one measured number a row, in the columns of the paper's tables plus where it came from."""
 
-from __future__ import annotations
-
 import base64
 import datetime
 import math

@@ -1,7 +1,5 @@
 """Adversarial data augmentation (the paper's `dg-aug`): what an attack on a standard model makes of a training set."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """The precision of a training: bfloat16 where the hardware has it."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager, nullcontext
 
 import torch

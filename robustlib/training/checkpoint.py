@@ -1,7 +1,5 @@
 """A model is trained once: finished weights come from the cache, an interrupted training goes on from a checkpoint."""
 
-from __future__ import annotations
-
 import io
 import pickle
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Training of image classifiers with the loop of `robustlib.training.loop`: seeded, cached, interruptible."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import accumulate

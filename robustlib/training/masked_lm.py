@@ -1,7 +1,5 @@
 """Masked language models for the bae attack: one by name, or MiniLM fine-tuned once on the training text."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager

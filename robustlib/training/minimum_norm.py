@@ -1,7 +1,5 @@
 """The minimum-norm point of a convex hull, from the Gram matrix of its corners: the heart of DDi."""
 
-from __future__ import annotations
-
 from functools import cache
 from itertools import combinations
 

@@ -1,7 +1,5 @@
 """Perturbations of a continuous input, for pixels of images and token embeddings of texts alike."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 The paper names schedules as future work (its section on limitations). Taught in: notebooks/09.
 """
 
-from __future__ import annotations
-
 import math
 
 SCHEDULES = ("constant", "linear", "cosine", "warm-up", "learned")

@@ -1,7 +1,5 @@
 """Substitutes of every whole word of a vocabulary, for ASCC: from lists, WordNet, or the token embeddings."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Fine-tuning of text classifiers with the loop of `training.loop`: the paper's optimiser; cached, resumable."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial

@@ -1,7 +1,5 @@
 """Attack texts: one call for many sentences, any recipe, any score."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ A constraint takes the original and the current words, the position and the prop
 those it allows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import lru_cache
 

@@ -1,7 +1,5 @@
 """Searches that see no score: one that asks for labels only, and one that asks nothing. Taught in: notebooks/06."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Generator
 from typing import Any

@@ -1,7 +1,5 @@
 """Word lists and thesauri: stop words, WordNet, neighbours in a word embedding."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path

@@ -40,8 +40,6 @@ sentences by dg and 60 by pwws also ended in the same texts after the same numbe
    at 0.8776 and 71 % at 0.9363. Texts below 15 words pass unseen with both.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any

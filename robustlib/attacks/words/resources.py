@@ -3,8 +3,6 @@
 What stands in for an unavailable resource is written into the recipe's `note`, for the record of a run.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from functools import lru_cache

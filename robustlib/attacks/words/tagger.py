@@ -1,7 +1,5 @@
 """Part-of-speech taggers in plain Python: words and a position to the universal tag ("NOUN", "VERB", ...) there."""
 
-from __future__ import annotations
-
 import gzip
 import json
 from collections.abc import Callable, Sequence

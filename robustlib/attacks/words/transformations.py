@@ -1,7 +1,5 @@
 """What a word may be replaced with: character edits, synonyms, neighbours, and a language model's guesses."""
 
-from __future__ import annotations
-
 import random
 import re
 import string

@@ -1,7 +1,5 @@
 """Exercises that judge the learner: what is asked, whose answer was judged, and which slip it holds."""
 
-from __future__ import annotations
-
 import inspect
 import linecache
 import textwrap

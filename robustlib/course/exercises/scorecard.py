@@ -1,7 +1,5 @@
 """Checks of the scorecard's exercises. Each holds cases worked by hand and says what a wrong answer got wrong."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Sample solutions of the exercises, named as the stubs of the lessons; `exercises.solution("0.1")` shows one."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

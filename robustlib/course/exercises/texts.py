@@ -1,7 +1,5 @@
 """Checks of the text exercises. Each holds cases worked by hand and says what a wrong answer got wrong."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 

@@ -1,7 +1,5 @@
 """Checks of the exercises in notebooks 08 and 09; each says what a wrong answer got wrong."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 

@@ -1,7 +1,5 @@
 """What a claim rests on: the records of one modality and model, and what is read from them."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """Every claim of the paper and of ours, judged from the records: `claims.csv` says what, `TESTS` says how."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, replace
 from functools import cache

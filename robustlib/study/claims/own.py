@@ -1,7 +1,5 @@
 """Our own claims on served models: a constant temperature (O1, O2), precision (O3), the calibrated illusion (O5 on)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 

@@ -4,8 +4,6 @@ Thresholds are fixed beforehand, in percentage points. Each rule has three zones
 and its negation, and one that is too wide supports neither.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The scorecard in words: tables for people, the files of a results folder, and README's summary."""
 
-from __future__ import annotations
-
 import argparse
 import math
 import sys

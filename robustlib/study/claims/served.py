@@ -5,8 +5,6 @@ recorded paired difference with its 95 % interval, judged by the rules of `claim
 To add a test: a function `(Evidence, smallest) -> list[Finding]` and its line in `TESTS`; to add a claim: `claims.csv`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The scorecard's tests of the training half (C4, C5, C12, C15, C17 to C20, C23 to C27, O4): notebooks 08 and 09."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
