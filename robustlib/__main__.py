@@ -135,7 +135,6 @@ def _test(rest: list[str]) -> int:
 
 
 def _replace(module: str, *arguments: str) -> int:
-    """Go on as `python -m module`, or only say so."""
     if "--dry-run" in arguments:
         print("would start:", module, *(argument for argument in arguments if argument != "--dry-run"))
         return 0

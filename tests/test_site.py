@@ -83,7 +83,7 @@ def made_up_records() -> None:
         ("conf_up(T_d<<1)", 0.001, "cal-exact", 20),
     ):
         served = setting | {"method": method, "design_temperature": temperature, "adversary": adversary}
-        book.add_accuracy(right, 100, **served)
+        book.add_accuracy(np.arange(100) < right, **served)
         measured = {"n": 100, "mean": right - 20, "low": right - 30, "high": right - 10}
         book.add(metric="accuracy_difference", **HONEST.columns, **served, **measured)
     book.save()

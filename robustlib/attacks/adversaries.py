@@ -35,68 +35,53 @@ from robustlib.models.forward import logits_of
 
 @dataclass(frozen=True)
 class Attack:
-    """An attack with its budget fixed, as the protocol uses it.
-
-    Attributes:
-        run: `run(model, inputs, labels, score=score) -> AttackResult`.
-        at_temperature: the score this attack searches with at a temperature.
-        scale_free: the score that no constant temperature touches; None where the attack has a loss of its own.
-        on_surrogate: what is run where another model is searched than the one that judges; default `run`. An
-            attack that stops as soon as the searched model is fooled stops at the wrong model's boundary.
-        searches: other searches with the same changes, by the name of the adversary that makes them ("ties", ...).
-        norm, epsilon: the ball it stays in, "linf" or "l2" in pixel units; "" and None for attacks on texts.
-    """
+    """An attack with its budget fixed, as the protocol uses it."""
 
     name: str
-    run: Callable[..., AttackResult]
-    at_temperature: Callable[[float], Score] = CrossEntropy
+    run: Callable[..., AttackResult]  # `run(model, inputs, labels, score=score) -> AttackResult`
+    at_temperature: Callable[[float], Score] = CrossEntropy  # the score this attack searches with at a temperature
+    # the score that no constant temperature touches; None where the attack has a loss of its own
     scale_free: Score | None = Margin()
+    # what is run where another model is searched than the one that judges; default `run`. An attack that stops as soon
+    # as the searched model is fooled stops at the wrong model's boundary
     on_surrogate: Callable[..., AttackResult] | None = None
+    # other searches with the same changes, by the name of the adversary that makes them ("ties", ...)
     searches: Mapping[str, Callable[..., AttackResult]] = field(default_factory=dict)
+    # the ball it stays in, "linf" or "l2" in pixel units; "" and None for attacks on texts
     norm: str = ""
     epsilon: float | None = None
 
 
 @dataclass(frozen=True)
 class Adversary:
-    """How an adversary searches: with which score, and on which model (None: the served one).
-
-    Attributes:
-        temperature: T_a, relative to the logits as served; NaN where none is used.
-        status: of the fit or the search ("ok", "separable", "bracket refused", ...).
-        then: the score of a second search, of the served model, from where the surrogate led (a warm start).
-        search: what is run instead of the attack's own search; default that of the attack.
-    """
+    """How an adversary searches: with which score, and on which model (None: the served one)."""
 
     name: str
     score: Score
-    temperature: float = math.nan
-    status: str = "ok"
+    temperature: float = math.nan  # T_a, relative to the logits as served; NaN where none is used
+    status: str = "ok"  # of the fit or the search ("ok", "separable", "bracket refused", ...)
     surrogate: Any = None
+    # the score of a second search, of the served model, from where the surrogate led (a warm start)
     then: Score | None = None
+    # what is run instead of the attack's own search; default that of the attack
     search: Callable[..., AttackResult] | None = None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Adversarial accuracy of a served model, with everything needed to compare it in pairs.
-
-    Attributes:
-        correct, clean_correct: (n,) whether the served model is right after the attack, and on the inputs.
-        queries: (n,) model queries spent on each example, where the attack counts them.
-        changed: (n,) share of each text's words that an attack on texts changed.
-    """
+    """Adversarial accuracy of a served model, with everything needed to compare it in pairs."""
 
     attack: str
     adversary: str
+    # (n,) whether the served model is right after the attack, and on the inputs
     correct: np.ndarray
     clean_correct: np.ndarray
     temperature: float
     status: str
     n_forward: int
     n_backward: int
-    queries: np.ndarray | None = None
-    changed: np.ndarray | None = None
+    queries: np.ndarray | None = None  # (n,) model queries spent on each example, where the attack counts them
+    changed: np.ndarray | None = None  # (n,) share of each text's words that an attack on texts changed
 
     @property
     def adversarial_accuracy(self) -> float:

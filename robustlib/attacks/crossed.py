@@ -25,7 +25,7 @@ class CrossedMean:
     smallest: float  # smallest true mean that such a sample shows to differ from 0 in four of five repetitions
 
 
-def crossed_mean(values: np.ndarray, *, extremes: tuple[float, float] | None = None, power: float = 0.8) -> CrossedMean:
+def crossed_mean(values: np.ndarray, *, extremes: tuple[float, float] | None = None) -> CrossedMean:
     """Mean of crossed measurements with an interval for new seeds and new examples alike.
 
     Two-way random effects without replication: value = mean + seed + example + rest. The variance of the mean is
@@ -38,7 +38,6 @@ def crossed_mean(values: np.ndarray, *, extremes: tuple[float, float] | None = N
             or a difference of two such tables.
         extremes: the two ends of what one value can be, (0, 1) or (-1, 1): one example of each is added to the interval
             (not to the mean), as Bonett and Price (2012) do: a sample without variation must not claim certainty.
-        power: for which `smallest` is given.
     """
     table = np.asarray(values, dtype=float)
     if table.ndim != 2 or table.shape[0] < 1 or table.shape[1] < 2 or not np.isfinite(table).all():
@@ -64,7 +63,7 @@ def crossed_mean(values: np.ndarray, *, extremes: tuple[float, float] | None = N
         degrees = total**2 / spread if spread else float(examples - 1)
     error = math.sqrt(variance)
     quantile = float(stats.t.ppf(0.975, degrees))
-    smallest = (quantile + float(stats.t.ppf(power, degrees))) * error
+    smallest = (quantile + float(stats.t.ppf(0.8, degrees))) * error
     reach = quantile * error
     low, high = (mean - reach, mean + reach) if extremes is None else np.clip([mean - reach, mean + reach], *extremes)
     return CrossedMean(observed, float(low), float(high), error, degrees, math.sqrt(seed_variance), smallest)

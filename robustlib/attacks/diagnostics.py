@@ -22,28 +22,21 @@ GRADIENT_WALL = 150 * math.log(2)  # 103.97: exp(-gap) < 2^-150, half the smalle
 
 @dataclass(frozen=True)
 class Masking:
-    """What an attacker sees of n examples at one temperature. Shares are in 0..1 of the n examples.
-
-    Attributes:
-        mean_confidence: mean probability of the predicted class.
-        gap_quantiles: 5, 50 and 95 % quantiles of (largest - second largest logit) / temperature.
-        beyond_probability_wall, beyond_gradient_wall: share of gaps above each float32 wall.
-        zero_gradient: share whose cross-entropy gradient is exactly 0 in every logit.
-        one_sided_gradient: share whose gradient is exactly 0 for the true class but not for the others.
-        cosine: mean cosine between the input gradient at this temperature and at temperature 1, where the
-            former is not 0; NaN where no example has one, or no Jacobian was given.
-        zero_input_gradient: share whose gradient is exactly 0 in every pixel; NaN with no Jacobian.
-    """
+    """What an attacker sees of n examples at one temperature. Shares are in 0..1 of the n examples."""
 
     temperature: float
-    mean_confidence: float
+    mean_confidence: float  # mean probability of the predicted class
+    # 5, 50 and 95 % quantiles of (largest - second largest logit) / temperature
     gap_quantiles: tuple[float, float, float]
+    # share of gaps above each float32 wall
     beyond_probability_wall: float
     beyond_gradient_wall: float
-    zero_gradient: float
-    one_sided_gradient: float
+    zero_gradient: float  # share whose cross-entropy gradient is exactly 0 in every logit
+    one_sided_gradient: float  # share whose gradient is exactly 0 for the true class but not for the others
+    # mean cosine between the input gradient at this temperature and at temperature 1, where the former is not 0; NaN
+    # where no example has one, or no Jacobian was given
     cosine: float
-    zero_input_gradient: float
+    zero_input_gradient: float  # share whose gradient is exactly 0 in every pixel; NaN with no Jacobian
 
 
 def input_jacobian(model: nn.Module, images: Tensor, *, batch_size: int = 256) -> tuple[Tensor, Tensor]:

@@ -19,19 +19,15 @@ from robustlib.models.forward import evaluating, gradients_on, logits_of, mixed_
 
 @dataclass(frozen=True)
 class Landscape:
-    """Logits on a square grid around a point.
+    """Logits on a square grid around a point."""
 
-    Attributes:
-        logits: (side, side, n, n_classes); the first axis follows `first`, the second `second`, which name the axes.
-        coordinates: (side,) in units of the directions' length (input space: of epsilon).
-        directions: (2, n_pixels) of -1 and 1 (or 0), what one unit adds, divided by epsilon; None around weights.
-    """
-
+    # (side, side, n, n_classes); the first axis follows `first`, the second `second`, which name the axes
     logits: Tensor
     labels: Tensor
-    coordinates: np.ndarray
+    coordinates: np.ndarray  # (side,) in units of the directions' length (input space: of epsilon)
     first: str
     second: str
+    # (2, n_pixels) of -1 and 1 (or 0), what one unit adds, divided by epsilon; None around weights
     directions: Tensor | None = None
 
     def surface(self, score: Score) -> np.ndarray:

@@ -200,7 +200,6 @@ def _temperature(score: Score | None) -> float:
 def _run(
     search: Callable[[_Divided, Tensor, Tensor], Tensor], model, images, labels, score, batch_size
 ) -> AttackResult:
-    """Attack what is right when clean, batch by batch, and judge the result with the model itself."""
     temperature = _temperature(score)
     check_counts(batch_size=batch_size)
     with gradients_on(), evaluating(model):

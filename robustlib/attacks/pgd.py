@@ -99,8 +99,6 @@ def _checked_start(start: Tensor, images: Tensor) -> Tensor:
 
 
 class _Batch:
-    """One batch and how far the attack on it is; `rows` are its positions in the whole input."""
-
     def __init__(self, model: Forward, images: Tensor, labels: Tensor, rows: Tensor, clean: Tensor) -> None:
         self.model, self.images, self.labels, self.rows, self.clean = model, images, labels, rows, clean
         self.standing, self.adversarial = clean.clone(), images.clone()

@@ -12,22 +12,17 @@ SUCCEEDED, FAILED, SKIPPED = "succeeded", "failed", "skipped"
 
 @dataclass(frozen=True)
 class AttackResult:
-    """Outcome of an attack on n examples, judged by the model that was searched.
+    """Outcome of an attack on n examples, judged by the model that was searched."""
 
-    Attributes:
-        adversarial: the inputs after the attack, in their type and order; a skipped example is unchanged.
-        outcome: (n,) array of "succeeded" (prediction now wrong), "failed" (still right) and "skipped"
-            (already wrong before the attack, so not attacked).
-        n_forward, n_backward: passes of the model, counted per example.
-        queries: (n,) model queries spent on each example, where the attack counts them.
-        details: what a single attack adds (the path of PGD, the words a text attack changed).
-    """
-
-    adversarial: Tensor | list
+    adversarial: Tensor | list  # the inputs after the attack, in their type and order; a skipped example is unchanged
+    # (n,) array of "succeeded" (prediction now wrong), "failed" (still right) and "skipped" (already wrong before the
+    # attack, so not attacked)
     outcome: np.ndarray
+    # passes of the model, counted per example
     n_forward: int
     n_backward: int = 0
-    queries: np.ndarray | None = None
+    queries: np.ndarray | None = None  # (n,) model queries spent on each example, where the attack counts them
+    # what a single attack adds (the path of PGD, the words a text attack changed)
     details: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -15,23 +15,18 @@ LEVEL = 0.95  # of every interval
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Two accuracies measured on the same examples; all but `n*` are fractions.
+    """Two accuracies measured on the same examples; all but `n*` are fractions."""
 
-    Attributes:
-        difference: accuracy of b minus accuracy of a.
-        low, high: confidence interval of the difference.
-        p_value: exact McNemar test of "no difference", two-sided; 1.0 where no example differs.
-        n, n_only_a, n_only_b: all examples; those that only a, only b got right.
-        outcomes: (n,) int8, b minus a for each example: -1, 0 or 1.
-    """
-
-    difference: float
+    difference: float  # accuracy of b minus accuracy of a
+    # confidence interval of the difference
     low: float
     high: float
-    p_value: float
+    p_value: float  # exact McNemar test of "no difference", two-sided; 1.0 where no example differs
+    # all examples; those that only a, only b got right
     n: int
     n_only_a: int
     n_only_b: int
+    # (n,) int8, b minus a for each example: -1, 0 or 1
     outcomes: np.ndarray | None = field(default=None, repr=False, compare=False)
 
 

@@ -54,7 +54,6 @@ class TemperatureScaled(nn.Module):
         self.temperature = float(temperature)
 
     def forward(self, *args, **kwargs) -> Tensor:
-        """Logits of the wrapped model, (n, n_classes), with `temperature` applied; arguments are passed on."""
         return scale_logits(logits_in(self.model(*args, **kwargs)), self.temperature)
 
     def extra_repr(self) -> str:

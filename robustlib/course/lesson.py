@@ -194,7 +194,6 @@ class Lesson:
 
     @property
     def main_attack(self) -> str:
-        """The main attack of the modality: "pgd" or the first of the profile's text attacks."""
         return "pgd" if self.modality == "image" else self.settings.attacks[0]
 
 
@@ -234,7 +233,6 @@ class Audit:
 
     @property
     def means(self) -> pd.DataFrame:
-        """Adversarial accuracy in percent: one row for each served model, one column for each adversary."""
         table = self.table.pivot(index="served", columns="adversary", values="mean")
         return table.reindex(index=list(dict.fromkeys(self.table.served)), columns=list(self.adversaries))
 
@@ -257,9 +255,7 @@ class Audit:
         return removed(interval(served), interval(left)) == "holds"
 
     def pierced(self, design: float) -> list[str]:
-        """Adversaries that remove the illusion at a design temperature."""
         return [name for name in self.adversaries if self.removes(self.difference(design, name))]
 
     def always_pierced(self) -> list[str]:
-        """Adversaries that pierce the illusion at every design temperature but 1."""
         return [a for a in self.adversaries if all(a in self.pierced(T) for T in self.designs if T != 1)]

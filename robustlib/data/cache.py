@@ -120,7 +120,6 @@ def read_entry(path: Path, key: str) -> dict[str, Any]:
 
 
 def _packed(payload: dict[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """The arrays of a payload, and the rest as JSON."""
     tensors, kinds, values = {}, {}, {}
     for name, value in payload.items():
         if isinstance(value, torch.Tensor):

@@ -40,8 +40,6 @@ class TextData:
 
 @dataclass(frozen=True)
 class _Rows:
-    """All rows of a data set, and the rows of each part."""
-
     texts: list[Text]
     labels: np.ndarray
     parts: dict[str, np.ndarray]

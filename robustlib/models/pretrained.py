@@ -74,8 +74,7 @@ def load_minilm(layers: int | None = None) -> tuple[nn.Module, Any]:
     """The all-MiniLM-L6-v2 encoder (`transformers.BertModel`, its first `layers` layers) and its fast tokeniser.
 
     Raises:
-        ModuleNotFoundError: the package that carries the files is not installed.
-        ValueError: its weights are not the official ones, or `layers` is not in 1..6.
+        ModuleNotFoundError, ValueError: its package is missing; the weights are not the official ones; bad `layers`.
     """
     from tokenizers import Tokenizer
     from transformers import AutoConfig, AutoModel
@@ -135,11 +134,7 @@ def load_sequence_classifier(name: str, n_classes: int, layers: int | None = Non
 
 
 def load_masked_language_model(name: str) -> tuple[nn.Module, Any]:
-    """A `transformers` masked language model and its fast tokeniser, by hub name or folder.
-
-    Raises:
-        ConnectionError, ValueError: as `load_sequence_classifier`.
-    """
+    """A `transformers` masked language model and its fast tokeniser, by hub name or folder; raises as above."""
     from transformers import AutoModelForMaskedLM
 
     folder = _checkpoint_folder(name)
@@ -174,7 +169,6 @@ def _checkpoint_folder(name: str) -> Path:
 
 
 def _hub_snapshot(name: str) -> Path:
-    """Folder of a hub checkpoint's configuration, tokeniser and safetensors weights, downloaded where needed."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 

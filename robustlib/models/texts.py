@@ -123,10 +123,10 @@ class TextClassifier(nn.Module):
         return output if isinstance(output, Tensor) else output.logits
 
     def logits(self, texts: Texts) -> Tensor:
-        """Logits (n, n_classes) of texts or pairs, in evaluation mode and without gradients; no temperature applied.
+        """Logits (n, n_classes) of texts or pairs, float32 on the CPU, without gradients; raises as `check_texts`.
 
-        float32 on the CPU. A text's logits do not depend on the others, see `run_batched`; on a GPU they do by
-        rounding (below 1e-5 of the largest). Raises as `check_texts`.
+        A text's logits do not depend on the others, see `run_batched`; on a GPU they do by rounding (below 1e-5 of the
+        largest).
         """
         encodings = self.tokenise(texts)
         with evaluating(self):
@@ -155,11 +155,7 @@ class TextClassifier(nn.Module):
         return self.body.get_input_embeddings().weight.device
 
     def save(self, folder: Path | str) -> None:
-        """Write model.safetensors, classifier.json (with the encoder's configuration) and tokenizer.json.
-
-        Raises:
-            ValueError: the model is not float32: `load` would give back another one.
-        """
+        """Write model.safetensors, classifier.json and tokenizer.json; ValueError for a model that is not float32."""
         from safetensors.torch import save_file
 
         if self.precision != "float32" or {value.dtype for value in self.body.parameters()} != {torch.float32}:
@@ -229,7 +225,7 @@ class PooledClassifier(nn.Module):
 
 
 class SentenceEncoder:
-    """MiniLM sentence embeddings: mean-pooled and of L2 norm 1, so that a dot product is the cosine similarity.
+    """MiniLM sentence embeddings (n, 384), float32 on the CPU, mean-pooled and of L2 norm 1: dot products are cosines.
 
     Stands in for the Universal Sentence Encoder of TextFooler and BAE in the attacks' similarity constraint.
     """
@@ -245,7 +241,6 @@ class SentenceEncoder:
         return self
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Embeddings (n, 384), float32 on the CPU, L2 norm 1, in the order of `texts`. Raises as `check_texts`."""
         check_texts(texts)
         encodings = self.tokenizer.encode_batch_fast(list(texts))
         with evaluating(self.encoder):

@@ -127,7 +127,6 @@ def _extremes(rows: pd.DataFrame) -> dict[tuple[str, str], float]:
 
 
 def _hides(row: dict, extremes: dict[tuple[str, str], float]) -> str:
-    """Name of what hides, for the table; "" where it does not belong there."""
     method, design = row["method"], row["design_temperature"]
     if method in (OVER, UNDER):
         return f"one T = {design:g}" if extremes.get((row["modality"], method)) == design else ""

@@ -15,6 +15,7 @@ from scipy import stats
 from robustlib.attacks.adversaries import Evaluation
 from robustlib.attacks.crossed import crossed_mean
 from robustlib.attacks.statistics import PairedDifference, mean_interval, proportion_interval
+from robustlib.calibration.checks import check_correct
 from robustlib.data.folders import replace_file, results_dir
 from robustlib.study.environment import environment
 
@@ -30,7 +31,6 @@ class Reference:
 
     @property
     def columns(self) -> dict[str, object]:
-        """The four columns of a record (REFERENCE)."""
         return dict(zip(REFERENCE, vars(self).values(), strict=True))
 
 
@@ -121,20 +121,12 @@ class RecordBook:
             **row,
         )
 
-    def add_accuracy(self, correct: int | np.ndarray, n: int | None = None, **row: Any) -> None:
-        """Add an accuracy in percent with its Wilson interval, as for attack="clean".
-
-        `correct`: (n,) bool, whether each example is right; or how many of `n` are (else a TypeError or ValueError).
-        """
-        if n is None:
-            values = np.asarray(correct)
-            if values.dtype != bool:
-                raise TypeError(f"correct must be bool for each example, or a count with n, got {correct!r}")
-            correct, n, row = int(values.sum()), len(values), row | {"outcomes": pack(values)}
-        if not isinstance(correct, (int, np.integer)):
-            raise TypeError(f"correct must be a count of examples, got {correct!r}: pass int(correct.sum())")
-        low, high = proportion_interval(correct, n)
-        self.add(metric="accuracy", mean=100 * correct / n, n=n, low=100 * low, high=100 * high, **row)
+    def add_accuracy(self, correct: np.ndarray, **row: Any) -> None:
+        """Add an accuracy in percent with its Wilson interval, as for attack="clean"; `correct`: as `check_correct`."""
+        values = check_correct(correct)
+        number, n = int(values.sum()), len(values)
+        low, high = (100 * end for end in proportion_interval(number, n))
+        self.add(metric="accuracy", mean=100 * number / n, n=n, low=low, high=high, outcomes=pack(values), **row)
 
     def add_difference(self, difference: PairedDifference, *, reference: Reference, **row: Any) -> None:
         """Add a paired difference of accuracies: the row's model and adversary minus `reference`."""

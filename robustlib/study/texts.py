@@ -129,7 +129,6 @@ class TextStudy(Study):
 
     @property
     def answering(self) -> Victim:
-        """The victim behind its cache: what a defender does to logits is not stored."""
         return self.cache
 
     def size(self, attack: str) -> int:

@@ -31,7 +31,6 @@ class Checkpoint:
             return None
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the saved state, atomically."""
         buffer = io.BytesIO()
         torch.save(state, buffer)
         with suppress(ReadOnlyFolderError):  # then an interrupted training starts again

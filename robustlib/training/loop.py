@@ -201,7 +201,6 @@ def _train_epoch(
 
 
 def _check_finite(numbers: dict[str, float], when: str, config: Training) -> None:
-    """Raise before broken weights reach a checkpoint or a model."""
     for name, value in numbers.items():
         if not math.isfinite(value):
             raise FloatingPointError(

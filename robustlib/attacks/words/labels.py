@@ -65,7 +65,6 @@ def _shuffled(original: Words, recipe: Recipe, rng: random.Random) -> list[int]:
 def _changed(
     original: Words, current: Words, index: int, recipe: Recipe, rng: random.Random
 ) -> Generator[Ask, Any, Example | None]:
-    """The text with word `index` replaced by a random one of its candidates; None without one."""
     words, _ = yield from candidates(original, current, index, recipe)
     return current.replaced(index, rng.choice(words)) if words else None
 

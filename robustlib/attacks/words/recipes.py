@@ -1,44 +1,4 @@
-"""The paper's four text attacks as TextAttack 0.3.11 composes them, and what stands in where its parts are unavailable.
-
-| part | dg: DeepWordBug | pwws: PWWS | tf: TextFooler | bae: BAE-R |
-| --- | --- | --- | --- | --- |
-| goal | prediction changed = | = | = | = |
-| word ranking | unk = | weighted saliency = | delete = | delete = |
-| candidates | four character edits = (1) | WordNet lemmas = (2) | 50 neighbours (3) | 50 masked-LM guesses (4) |
-| order, acceptance | by text; best if strictly better = | = | = | = |
-| among successes | highest score = | highest score = | most similar = | most similar = |
-| stop words | NLTK's 179 = (5) | = | TextFooler's 266 = | NLTK's = |
-| repeat | each word once = | = | = | = |
-| word distance | - | - | cosine >= 0.5 (3) | - |
-| edit distance | <= 30 characters = | - | - | - |
-| part of speech | - | - | equal, or noun and verb (6) | (6) |
-| sentence similarity | - | - | >= 0.8776, to the text before (7) | >= 0.9363, to the original (7) |
-| pairs | both sentences attacked = | = | = | = |
-
-"=" is equal to TextAttack, checked against its own runs in tests/golden; with a two-layer MiniLM as victim, 200
-sentences by dg and 60 by pwws also ended in the same texts after the same numbers of queries. Everywhere:
-
-- The goal is read off the logits, which no temperature changes. TextAttack takes the argmax of probabilities, so
-  where a temperature makes these tie in float32 it sees class 0.
-- A candidate that fools is kept whatever its score. TextAttack throws it away where its score is no higher than the
-  current one's, as at T = 1e7, or where another candidate's is higher, as can be with three classes.
-- Words of equal importance are taken in reading order. TextAttack sorts with an unstable sort.
-- Chinese is not cut into words (TextAttack uses jieba).
-- [UNK] stands for a deleted word that leaves a sentence empty.
-
-1. The draws depend on seed, text and position, not on a global generator: see `words.text_rng`.
-2. WordNet 3.0 by our own reader, equal to NLTK's (21,739 words compared).
-3. TextFooler's counter-fitted vectors are on no package index. `counter_fitting` of the data registry holds lists
-   computed from them: at most 8 neighbours with cosine >= 0.755, so fewer and stricter candidates. Without that file,
-   neighbours are computed from word vectors (`lexicon.embedding_neighbours`, cosine >= 0.5).
-4. Any masked language model: BERT by name, else one fine-tuned once from MiniLM. TextAttack reads bert-base-uncased.
-5. NLTK's list as it was when the paper was written.
-6. Universal tags of an averaged perceptron, as in TextAttack, but trained on another treebank: see `tagger`.
-7. MiniLM sentence embeddings instead of the Universal Sentence Encoder, in the same window of 15 words and at the
-   same cosine (TextFooler's angular 0.8408 is a cosine of 0.8776). The two encoders' cosines are not on one scale, so
-   the strictness differs by an unknown amount: of counter-fitted neighbours in Rotten Tomatoes, MiniLM lets 89 % pass
-   at 0.8776 and 71 % at 0.9363. Texts below 15 words pass unseen with both.
-"""
+"""The paper's four text attacks as TextAttack 0.3.11 composes them; README.md has every part and difference."""
 
 import math
 from collections.abc import Callable, Sequence

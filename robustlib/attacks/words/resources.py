@@ -23,7 +23,7 @@ RECIPES = ("dg", "pwws", "tf", "bae")
 def load_recipe(
     name: str, *, seed: int = 0, device: str = "cpu", masked_lm: recipes.MaskedLM | Memory | None = None
 ) -> Recipe:
-    """One of the paper's attacks ("dg", "pwws", "tf", "bae": see the table in `recipes`), ready for `attack_texts`.
+    """One of the paper's attacks ("dg", "pwws", "tf", "bae": see README.md), ready for `attack_texts`.
 
     Thesauri and models are loaded once in a process, and their answers remembered: keep the recipe for a sweep.
 

@@ -74,7 +74,6 @@ class Scorecard:
 
     @property
     def tested(self) -> list[Judgement]:
-        """The claims that these records could test."""
         return [judgement for judgement in self.judgements if judgement.verdict != _UNTESTED]
 
     @property
@@ -88,7 +87,6 @@ class Scorecard:
 
     @property
     def counts(self) -> str:
-        """How many claims came out how."""
         verdicts = [judgement.verdict for judgement in self.judgements]
         return ", ".join(f"{verdicts.count(name)} {name}" for name in VERDICTS)
 
@@ -125,7 +123,6 @@ def judge_claims(records: pd.DataFrame) -> Scorecard:
 
 @cache
 def _claims() -> tuple[dict[str, str], ...]:
-    """Rows of `claims.csv`, with the paper's numbers put in."""
     claims = pd.read_csv(Path(__file__).parent / "claims.csv", keep_default_na=False)
     paper = paper_tables()
     claims["paper"] = [paper_numbers(template, paper) for template in claims["paper"]]

@@ -130,7 +130,6 @@ def _changes(
     methods: tuple[str, ...],
     rule: Callable[[Interval, Interval], str],
 ) -> list[Finding]:
-    """Each of the adversaries does this to the illusion; one that was never run is missing."""
     return [
         finding
         for adversary in adversaries

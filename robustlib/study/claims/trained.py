@@ -30,7 +30,6 @@ PAPER_TEMPERATURE = 200.0  # where a claim names it; of what was trained, the ne
 
 
 def _rows(data: Evidence, **columns: object) -> pd.DataFrame:
-    """Recorded rows with these columns, of models served undivided."""
     return matching(data.training, design_temperature=1, **columns)
 
 
@@ -75,7 +74,6 @@ def _at_high_temperature(test: Callable[[Evidence, float, float], list[Finding]]
 
 
 def _clean_cost(data: Evidence, method: str, temperature: float, prefix: str = "", **reference: object) -> Finding:
-    """The price of a gain in clean accuracy."""
     row = _gain(data, method, temperature, "none", attack="clean", **reference)
     return judge_row(f"{prefix}clean accuracy at T = {temperature:g}", row, above(-CLEAN_COST), condition=True)
 
