@@ -146,6 +146,7 @@ _WITH_OWN_ARGUMENTS = {
     "data": (_main_of("robustlib.data.cli"), "list, fetch or verify data sets"),
     "scorecard": (_main_of("robustlib.study.claims.scorecard"), "compare our numbers with the paper's"),
     "site": (_main_of("robustlib.course.site"), "build the static pages of a results folder"),
+    "course": (_main_of("robustlib.course.teaching.cli"), "students' copies, grading, nbgrader, the assignment"),
     "lab": (_lab, "start JupyterLab on the notebooks"),
     "test": (_test, "run the tests of the checkout"),
 }

@@ -286,6 +286,7 @@ CASES = [(name, *case) for name, cases in WRONG.items() for case in cases]
 def test_wrong_answers_are_rejected_with_a_reason(name, answer, message):
     judgement = exercises.judge(name, answer)
     assert judgement.outcome == "wrong"
+    assert 0 <= judgement.passed < 1
     assert re.search(message, judgement.slip)
 
 
@@ -326,7 +327,7 @@ def differentiated(logits, label, temperature):
     ],
 )
 def test_right_answers_that_differ_from_the_solution_pass(name, answer):
-    assert exercises.judge(name, answer) == exercises.base.Judgement(name, "correct")
+    assert exercises.judge(name, answer) == exercises.base.Judgement(name, "correct", passed=1.0)
 
 
 def test_the_made_up_world_is_one_in_which_the_claim_holds():

@@ -1,5 +1,15 @@
 """The exercises of every lesson: `exercises.check("2.1", step)` says whose answer it judged and which slip it holds."""
 
 from robustlib.course.exercises import images, scorecard, texts, training
-from robustlib.course.exercises.base import EXERCISES, check, judge, solution, solution_source, use_solutions, whose
+from robustlib.course.exercises.base import (
+    EXERCISES,
+    Judgement,
+    check,
+    credit,
+    judge,
+    solution,
+    solution_source,
+    use_solutions,
+    whose,
+)
 from robustlib.course.exercises.scorecard import made_up_records

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 Value = TypeVar("Value")
+PARTIAL = 0.5  # of the points, the most that a wrong answer gets
 
 
 class SlipError(AssertionError):
@@ -30,15 +31,23 @@ class Exercise:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What became of an answer: "correct", "wrong" or "open" (the stub as it was), and the slip of a wrong one."""
+    """What became of an answer: "correct", "wrong" or "open" (the stub as it was).
+
+    Of a wrong one `slip` says what is wrong, and `passed` which share of what is asked of it went well before.
+    """
 
     number: str
     outcome: str
     slip: str = ""
+    passed: float = 0.0
+
+    def points(self, most: float) -> float:
+        """All for a correct answer; for a wrong one up to `PARTIAL` of them, by the share that went well."""
+        return float(most) if self.outcome == "correct" else round(PARTIAL * most * self.passed, 2)
 
 
 EXERCISES: dict[str, Exercise] = {}
-_mode = {"solutions": False}
+_mode = {"solutions": False, "passed": 0}  # how many expectations the answer in hand has met
 _whose: dict[str, str] = {}
 
 
@@ -67,13 +76,20 @@ def judge(number: str, answer: Callable) -> Judgement:
     chosen = _known(number)
     if is_stub(answer) or answer is chosen.solution:  # the check ran before, and bound the solution to the name
         return Judgement(number, "open")
+    _mode["passed"] = 0
     try:
         chosen.inspect_answer(answer)
-    except SlipError as slip:
-        return Judgement(number, "wrong", str(slip))
+    except NotImplementedError:  # nbgrader's stub
+        return Judgement(number, "open")
+    except SlipError as error:
+        slip = str(error)
     except Exception as error:  # whatever the learner's function raises is a slip of its own
-        return Judgement(number, "wrong", f"it raised {type(error).__name__}: {error}{_where(error, answer)}")
-    return Judgement(number, "correct")
+        slip = f"it raised {type(error).__name__}: {error}{_where(error, answer)}"
+    else:
+        return Judgement(number, "correct", passed=1.0)
+    passed, _mode["passed"] = _mode["passed"], 0
+    chosen.inspect_answer(chosen.solution)
+    return Judgement(number, "wrong", slip, passed / _mode["passed"])
 
 
 def check(number: str, answer: Callable) -> Callable:
@@ -99,6 +115,12 @@ def check(number: str, answer: Callable) -> Callable:
         sentence = f"**Exercise {number} is open**: the stub is as it was. {going_on}"
     _show(f"> {sentence}")
     return answer if judgement.outcome == "correct" else chosen.solution
+
+
+def credit(number: str, answer: Callable, most: float) -> float:
+    """`check` for a grader such as nbgrader: says the same and returns the points, of `most`."""
+    check(number, answer)
+    return judge(number, answer).points(most)
 
 
 def whose(number: str) -> str:
@@ -132,6 +154,7 @@ def is_stub(answer: Any) -> bool:
 def expect(condition: bool | np.bool_ | Tensor, message: str) -> None:
     if not condition:
         raise SlipError(message)
+    _mode["passed"] += 1
 
 
 def answered(value: Value | None) -> Value:
