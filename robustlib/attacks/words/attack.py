@@ -9,21 +9,11 @@ from torch import Tensor
 
 from robustlib.attacks.result import AttackResult
 from robustlib.attacks.scores import Score, TrueClassProbability
+from robustlib.attacks.words import search
 from robustlib.attacks.words.labels import edit_blindly, search_labels
 from robustlib.attacks.words.queries import QueryCache, Victim
 from robustlib.attacks.words.resources import load_recipe
-from robustlib.attacks.words.search import (
-    GREEDY,
-    Ask,
-    Questions,
-    Ranking,
-    Recipe,
-    Rules,
-    SentenceResult,
-    rank_words,
-    run_lockstep,
-    search_sentence,
-)
+from robustlib.attacks.words.search import Ask, Questions, Ranking, Recipe, Rules
 from robustlib.attacks.words.words import Example, Words, changed_share, joined, text_rng
 from robustlib.calibration.checks import check_labels
 from robustlib.data.progress import progress
@@ -41,7 +31,7 @@ def attack_texts(
     score: Score | None = None,
     max_queries: int | None = None,
     rankings: Sequence[Ranking] | None = None,
-    rules: Rules = GREEDY,
+    rules: Rules = search.GREEDY,
     trace: bool = False,
     description: str | None = None,
 ) -> AttackResult:
@@ -74,7 +64,7 @@ def attack_texts(
     options = {"scale_free": score.scale_free, "max_queries": max_queries, "rules": rules}
     orders = [None] * len(texts) if rankings is None else rankings
     searches = (
-        search_sentence(text, label, recipe, ranking=order, **options)
+        search.search_sentence(text, label, recipe, ranking=order, **options)
         for text, label, order in zip(texts, labels.tolist(), orders, strict=True)
     )
     return _attacked(searches, cache, recipe, score, texts, trace=trace, description=description)
@@ -135,7 +125,7 @@ def word_importance(
         words = Words.of(text)
         questions = Questions.of(words, label)
         (clean,), _ = yield from questions.judge([text])
-        return (yield from rank_words(words, recipe, questions, clean, scale_free=score.scale_free))
+        return (yield from search.rank_words(words, recipe, questions, clean, scale_free=score.scale_free))
 
     searches = (rank(text, label) for text, label in zip(texts, labels.tolist(), strict=True))
     return _run(searches, cache, recipe, score, len(texts), None)
@@ -191,7 +181,7 @@ def _prepared(
 
 
 def _attacked(
-    searches: Iterable[Generator[Ask, Any, SentenceResult]],
+    searches: Iterable[Generator[Ask, Any, search.SentenceResult]],
     cache: QueryCache,
     recipe: Recipe,
     score: Score,
@@ -228,7 +218,7 @@ def _run(
         encoder = recipe.similarity.encoder
         services["encode"] = lambda asks: _split(np.stack(encoder.answers(_items(asks))), asks)
     services["judge"] = _judge(cache, score)
-    ended = run_lockstep(searches, services, width=WIDTH)
+    ended = search.run_lockstep(searches, services, width=WIDTH)
     if description is not None:
         ended = progress(ended, description=description, total=total)
     results = dict(ended)

@@ -6,17 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from robustlib.attacks.words import transformations
 from robustlib.attacks.words.constraints import Tagger, edit_distance_at_most, same_part_of_speech
 from robustlib.attacks.words.lexicon import STOP_WORDS, TEXTFOOLER_STOP_WORDS
 from robustlib.attacks.words.queries import Memory
 from robustlib.attacks.words.search import Recipe, Similarity
-from robustlib.attacks.words.transformations import (
-    Synonyms,
-    character_edits,
-    guessed_swaps,
-    neighbour_swaps,
-    wordnet_swaps,
-)
+from robustlib.attacks.words.transformations import Synonyms
 from robustlib.attacks.words.words import Words, text_rng
 
 SentenceEncoder = Callable[[list[str]], Any]
@@ -31,7 +26,7 @@ def deepwordbug(*, seed: int = 0) -> Recipe:
     """DeepWordBug (Gao et al. 2018), the paper's "dg": one edit per word, the best of four that `seed` draws."""
 
     def propose(original: Words, current: Words, index: int) -> list[str]:
-        return character_edits(original.words[index], text_rng(seed, index, original.text))
+        return transformations.character_edits(original.words[index], text_rng(seed, index, original.text))
 
     return Recipe("dg", "unk", STOP_WORDS, propose, constraints=(edit_distance_at_most(30),))
 
@@ -40,7 +35,7 @@ def pwws(synonyms: Synonyms) -> Recipe:
     """Probability weighted word saliency (Ren et al. 2019): WordNet's synonyms, such as of `lexicon.WordNet(files)`."""
 
     def propose(original: Words, current: Words, index: int) -> list[str]:
-        return wordnet_swaps(current.words[index], synonyms)
+        return transformations.wordnet_swaps(current.words[index], synonyms)
 
     return Recipe("pwws", "weighted-saliency", STOP_WORDS, propose)
 
@@ -55,7 +50,7 @@ def textfooler(neighbours: Synonyms, tagger: Tagger, sentence_encoder: SentenceE
     """
 
     def propose(original: Words, current: Words, index: int) -> list[str]:
-        return neighbour_swaps(current.words[index], neighbours)
+        return transformations.neighbour_swaps(current.words[index], neighbours)
 
     similarity = Similarity(remembered(sentence_encoder), TEXTFOOLER_COSINE, to_original=False)
     constraints = (same_part_of_speech(tagger),)
@@ -77,7 +72,7 @@ def bae(masked_lm: MaskedLM | Memory, tagger: Tagger, sentence_encoder: Sentence
         "delete",
         STOP_WORDS,
         masked_lm=memory,
-        pick=guessed_swaps,
+        pick=transformations.guessed_swaps,
         constraints=(same_part_of_speech(tagger),),
         similarity=Similarity(remembered(sentence_encoder), BAE_COSINE, to_original=True),
     )
