@@ -194,8 +194,6 @@ def evaluate(served: Any, attack: Attack, adversary: Adversary, inputs: Any, lab
 
 @dataclass(frozen=True)
 class _Knowledge:
-    """What an adversary prepares with; arguments as in `plan_adversary`."""
-
     served: Any
     attack: Attack
     inputs: Any

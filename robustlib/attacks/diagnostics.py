@@ -22,7 +22,7 @@ GRADIENT_WALL = 150 * math.log(2)  # 103.97: exp(-gap) < 2^-150, half the smalle
 
 @dataclass(frozen=True)
 class Masking:
-    """What an attacker sees of n examples at one temperature. Shares are in 0..1 of the n examples."""
+    """What an attacker sees of n examples at one temperature; shares are in 0..1 of the n examples."""
 
     temperature: float
     mean_confidence: float  # mean probability of the predicted class

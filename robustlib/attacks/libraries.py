@@ -72,10 +72,10 @@ def hop_skip_jump(
 ) -> AttackResult:
     """HopSkipJump (Chen et al. 2020; foolbox): a decision-based attack, it sees predicted classes only.
 
-    No temperature changes a predicted class, so its answer must be the same at every temperature: the control of
-    the experiment. It starts from noise of another class, where there is none from an image of the batch; an
-    example without any start fails. Each step estimates a direction from 50 * sqrt(step) decisions, at most
-    `max_gradient_evaluations`. Args, errors and `details[norm]` as in `carlini_wagner`.
+    No temperature changes a predicted class: the control of the experiment. It starts from noise of another class,
+    where there is none from an image of the batch; an example without any start fails. Each step estimates a direction
+    from 50 * sqrt(step) decisions, at most `max_gradient_evaluations`. Args, errors and `details[norm]` as in
+    `carlini_wagner`.
     """
     check_counts(steps=steps, max_gradient_evaluations=max_gradient_evaluations)
     check_radius(epsilon, norm)

@@ -47,8 +47,7 @@ def pgd(
         start: points like `images` where the first restart begins instead, moved into the ball (a warm start).
         leave_early: stop on an example at the first iterate that fools the model, and skip examples that are wrong
             when clean. False runs every step on every example: what a transfer to another model needs.
-        keep_path: keep every iterate of the last restart in `details["path"]`, (steps + 1, n, ...); nothing leaves
-            early then.
+        keep_path: keep every iterate of the last restart in `details["path"]`, (steps + 1, n, ...), and leave late.
         seed: of the random starts, drawn per example: they do not depend on the batch size.
 
     Raises:

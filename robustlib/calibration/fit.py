@@ -60,7 +60,6 @@ class TemperatureFit:
         return self.status == "ok"
 
     def logits(self, logits: Tensor) -> Tensor:
-        """logits / temperature, differentiable; ValueError where the temperature is 0 or infinite."""
         return scale_logits(logits, self.temperature)
 
     def probs(self, logits: Tensor) -> Tensor:

@@ -67,7 +67,6 @@ class Lesson:
         return RecordBook(self.name, profile=self.profile, seed=self.seed, modality=self.modality)
 
     def describe(self) -> str:
-        """Data, model and number of examples in one sentence, and why a preferred data set is not used."""
         study, unit = self.study, "images" if self.modality == "image" else "texts"
         return (
             f"{study.substitution} {study.title}, {study.model_title}: {len(study.labels)} attacked {unit}, "

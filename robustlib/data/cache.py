@@ -141,7 +141,6 @@ def _checksum(tensors: dict[str, torch.Tensor], body: str) -> str:
 
 
 def _plain(value: Any, where: str = "config", *, allow_nan: bool = False) -> Any:
-    """JSON form of a value; floats keep 1 and 1.0 apart from each other only by their type, as Python does."""
     if is_dataclass(value) and not isinstance(value, type):
         return {"__class__": type(value).__name__, **_plain(asdict(value), where, allow_nan=allow_nan)}
     if isinstance(value, dict):

@@ -90,7 +90,6 @@ def _lines(raw: bytes, encoding: str = "utf-8-sig") -> list[str]:
 
 
 def _joined(*blocks: tuple[str, list[Text], list[int]]) -> _Rows:
-    """Rows from blocks (part, texts, labels); several blocks may belong to one part."""
     parts: dict[str, list[int]] = defaultdict(list)
     texts: list[Text] = []
     labels: list[int] = []

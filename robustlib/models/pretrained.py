@@ -35,7 +35,6 @@ class Encoder:
     training: str
 
     def parameters(self, layers: int) -> int:
-        """Of its first `layers` layers and what is below them."""
         return self.of_embeddings + layers * self.of_a_layer
 
 

@@ -50,7 +50,6 @@ class TextStudy(Study):
 
     @property
     def model_title(self) -> str:
-        """The encoder with its size and training."""
         return describe(self.model_name)
 
     @cached_property

@@ -92,7 +92,6 @@ class MaskedLanguageModel(nn.Module):
         return {**batch, "input_ids": ids.masked_fill(chosen, self._mask_id)}, ids.masked_fill(~chosen, -1)
 
     def _encode(self, words: Sequence[str], index: int) -> Any:
-        """Encoding of the text with one [MASK], cut around it until it is inside."""
         reach = self.max_length // 2  # in words, each of which is at least one token
         while True:
             start = max(0, index - reach)

@@ -88,5 +88,4 @@ class PerturbationSet:
 
 
 def _length(values: Tensor) -> Tensor:
-    """L2 norm of each example, (n, 1, ...)."""
     return torch.linalg.vector_norm(values, dim=tuple(range(1, values.ndim)), keepdim=True)

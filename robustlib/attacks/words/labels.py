@@ -72,7 +72,6 @@ def _changed(
 def _restored(
     original: Words, text: Example, changed: list[int], questions: Questions, rng: random.Random
 ) -> Generator[Ask, Any, Example]:
-    """The text with original words put back, one after the other in random order, as long as it still fools."""
     for index in rng.sample(changed, len(changed)):
         candidate = Words.of(text).replaced(index, original.words[index])
         _, fooled = yield from questions.judge([candidate])

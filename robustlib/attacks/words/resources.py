@@ -95,7 +95,6 @@ def load_tagger() -> tuple[Tagger, str]:
 
 @lru_cache(maxsize=2)
 def load_sentence_encoder(device: str = "cpu") -> Memory:
-    """MiniLM sentence embeddings that are computed once for each text."""
     from robustlib.models.texts import SentenceEncoder
 
     return recipes.remembered(SentenceEncoder().to(device))

@@ -78,7 +78,6 @@ class Scorecard:
 
     @property
     def untested(self) -> dict[tuple[str, str], list[str]]:
-        """The other claims, by (modality, reason)."""
         groups: dict[tuple[str, str], list[str]] = {}
         for judgement in self.judgements:
             if judgement.verdict == _UNTESTED:

@@ -57,7 +57,6 @@ def _third_cause(data: Evidence, smallest: float) -> list[Finding]:
 
 
 def _behind(data: Evidence, disguise: str, adversary: str, rule: Callable[[Interval, Interval], str]) -> list[Finding]:
-    """What an adversary makes of the illusion behind each disguise whose name begins so."""
     rows = differences(data.differences, reference=HONEST)
     rows = rows[rows.method.str.startswith(disguise)]
     findings = []

@@ -137,7 +137,6 @@ def summary(card: Scorecard) -> str:
 
 
 def _story(title: str, data: Evidence) -> list[str]:
-    """Honest baseline, overconfident as served, and the same after each adversary."""
     extreme = data.most_overconfident
     served = "overconfident" if extreme is None else f"overconfident (T_d = {extreme:g})"
     rows = {"honest baseline": data.accuracy(BASELINE, 1.0)}

@@ -180,7 +180,6 @@ def _transfer_is_weaker(data: Evidence, smallest: float) -> list[Finding]:
 
 
 def _blind(data: Evidence, adversary: str, method: str, temperature: float) -> str:
-    """What blind edits leave above the scale-free attack, where they were measured."""
     row = data.difference(method, temperature, f"{BLIND}{adversary}", Reference(method, "margin", temperature))
     return "" if row is None else f" (blind edits {interval_text(row, signed=True)})"
 
