@@ -18,10 +18,7 @@ class CrossedMean:
     mean: float
     low: float
     high: float
-    # of the mean, for seeds and examples not seen; of freedom of Student's t
-    standard_error: float
-    degrees: float
-    seed_sd: float  # standard deviation over trainings, of infinitely many examples; 0 where nothing shows one
+    standard_error: float  # of the mean, for seeds and examples not seen
     smallest: float  # smallest true mean that such a sample shows to differ from 0 in four of five repetitions
 
 
@@ -52,13 +49,13 @@ def crossed_mean(values: np.ndarray, *, extremes: tuple[float, float] | None = N
     by_seed, by_example = table.mean(axis=1), table.mean(axis=0)
     ms_example = seeds * float(by_example.var(ddof=1))
     if seeds == 1:
-        variance, degrees, seed_variance = ms_example / examples, examples - 1.0, 0.0
+        variance, degrees = ms_example / examples, examples - 1.0
     else:
         ms_seed = examples * float(by_seed.var(ddof=1))
         rest = table - by_seed[:, None] - by_example[None, :] + mean
         ms_rest = float((rest**2).sum()) / ((seeds - 1) * (examples - 1))
         total = max(ms_seed + ms_example - ms_rest, ms_seed, ms_example)
-        variance, seed_variance = total / (seeds * examples), max(0.0, (ms_seed - ms_rest) / examples)
+        variance = total / (seeds * examples)
         spread = ms_seed**2 / (seeds - 1) + ms_example**2 / (examples - 1) + ms_rest**2 / ((seeds - 1) * (examples - 1))
         degrees = total**2 / spread if spread else float(examples - 1)
     error = math.sqrt(variance)
@@ -66,4 +63,4 @@ def crossed_mean(values: np.ndarray, *, extremes: tuple[float, float] | None = N
     smallest = (quantile + float(stats.t.ppf(0.8, degrees))) * error
     reach = quantile * error
     low, high = (mean - reach, mean + reach) if extremes is None else np.clip([mean - reach, mean + reach], *extremes)
-    return CrossedMean(observed, float(low), float(high), error, degrees, math.sqrt(seed_variance), smallest)
+    return CrossedMean(observed, float(low), float(high), error, smallest)

@@ -1,7 +1,7 @@
 """The study of images: a trained classifier, its data, and attacks with the profile's budgets."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -87,17 +87,9 @@ def image_study(profile: str, *, seed: int = 0, **changes: Any) -> ImageStudy:
     device = pick_device()
     test = load_images(settings.dataset, "test", n=settings.n_test, seed=0)
     validation = load_images(settings.dataset, "validation", n=settings.n_validation, seed=0)
-    training = ImageTraining(
-        dataset=settings.dataset,
-        n_train=settings.n_train,
-        architecture=settings.architecture,
-        epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        augment=settings.augment,
-        seed=seed,
-        device=device.type,
-    )
-    training = replace(training, **changes)
+    shared = ("dataset", "n_train", "architecture", "epochs", "learning_rate", "augment")
+    sizes = {name: getattr(settings, name) for name in shared}
+    training = ImageTraining(**{**sizes, "seed": seed, "device": device.type, **changes})
     return ImageStudy(
         settings=settings,
         training=training,
