@@ -12,15 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from robustlib import calibration
 from robustlib.attacks.adversaries import Adversary
-from robustlib.calibration.disguises import (
-    ConstantConfidence,
-    Floor,
-    Rounded,
-    TemperaturePerInput,
-    TemperaturePerQuery,
-    calibrated_gap,
-)
 from robustlib.data.progress import progress
 from robustlib.models.forward import logits_of
 from robustlib.study.base import Study
@@ -56,12 +49,12 @@ def disguises(study: Study) -> tuple[Hidden, ...]:
     logits, labels = logits_of(study.answering, study.validation_inputs), study.validation_labels.cpu()
     accuracy = float((logits.argmax(dim=1) == labels).double().mean())
     return (
-        Hidden("T(x) gap", TemperaturePerInput(calibrated_gap(logits, labels))),
-        Hidden("T(x) confidence", ConstantConfidence(accuracy)),
-        Hidden(PER_QUERY, TemperaturePerQuery(2.3)),
-        Hidden("floor 2.5", Floor(2.5)),
-        Hidden("float16", Rounded(1.0, torch.float16), 1e-3),
-        Hidden("probabilities", Rounded(1.0, probabilities=True), 1e-2),
+        Hidden("T(x) gap", calibration.TemperaturePerInput(calibration.calibrated_gap(logits, labels))),
+        Hidden("T(x) confidence", calibration.ConstantConfidence(accuracy)),
+        Hidden(PER_QUERY, calibration.TemperaturePerQuery(2.3)),
+        Hidden("floor 2.5", calibration.Floor(2.5)),
+        Hidden("float16", calibration.Rounded(1.0, torch.float16), 1e-3),
+        Hidden("probabilities", calibration.Rounded(1.0, probabilities=True), 1e-2),
     )
 
 
