@@ -22,28 +22,20 @@ from robustlib.study.records import RecordBook, Reference
 
 @dataclass(frozen=True)
 class Study(ABC):
-    """A trained classifier with the examples it is judged on and the attacks it is judged by.
+    """A trained classifier with the examples it is judged on and the attacks it is judged by."""
 
-    Attributes:
-        settings: sizes and radii of the profile, for the data set in use.
-        training: what determines the weights.
-        substitution: why a preferred data set is not used; empty where the first choice is.
-        model: inputs to logits, as trained (T_d = 1), in evaluation mode.
-        inputs, labels: n test examples that are attacked.
-        validation_inputs, validation_labels: what adversaries prepare on.
-        class_names: name of each label.
-        disguise, disguise_name: a map of logits that a defender shows instead of them, and its name in records.
-    """
-
-    settings: Any
-    training: Any
-    substitution: str
-    model: nn.Module
+    settings: Any  # sizes and radii of the profile, for the data set in use
+    training: Any  # what determines the weights
+    substitution: str  # why a preferred data set is not used; empty where the first choice is
+    model: nn.Module  # inputs to logits, as trained (T_d = 1), in evaluation mode
+    # n test examples that are attacked
     inputs: Any
     labels: Tensor
+    # what adversaries prepare on
     validation_inputs: Any
     validation_labels: Tensor
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...]  # name of each label
+    # a map of logits that a defender shows instead of them, and its name in records
     disguise: Callable[[Tensor], Tensor] | None = None
     disguise_name: str = ""
 
@@ -99,12 +91,10 @@ class Study(ABC):
 
     @property
     def dataset(self) -> str:
-        """Name of the data set in use, as in records."""
         return self.settings.dataset
 
     @property
     def title(self) -> str:
-        """How to call the data set in a figure."""
         return DATASETS[self.dataset].title
 
     def run(
@@ -148,7 +138,6 @@ class Study(ABC):
         design_temperature: float = 1.0,
         n: int | None = None,
     ) -> Evaluation:
-        """`run`, and record the adversarial accuracy."""
         evaluation = self.run(attack, adversary, design_temperature=design_temperature, n=n)
         row = {**self.columns(design_temperature), **self.budget(attack)}
         book.add_evaluation(evaluation, note=self.note(attack), **row)
@@ -166,8 +155,7 @@ class Study(ABC):
     ) -> PairedDifference:
         """Record the paired difference of two evaluations, served at `at` and at `reference_at`; returns it.
 
-        Args:
-            reference_study: where the reference is of another model: the study it comes from, on the same examples.
+        `reference_study`: the study the reference comes from, on the same examples, where it is of another model.
         """
         difference, other = evaluation.minus(reference), reference_study or self
         method, trained_at = other.method_name(reference_at), other.training.training_temperature
@@ -182,7 +170,6 @@ class Study(ABC):
         return {"norm": chosen.norm, "epsilon": chosen.epsilon} if chosen.norm else {}
 
     def columns(self, design_temperature: float) -> dict[str, object]:
-        """What a record says of the model served at a design temperature."""
         return {
             "dataset": self.dataset,
             "model": self.model_name,
@@ -207,11 +194,7 @@ class Study(ABC):
 
 
 def check_seed(seed: int) -> None:
-    """Refuse a seed that is no integer, as papermill's -r gives, or negative.
-
-    Raises:
-        TypeError, ValueError: with the seed in the message.
-    """
+    """Refuse a seed that is no integer, as papermill's -r gives (TypeError), or negative (ValueError)."""
     if isinstance(seed, bool) or not isinstance(seed, Integral):
         raise TypeError(f"seed must be an integer, got {seed!r}: pass int(seed), or -p instead of -r to papermill")
     if seed < 0:

@@ -45,7 +45,6 @@ class Variant:
 
     @property
     def title(self) -> str:
-        """How a figure calls it."""
         definition = method_definition(self.method)
         details = "" if self.steps is None else definition.details.format(M=self.solutions, K=self.steps)
         rule = {"none": "", "clip": ", clipped", "normalise": ", normalised"}[self.rule]
@@ -64,9 +63,7 @@ def lesson_settings(profile: str, modality: str) -> TrainingSettings:
 def trained_variant(profile: str, modality: str, variant: Variant, *, seed: int = 0) -> Study:
     """The study of a model trained as the variant says, with the sizes of the profile's training lessons.
 
-    Raises:
-        ValueError: a method that is for the other modality.
-        robustlib.data.FetchError: no data.
+    Raises ValueError for a method of the other modality, FetchError without data.
     """
     sizes = lesson_settings(profile, modality)
     steps = method_definition(variant.method).steps or variant.steps or sizes.steps
@@ -130,12 +127,10 @@ class TrainedModel:
 
     @property
     def clean_columns(self) -> dict[str, object]:
-        """What a record says of this model on clean examples."""
         return {**self.study.columns(1.0), "adversary": "none", "attack": "clean"}
 
     @property
     def as_reference(self) -> Reference:
-        """What a record calls this model, unattacked, where another one is compared with it."""
         return Reference(self.study.method_name(1.0), training_temperature=self.variant.temperature)
 
     def correct_minus(self, other: TrainedModel) -> PairedDifference:
@@ -189,32 +184,23 @@ def judge(
 
 @dataclass(frozen=True)
 class TrainingLesson:
-    """One modality's half of a lesson that trains models: its sizes, its seeds and its records.
+    """One modality's half of a lesson that trains models: its sizes, its seeds and its records."""
 
-    Attributes:
-        experiment: number and name of the notebook; records of texts are saved under it with `_text` behind.
-        seed: shifts the profile's seeds.
-        modality: "image" or "text".
-    """
-
-    experiment: str
+    experiment: str  # number and name of the notebook; records of texts are saved under it with `_text` behind
     profile: str
-    seed: int
-    modality: str
+    seed: int  # shifts the profile's seeds
+    modality: str  # "image" or "text"
 
     @cached_property
     def sizes(self) -> TrainingSettings:
-        """The profile's sizes."""
         return lesson_settings(self.profile, self.modality)
 
     @property
     def main_attack(self) -> str:
-        """The first of the attacks, which every model meets."""
         return self.sizes.attacks[0]
 
     @property
     def seeds(self) -> list[int]:
-        """Every training is done once for each of them."""
         return [self.seed + number for number in get_profile(self.profile).seeds]
 
     @property
@@ -225,13 +211,11 @@ class TrainingLesson:
 
     @cached_property
     def book(self) -> RecordBook:
-        """What has been recorded."""
         name = self.experiment if self.modality == "image" else f"{self.experiment}_{self.modality}"
         return RecordBook(name, profile=self.profile, seed=self.seed, modality=self.modality)
 
     @property
     def records(self) -> pd.DataFrame:
-        """The records so far, over seeds."""
         return over_seeds(self.book.frame)
 
     def train_and_judge(
@@ -289,8 +273,7 @@ class TrainingLesson:
     def prices(self) -> pd.DataFrame:
         """Every model's clean accuracy beside what log-odds leave of it under the main attack, over seeds.
 
-        Returns:
-            By `method` and `training_temperature`: `clean` and `robust` in percent with `_low` and `_high`, `n_seeds`.
+        By `method` and `training_temperature`: `clean` and `robust` in percent with `_low` and `_high`, `n_seeds`.
         """
         rows, model = (
             matching(self.records, metric="accuracy", design_temperature=1),
