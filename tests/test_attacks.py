@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models_for_tests import LinearClassifier, predictions, random_images, small_net
+from models_for_tests import LinearClassifier, classified, predictions, random_images, small_net
 
 from robustlib.attacks import fgsm, pgd, pgd_in_float64
 from robustlib.attacks.scores import DLR, CrossEntropy, Margin
@@ -81,8 +81,7 @@ def test_perturbation_stays_in_the_ball_and_the_pixel_range_and_inputs_are_untou
 
 
 def test_batch_size_does_not_change_the_answer_and_early_leaving_saves_passes():
-    model, images = small_net(), random_images(30, (1, 6, 6))
-    labels = predictions(model, images)
+    model, images, labels = classified(30)
     whole = pgd(model, images, labels, epsilon=0.08)
     parts = pgd(model, images, labels, epsilon=0.08, batch_size=7)
     every_step = pgd(model, images, labels, epsilon=0.08, leave_early=False)
@@ -93,8 +92,7 @@ def test_batch_size_does_not_change_the_answer_and_early_leaving_saves_passes():
 
 
 def test_restarts_only_add_successes():
-    model, images = small_net(), random_images(40, (1, 6, 6))
-    labels = predictions(model, images)
+    model, images, labels = classified(40)
     one = pgd(model, images, labels, epsilon=0.05, steps=2)
     five = pgd(model, images, labels, epsilon=0.05, steps=2, restarts=5)
     assert (five.outcome[one.outcome == "succeeded"] == "succeeded").all()
@@ -102,8 +100,7 @@ def test_restarts_only_add_successes():
 
 
 def test_kept_path_starts_at_the_image_and_every_iterate_is_in_the_ball():
-    model, images = small_net(), random_images(5, (1, 6, 6))
-    labels = predictions(model, images)
+    model, images, labels = classified(5)
     result = pgd(model, images, labels, epsilon=0.05, steps=6, random_start=False, keep_path=True)
     path = result.details["path"]
     assert path.shape == (7, 5, 1, 6, 6)
@@ -115,16 +112,14 @@ def test_kept_path_starts_at_the_image_and_every_iterate_is_in_the_ball():
 @pytest.mark.parametrize("score", [Margin(), DLR()])
 @pytest.mark.parametrize("temperature", [1e-6, 1e-3, 1e3, 1e8])
 def test_scale_free_scores_give_the_same_attack_at_every_temperature(score, temperature):
-    model, images = small_net(), random_images(30, (1, 6, 6))
-    labels = predictions(model, images)
+    model, images, labels = classified(30)
     plain = pgd(model, images, labels, epsilon=0.06, score=score)
     scaled = pgd(TemperatureScaled(model, temperature), images, labels, epsilon=0.06, score=score)
     assert (plain.outcome == scaled.outcome).all()
 
 
 def test_cross_entropy_is_blinded_by_a_low_temperature_and_healed_by_the_adversary():
-    model, images = small_net(), random_images(60, (1, 6, 6))
-    labels = predictions(model, images)
+    model, images, labels = classified(60)
     honest = pgd(model, images, labels, epsilon=0.25)
     served = TemperatureScaled(model, 1e-4)
     blinded = pgd(served, images, labels, epsilon=0.25, random_start=False)
@@ -146,8 +141,7 @@ def test_tiny_l2_gradients_still_move():
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_a_start_is_moved_into_the_ball_and_climbed_from(norm):
-    model, images = small_net(), random_images(12, (1, 6, 6))
-    labels = predictions(model, images)
+    model, images, labels = classified(12)
     options = {"epsilon": 0.05, "norm": norm, "steps": 1, "step_size": 1e-9, "leave_early": False}
     toward = images + 0.04 if norm == "linf" else images + 0.04 / 6
     near = pgd(model, images, labels, start=toward, **options).adversarial
@@ -160,8 +154,7 @@ def test_a_start_is_moved_into_the_ball_and_climbed_from(norm):
 
 
 def test_a_start_that_fools_is_kept_and_restarts_go_elsewhere():
-    model, images = small_net(), random_images(30, (1, 6, 6))
-    labels = predictions(model, images)
+    model, images, labels = classified(30)
     options = {"epsilon": 0.9, "steps": 1, "step_size": 1e-9}
     first = pgd(model, images, labels, **options)
     fooled = torch.tensor(first.outcome == "succeeded")
@@ -173,8 +166,7 @@ def test_a_start_that_fools_is_kept_and_restarts_go_elsewhere():
 
 
 def test_float64_sees_further_than_float32():
-    model, images = small_net(), random_images(40, (1, 6, 6))
-    labels = predictions(model, images)
+    model, images, labels = classified(40)
     served = TemperatureScaled(model, 0.03)
     options = {"epsilon": 0.3, "steps": 10}
     wide, narrow = (attack(served, images, labels, **options) for attack in (pgd_in_float64, pgd))

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from models_for_tests import LinearClassifier, predictions, random_images, small_net
+from models_for_tests import LinearClassifier, classified, predictions, random_images, small_net
 
 from robustlib.attacks import auto_attack, carlini_wagner, hop_skip_jump, pgd, square
 from robustlib.attacks.scores import CrossEntropy, Margin
-from robustlib.calibration.checks import check_radius
 
 ATTACKS = {
     pgd: {"steps": 5},
@@ -66,40 +65,30 @@ def test_bad_input_is_named(attack, change, message):
         attack(LinearClassifier(), arguments.pop("images"), arguments.pop("labels"), **arguments)
 
 
+BUDGETS = {
+    pgd: ("steps", "restarts"),
+    carlini_wagner: ("steps", "binary_search_steps"),
+    hop_skip_jump: ("steps", "max_gradient_evaluations"),
+    square: ("n_queries",),
+    auto_attack: ("n_queries",),
+}
+
+
 @pytest.mark.parametrize(
-    ("attack", "option"),
-    [
-        (pgd, "steps"),
-        (pgd, "restarts"),
-        (carlini_wagner, "steps"),
-        (carlini_wagner, "binary_search_steps"),
-        (hop_skip_jump, "steps"),
-        (hop_skip_jump, "max_gradient_evaluations"),
-        (square, "n_queries"),
-        (auto_attack, "n_queries"),
-    ],
+    ("attack", "options", "message"),
+    [(a, {name: 0}, f"{name} must be at least 1, got 0") for a, names in BUDGETS.items() for name in names]
+    + [(a, {"norm": "l1"}, r"norm must be one of \['l2', 'linf'\], got 'l1'") for a in (pgd, square, auto_attack)]
+    + [(square, {"score": Margin()}, "a loss of its own")],
 )
-def test_an_attack_without_a_budget_is_refused(attack, option):
-    with pytest.raises(ValueError, match=f"{option} must be at least 1, got 0"):
-        attack(LinearClassifier(), random_images(2), torch.tensor([0, 1]), epsilon=0.1, **{option: 0})
-
-
-@pytest.mark.parametrize("attack", [pgd, square, auto_attack])
-def test_an_unknown_norm_is_refused(attack):
-    with pytest.raises(ValueError, match=r"norm must be one of \['l2', 'linf'\], got 'l1'"):
-        attack(LinearClassifier(), random_images(2), torch.tensor([0, 1]), epsilon=0.1, norm="l1")
-
-
-def test_a_radius_of_zero_is_a_radius():
-    check_radius(0, "linf")
-    check_radius(np.float32(0.5), "l2")
+def test_an_attack_without_a_budget_a_norm_or_a_score_of_its_own_is_refused(attack, options, message):
+    with pytest.raises(ValueError, match=message):
+        attack(LinearClassifier(), random_images(2), torch.tensor([0, 1]), epsilon=0.1, **options)
 
 
 @every_attack
 def test_a_radius_of_zero_fools_nobody(attack):
-    model, images = small_net(), random_images(6, (1, 6, 6))
-    labels = predictions(model, images)
-    result = attack(model, images, labels, epsilon=0.0, **ATTACKS[attack])
+    model, images, labels = classified(6)
+    result = attack(model, images, labels, epsilon=np.float32(0), **ATTACKS[attack])
     assert (result.outcome == "failed").all()
     torch.testing.assert_close(result.adversarial, images, atol=1e-6, rtol=0)
 
@@ -127,22 +116,23 @@ def test_nan_that_only_the_search_meets_is_raised_too(attack):
 def test_empty_input_gives_an_empty_result(attack):
     images = torch.empty(0, 1, 4, 4)
     result = attack(LinearClassifier(), images, torch.empty(0, dtype=torch.long), epsilon=0.1)
-    assert len(result) == 0
+    assert (len(result), result.n_forward, result.n_backward) == (0, 0, 0)
     assert result.adversarial.shape == images.shape
-    assert (result.n_forward, result.n_backward) == (0, 0)
     assert np.isnan(result.adversarial_accuracy)
     assert all(len(norm) == 0 for norm in result.details.values())
 
 
 @every_attack
-def test_outcomes_are_the_models_own_within_the_ball_and_other_examples_stay(attack):
+def test_outcomes_are_the_models_own_within_the_ball_and_all_else_stays(attack):
     """Each batch has right and wrong examples, so that rows of batch and of input differ."""
-    model, images = small_net(), random_images(11, (1, 6, 6))
-    labels = (predictions(model, images) + torch.tensor([0, 1, 0, 0, 1, 0, 0, 0, 1, 0, 1])) % 4
-    before = images.clone()
+    model, images, labels = classified(11)
+    labels = (labels + torch.tensor([0, 1, 0, 0, 1, 0, 0, 0, 1, 0, 1])) % 4
+    model[2].train(False)  # one part in another mode than the rest
+    before, state, modes = images.clone(), torch.random.get_rng_state(), [part.training for part in model.modules()]
     result = attack(model, images, labels, epsilon=0.4, batch_size=4, **ATTACKS[attack])
     wrong = predictions(model, images) != labels
-    assert torch.equal(images, before)
+    assert torch.equal(images, before) and torch.equal(state, torch.random.get_rng_state())
+    assert modes == [part.training for part in model.modules()] and len(set(modes)) == 2
     assert torch.equal(result.adversarial[wrong], images[wrong])
     assert (result.outcome[wrong.numpy()] == "skipped").all()
     fooled = torch.tensor(result.outcome == "succeeded")
@@ -156,31 +146,12 @@ def test_outcomes_are_the_models_own_within_the_ball_and_other_examples_stay(att
     assert (result.n_backward > 0) == (attack in (pgd, carlini_wagner, auto_attack))
 
 
-@every_attack
-def test_every_attack_keeps_the_training_mode_and_its_random_numbers_apart(attack):
-    model, images = small_net(), random_images(6, (1, 6, 6))
-    labels = predictions(model, images)
-    model.train()
-    model[2].eval()
-    state = torch.random.get_rng_state()
-    attack(model, images, labels, epsilon=0.1, **ATTACKS[attack])
-    assert torch.equal(state, torch.random.get_rng_state())
-    assert model.training
-    assert model[0].training
-    assert not model[2].training
-
-
 @pytest.mark.parametrize("n_classes", [2, 3, 4])
 def test_auto_attack_runs_with_few_classes(n_classes):
     model, images = small_net(n_classes=n_classes), random_images(8, (1, 6, 6))
     result = auto_attack(model, images, predictions(model, images), epsilon=0.08, n_queries=20)
     reference = pgd(model, images, predictions(model, images), epsilon=0.08, score=Margin())
     assert result.adversarial_accuracy <= reference.adversarial_accuracy
-
-
-def test_a_loss_of_its_own_takes_no_other_score():
-    with pytest.raises(ValueError, match="a loss of its own"):
-        square(LinearClassifier(), random_images(2), torch.tensor([0, 1]), epsilon=0.1, score=Margin())
 
 
 @pytest.mark.parametrize(
@@ -245,8 +216,7 @@ def test_hop_skip_jump_steps_as_far_in_a_batch_as_alone():
 
 @pytest.mark.parametrize("temperature", [1e-6, 1e6])
 def test_hop_skip_jump_gives_the_same_answer_at_every_temperature(temperature):
-    model, images = small_net(), random_images(20, (1, 6, 6))
-    labels = predictions(model, images)
+    model, images, labels = classified(20)
     options = {"epsilon": 0.5, "steps": 2, "max_gradient_evaluations": 30}
     plain = hop_skip_jump(model, images, labels, **options)
     scaled = hop_skip_jump(model, images, labels, score=CrossEntropy(temperature), **options)

@@ -38,8 +38,6 @@ def tables(tmp_path_factory):
     folder = repository_root() / "benchmarks"
     out, state = tmp_path_factory.mktemp("benchmarks"), torch.random.get_rng_state()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ROBUSTLIB_CACHE", str(out / "cache"))
-        patch.setenv("ROBUSTLIB_PROGRESS", "0")
         patch.syspath_prepend(str(folder))
         for name in UNITS:
             spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")

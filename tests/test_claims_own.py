@@ -33,9 +33,12 @@ def verdicts(changes=(), *, ece=0.0, modality="image"):
 
 
 def test_in_a_world_where_all_hold_all_are_reproduced():
-    assert {verdicts()[claim] for claim in ("O5", "O6", "O8")} == {("reproduced", "")}
-    assert {verdicts(modality="text")[claim] for claim in ("O5", "O7", "O8")} == {("reproduced", "")}
-    assert verdicts()["O7"][0] == "not tested"  # it is about two classes, and a ratio was measured
+    image, text = verdicts(), verdicts(modality="text")
+    assert {image[claim] for claim in ("O5", "O6", "O8")} == {("reproduced", "")}
+    assert {text[claim] for claim in ("O5", "O7", "O8")} == {("reproduced", "")}
+    assert image["O7"][0] == "not tested"  # it is about two classes, and a ratio was measured
+    # and what hides behind a disguise is no evidence for a constant temperature
+    assert {image[claim][0] for claim in ("C1", "C9", "C10", "C14", "O1", "O2")} == {"not tested"}
 
 
 @pytest.mark.parametrize(
@@ -58,7 +61,3 @@ def test_each_verdict_changes_with_its_records(claim, changes, expected, reason)
     verdict, why = verdicts(**changes)[claim]
     assert verdict == expected
     assert reason in why
-
-
-def test_what_hides_behind_a_disguise_is_no_evidence_for_a_constant_temperature():
-    assert {verdicts()[claim][0] for claim in ("C1", "C9", "C10", "C14", "O1", "O2")} == {"not tested"}

@@ -187,17 +187,25 @@ mkdir -p "$3" && tar -xf "$2" -C "$3"
 """
 
 
-def test_apt_with_empty_lists_updates_into_a_private_folder(register, data, tmp_path, monkeypatch):
+def test_apt_with_empty_lists_updates_into_a_private_folder_and_where_there_is_none_the_error_says_so(
+    register, data, tmp_path, monkeypatch
+):
     tools = tmp_path / "tools"
     tools.mkdir()
     for name, script in (("apt-get", FAKE_APT), ("dpkg-deb", FAKE_DPKG)):
         (tools / name).write_text(script)
         (tools / name).chmod(0o755)
     (tmp_path / "toy.deb").write_bytes(tar_of({"usr/share/toy/a.gz": gzip.compress(b"A")}, "w"))
-    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
-    monkeypatch.setenv("APT_LOG", str(tmp_path / "log"))
-    monkeypatch.setenv("APT_DEB", str(tmp_path / "toy.deb"))
-    register({"toy/a": b"A"}, DebianPackage("toy-package", (("toy/a", "/usr/share/toy/a.gz"),)))
+    paths = {"PATH": f"{tools}:/usr/bin:/bin", "APT_LOG": tmp_path / "log", "APT_DEB": tmp_path / "toy.deb"}
+    for name, value in paths.items():
+        monkeypatch.setenv(name, str(value))
+    package = DebianPackage("toy-package", (("toy/a", "/usr/share/toy/a.gz"),))
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path))
+        register({"toy/a": b"A"}, InstalledFiles((("toy/a", str(tmp_path / "nowhere" / "a.gz")),)), package)
+        with pytest.raises(FetchError, match=r"(?s)1\. installed files in .*nowhere.*2\. Debian.*no apt-get on this"):
+            fetch("toy")
+    register({"toy/a": b"A"}, package)
     assert content(fetch("toy"), "a") == b"A"
     first, update, second = (tmp_path / "log").read_text().splitlines()
     assert first == "download toy-package"
@@ -205,15 +213,6 @@ def test_apt_with_empty_lists_updates_into_a_private_folder(register, data, tmp_
         assert f"Dir::State::lists={data}/.fetching-toy/apt/lists" in command
         assert f"Dir::Cache={data}/.fetching-toy/apt/cache" in command
     assert not (data / ".fetching-toy").exists()
-
-
-def test_without_apt_the_error_says_so(register, tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    installed = InstalledFiles((("toy/a", str(tmp_path / "nowhere" / "a.gz")),))
-    package = DebianPackage("toy-package", (("toy/a", "/usr/share/toy/a.gz"),))
-    register({"toy/a": b"A"}, installed, package)
-    with pytest.raises(FetchError, match=r"(?s)1\. installed files in .*nowhere.*2\. Debian.*no apt-get on this"):
-        fetch("toy")
 
 
 @pytest.mark.network

@@ -116,39 +116,35 @@ def test_a_damaged_file_is_fetched_again(data, register, damage):
         assert content(fetch("toy"), "numbers.bin") == PAYLOAD
 
 
-@pytest.mark.parametrize(("name", "body"), [("numbers.bin", PAYLOAD), ("numbers.bin.gz", PACKED)])
-def test_a_right_file_in_a_read_only_folder_is_used_in_place(data, register, shelf, name, body):
-    path = shelf(name, body)
-    register()
-    paths = fetch("toy")
-    assert paths == {"numbers.bin": path}
-    assert content(paths, "numbers.bin") == PAYLOAD
-
-
 @pytest.mark.parametrize(
-    ("name", "body"),
-    [("numbers.bin", PAYLOAD[::-1]), ("numbers.bin.gz", PACKED[:-9]), ("numbers.bin.gz", gzip.compress(PAYLOAD * 2))],
-    ids=["other", "cut", "longer"],
+    ("name", "body", "right"),
+    [
+        ("numbers.bin", PAYLOAD, True),
+        ("numbers.bin.gz", PACKED, True),
+        ("numbers.bin", PAYLOAD[::-1], False),
+        ("numbers.bin.gz", PACKED[:-9], False),
+        ("numbers.bin.gz", gzip.compress(PAYLOAD * 2), False),
+    ],
+    ids=["plain", "packed", "other", "cut", "longer"],
 )
-def test_a_wrong_file_in_a_read_only_folder_is_passed_over_and_left_alone(data, register, shelf, name, body):
+def test_a_file_in_a_read_only_folder_is_used_in_place_or_passed_over(data, register, shelf, name, body, right):
     path = shelf(name, body)
-    with web_server({"numbers.bin": PAYLOAD}) as (url, _):
+    with web_server({"numbers.bin": PAYLOAD}) as (url, hits):
         register(f"{url}/ok/numbers.bin")
-        assert fetch("toy") == {"numbers.bin": data / "toy" / "numbers.bin"}
-    assert path.read_bytes() == body
+        paths = fetch("toy")
+        assert paths == {"numbers.bin": path if right else data / "toy" / "numbers.bin"} and bool(hits) != right
+    assert content(paths, "numbers.bin") == PAYLOAD and path.read_bytes() == body
 
 
-def test_where_no_data_folder_can_be_written_to_the_variable_is_named(data, register):
-    register("http://127.0.0.1:9/x")
+def test_downloads_go_to_the_folder_in_robustlib_data_which_is_named_where_none_can_be_written(
+    data, register, tmp_path, monkeypatch
+):
     data.chmod(0o555)
-    with pytest.raises(FetchError, match=f"no data folder can be written to .{data}.; name .* in ROBUSTLIB_DATA"):
-        fetch("toy")
-
-
-def test_downloads_go_to_the_folder_in_robustlib_data(data, register, tmp_path, monkeypatch):
-    monkeypatch.setenv("ROBUSTLIB_DATA", str(tmp_path / "new" / "place"))
     with web_server({"numbers.bin": PAYLOAD}) as (url, _):
         register(f"{url}/ok/numbers.bin")
+        with pytest.raises(FetchError, match=f"no data folder can be written to .{data}.; name .* in ROBUSTLIB_DATA"):
+            fetch("toy")
+        monkeypatch.setenv("ROBUSTLIB_DATA", str(tmp_path / "new" / "place"))
         assert fetch("toy") == {"numbers.bin": tmp_path / "new" / "place" / "toy" / "numbers.bin"}
 
 
@@ -238,12 +234,13 @@ def test_resolve_gives_the_first_that_is_available_and_why_not_the_others(data, 
     name, reasons = resolve_dataset(("toy", "digits", "cifar10"))
     assert (name, list(reasons)) == ("digits", ["toy"])
     assert "ROBUSTLIB_OFFLINE" in reasons["toy"]
-    with pytest.raises(FetchError, match="could not get the data set 'toy'"):
-        resolve_dataset(("toy",))
-    with pytest.raises(ValueError, match="unknown data set 'nothing'; known: fashion_mnist"):
-        resolve_dataset(("nothing", "digits"))
-    with pytest.raises(ValueError, match="at least one"):
-        resolve_dataset(())
+    for names, error, message in (
+        (("toy",), FetchError, "could not get the data set 'toy'"),
+        (("nothing", "digits"), ValueError, "unknown data set 'nothing'; known: fashion_mnist"),
+        ((), ValueError, "at least one"),
+    ):
+        with pytest.raises(error, match=message):
+            resolve_dataset(names)
 
 
 def test_command_line(data, register, capsys):
@@ -269,12 +266,9 @@ def test_command_line(data, register, capsys):
     assert status == 1 and "no source to download from" in text and "digits: here and verified" in text
     with pytest.raises(SystemExit):
         cli.main(["fetch", "nothing"])
-
-
-def test_the_command_line_does_not_wait_for_torch():
     script = "import json, sys, robustlib.data.cli; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert {"torch", "sklearn", "pooch"}.isdisjoint(json.loads(done.stdout))
+    assert {"torch", "sklearn", "pooch"}.isdisjoint(json.loads(done.stdout)), "the command line waits for them"
 
 
 def test_the_registry_is_complete():

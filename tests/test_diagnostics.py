@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from models_for_tests import predictions, random_images, small_net
+from models_for_tests import classified, random_images, small_net
 
 from robustlib.attacks.diagnostics import (
     GRADIENT_WALL,
@@ -57,8 +57,7 @@ def test_the_stored_jacobian_gives_autograds_gradient(temperature):
 
 
 def test_masking_of_a_model_as_temperature_falls():
-    model, images = small_net(), random_images(60, (1, 6, 6))
-    labels = predictions(model, images)
+    model, images, labels = classified(60)
     logits, jacobian = input_jacobian(model, images)
     reports = [masking(logits, labels, temperature=t, jacobian=jacobian) for t in (1.0, 1e-1, 1e-2, 1e-4)]
     assert reports[0].cosine == pytest.approx(1.0, abs=1e-5)

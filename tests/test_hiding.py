@@ -12,10 +12,7 @@ OVER, UNDER = "conf_up(T_d<<1)", "conf_down(T_d>>1)"
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory):
-    patch = pytest.MonkeyPatch()
-    patch.setenv("ROBUSTLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
-    patch.setenv("ROBUSTLIB_RESULTS", str(tmp_path_factory.mktemp("results")))
+def measured():
     study = image_study("smoke")
     book = RecordBook("04_test", profile="smoke", seed=0, modality="image")
     attack, found = study.attacks["pgd"], hiding.disguises(study)
@@ -23,8 +20,7 @@ def measured(tmp_path_factory):
     adversaries.append(warm("warm", study.model, attack, score=Margin()))
     hiding.measure_behind(study, book, found, "pgd", adversaries, n=30)
     hiding.measure_behind(study, book, found[:1], "hopskipjump-long", ["none"], n=10, honest="pgd")
-    yield study, found, book
-    patch.undo()
+    return study, found, book
 
 
 def test_disguises_keep_predictions(measured):

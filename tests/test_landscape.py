@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from models_for_tests import predictions, random_images, small_net
+from models_for_tests import classified, predictions, random_images, small_net
 
 from robustlib.attacks.landscape import exactly_flat, filter_normalised, input_landscape, weight_landscape
 from robustlib.attacks.scores import CrossEntropy, Margin
@@ -35,8 +35,7 @@ def test_surfaces_at_any_temperature_need_no_model_and_flatten_when_it_is_low():
 
 
 def test_weight_landscape_is_filter_normalised_and_leaves_the_model_alone():
-    model, images = small_net(), random_images(12, (1, 6, 6))
-    labels = predictions(model, images)
+    model, images, labels = classified(12)
     before = [weight.clone() for weight in model.parameters()]
     land = weight_landscape(model, images, labels, side=5, reach=0.5, seed=3)
     assert land.logits.shape == (5, 5, 12, 4)

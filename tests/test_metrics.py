@@ -57,12 +57,6 @@ def test_nll_and_brier_agree_with_scikit_learn(temperature):
     assert report.brier_score == pytest.approx(expected, rel=1e-12)
 
 
-def test_brier_score_reaches_both_ends_of_its_range():
-    probs = torch.tensor([[1.0, 0.0, 0.0]])
-    scores = [metrics.calibration_report_from_probs(probs, torch.tensor([label])).brier_score for label in (0, 1)]
-    assert scores == [0.0, 2.0]
-
-
 def test_mean_confidence_of_a_flat_model_keeps_its_digits():
     # The paper's 50.00007 %: a gap of 2.8e-6 gives 0.5 + gap / 4.
     report = metrics.calibration_report(torch.tensor([[2.8e-6, 0.0]], dtype=torch.float64), torch.tensor([0]))
@@ -100,9 +94,11 @@ def test_report_from_probabilities_is_the_same_report():
     assert from_probs == pytest.approx(dataclasses.asdict(metrics.calibration_report(logits, labels)))
 
 
-def test_a_sure_error_has_infinite_nll_not_a_clipped_one():
-    probs = torch.tensor([[1.0, 0.0]])
-    assert math.isinf(metrics.calibration_report_from_probs(probs, torch.tensor([1])).negative_log_likelihood)
+def test_a_sure_error_has_infinite_nll_not_a_clipped_one_and_the_largest_brier_score():
+    sure, unsure = (
+        metrics.calibration_report_from_probs(torch.tensor([[1.0, 0.0]]), torch.tensor([y])) for y in (1, 0)
+    )
+    assert math.isinf(sure.negative_log_likelihood) and (sure.brier_score, unsure.brier_score) == (2.0, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def results(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROBUSTLIB_CACHE", str(folder / "cache"))
         patch.setenv("ROBUSTLIB_RESULTS", str(folder / "results"))
-        patch.setenv("ROBUSTLIB_PROGRESS", "0")
+
         yield folder / "results" / "smoke"
 
 

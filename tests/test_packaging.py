@@ -89,6 +89,7 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 import numpy as np, torch
 from robustlib import attacks, calibration, data, models
+assert not {"torchvision", "foolbox", "pyautoattack", "sklearn"} & set(sys.modules), "loaded before it is used"
 from robustlib.attacks import auto_attack, carlini_wagner, hop_skip_jump, pgd, square, words
 from robustlib.attacks.words import attack, resources, transformations
 from robustlib.calibration import fit_temperature

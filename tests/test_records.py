@@ -34,6 +34,7 @@ def book(tmp_path, monkeypatch):
 
 
 def test_rows_carry_their_provenance_and_come_back_from_disk(book, tmp_path):
+    assert load_records(tmp_path).empty
     book.add(**ROW, mean=12.5, n=200, epsilon=0.05, norm="linf")
     path = book.save()
     assert path == tmp_path / "smoke" / "records" / "02_test-seed3.csv"
@@ -108,24 +109,29 @@ def of_seeds(means, half, **columns):
     return pd.DataFrame(rows, columns=COLUMNS).assign(**columns)
 
 
-def test_one_seed_keeps_its_interval_over_examples_and_its_note():
-    frame = of_seeds([40.0], 3.0, note="p = 0.1", adversary_temperature=7.0)
-    (row,) = over_seeds(frame).to_dict("records")
-    assert (row["mean"], row["low"], row["high"], row["n_seeds"]) == (40, 37, 43, 1)
-    assert (row["note"], row["adversary_temperature"]) == ("p = 0.1", 7.0)
+def interval(*means):
+    return dict(zip(("mean", "low", "high"), mean_interval(means), strict=True))
 
 
-def test_seeds_that_differ_widen_the_interval_to_students():
-    (row,) = over_seeds(of_seeds([30.0, 40.0, 53.0], 3.0)).to_dict("records")
-    assert (row["mean"], row["low"], row["high"]) == pytest.approx(mean_interval([30.0, 40.0, 53.0]))
-    assert (row["n_seeds"], row["n"]) == (3, 100)
+SINGLE = {"adversary_temperature": 7.0, "note": "p = 0.1"}
 
 
-def test_without_outcomes_seeds_that_happen_to_agree_stay_as_uncertain_as_the_examples_they_share():
-    (row,) = over_seeds(of_seeds([40.0] * 4, 3.0)).to_dict("records")
-    assert (row["mean"], row["low"], row["high"], row["seeds"]) == (40, 37, 43, "0 1 2 3")
-    (bare,) = over_seeds(of_seeds([40.0, 42.0], np.nan)).to_dict("records")  # a metric without interval
-    assert (bare["mean"], bare["low"], bare["high"]) == pytest.approx(mean_interval([40.0, 42.0]))
+@pytest.mark.parametrize(
+    ("means", "half", "columns", "expected"),
+    [
+        ([40.0], 3.0, SINGLE, {"mean": 40, "low": 37, "high": 43, "n_seeds": 1, **SINGLE}),
+        ([30.0, 40.0, 53.0], 3.0, {}, {**interval(30, 40, 53), "n_seeds": 3, "n": 100}),  # Student's
+        ([40.0] * 4, 3.0, {}, {"mean": 40, "low": 37, "high": 43, "seeds": "0 1 2 3"}),  # they share the examples
+        ([40.0, 42.0], np.nan, {}, interval(40, 42)),  # a metric without interval
+        ([40.0], 1.96, {}, {"smallest": 1.96 * (1 + 0.8416212 / 1.959964)}),  # what the sample could have shown
+        ([10.0, 20.0], 3.0, SINGLE, SINGLE),
+        ([10.0, 20.0], 3.0, {"adversary_temperature": [7, 8], "note": ["a", "b"]}, {"adversary_temperature": np.nan}),
+        ([10.0, 20.0], 3.0, {"note": ["ok", "stalled"]}, {"note": ""}),
+    ],
+)
+def test_seeds_become_one_row(means, half, columns, expected):
+    (row,) = over_seeds(of_seeds(means, half, **columns)).to_dict("records")
+    assert {name: row[name] for name in expected} == pytest.approx(expected, nan_ok=True)
 
 
 @pytest.mark.parametrize(("metric", "extremes"), [("accuracy", (0, 1)), ("accuracy_difference", (-1, 1))])
@@ -143,21 +149,15 @@ def test_outcomes_give_the_interval_for_new_seeds_and_new_examples(tmp_path, met
     assert over_seeds(one).iloc[0][["low", "high"]].tolist() != pytest.approx([row["low"], row["high"]])
 
 
-def test_what_a_sample_could_have_shown_stands_beside_its_interval():
-    (row,) = over_seeds(of_seeds([40.0], 1.96)).to_dict("records")
-    assert row["smallest"] == pytest.approx(1.96 + 0.84, abs=0.01)
-
-
-@pytest.mark.parametrize("table", [np.array([[0, 1]]), np.array([0.5]), np.array([300])])
-def test_only_whole_numbers_of_one_seed_are_packed(table):
-    with pytest.raises(ValueError, match="whole numbers"):
-        pack(table)
-
-
-@pytest.mark.parametrize("cell", ["", "bm90IHppcA==", f"{pack(np.ones(3))} {pack(np.ones(4))}"])
-def test_a_cell_without_outcomes_is_refused(cell):
-    with pytest.raises(ValueError, match=r"outcomes|make no table"):
-        unpack(cell)
+@pytest.mark.parametrize(
+    ("function", "bad", "message"),
+    [(pack, np.array(table), "whole numbers") for table in ([[0, 1]], [0.5], [300])]
+    + [(unpack, "bm90IHppcA==", "outcomes")]
+    + [(unpack, cell, "make no table") for cell in ("", f"{pack(np.ones(3))} {pack(np.ones(4))}")],
+)
+def test_only_whole_numbers_are_packed_and_unpacked(function, bad, message):
+    with pytest.raises(ValueError, match=message):
+        function(bad)
 
 
 def test_a_seed_that_recorded_a_setting_twice_counts_once_as_recorded_last():
@@ -166,14 +166,6 @@ def test_a_seed_that_recorded_a_setting_twice_counts_once_as_recorded_last():
     assert (row["mean"], row["n_seeds"]) == (25, 2)
     (alone,) = over_seeds(pd.concat([again, again], ignore_index=True)).to_dict("records")
     assert (alone["low"], alone["high"], alone["n_seeds"]) == (27, 33, 1)
-
-
-def test_an_average_carries_no_temperature_or_note_of_a_single_seed():
-    same = over_seeds(of_seeds([10.0, 20.0], 3.0, adversary_temperature=7.0, note="ok")).iloc[0]
-    assert (same["adversary_temperature"], same["note"]) == (7.0, "ok")
-    other = over_seeds(of_seeds([10.0, 20.0], 3.0, adversary_temperature=[7.0, 8.0], note=["ok", "stalled"])).iloc[0]
-    assert np.isnan(other["adversary_temperature"])
-    assert other["note"] == ""
 
 
 @pytest.mark.parametrize(
@@ -205,7 +197,3 @@ def test_the_join_brings_the_papers_number_or_nothing():
     assert len(joined) == 2
     with pytest.raises(ValueError, match="does not name one number"):
         beside_paper(ours, keys)
-
-
-def test_no_records_is_an_empty_frame(tmp_path):
-    assert load_records(tmp_path).empty

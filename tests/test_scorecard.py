@@ -39,8 +39,10 @@ from robustlib.study.records import (
 BASELINE, OVER, UNDER = "baseline", "conf_up(T_d<<1)", "conf_down(T_d>>1)"
 SERVED = {1.0: BASELINE, 1e-3: OVER, 1e-2: OVER, 1e6: UNDER, 1e2: UNDER}
 ADVERSARIES = ("none", "cal", "cal-exact", "opt-paper", "opt", "margin", "platt", "platt-exact", "transfer:other")
-SWEEP = {1e-6: 85.0, 1e-3: 80.0, 1.0: 10.0, 10**3.5: 15.0, 1e8: 40.0}
+SWEEP = {1e-6: 85.0, 1e-3: 80.0, 1.0: 10.0, 3162.28: 15.0, 1e8: 40.0}
+ALL_OVER, ALL_UNDER = (1e-3, 1e-2), (1e6, 1e2)
 TESTABLE = ["C1", "C2", "C3", "C9", "C10", "C11", "C13", "C14", "C16", "O1", "O2"]
+VERDICTS = pd.read_csv(Path(__file__).parent / "golden" / "verdicts.csv").to_dict("records")
 # Points above the scale-free attack in float32, by (precision, adversary).
 PRECISIONS = {
     ("bfloat16", "opt"): 25.0,
@@ -166,61 +168,31 @@ def test_every_claim_has_one_row_for_images_and_one_for_text():
     assert set(TESTS) == set(frame.claim) - untestable
 
 
-ALL_UNDER, ALL_OVER = (1e6, 1e2), (1e-3, 1e-2)
+def changed_world(changes):
+    """The records of a row of golden/verdicts.csv: "level T<1 cal 80; sweep 1e8 86; clean 1 95; without opt"."""
+    world = {"levels": {}, "sweep": {}, "clean": {}, "confidence": {}}
+    for kind, *words, value in map(str.split, changes.split("; ")):
+        if kind == "half":
+            world["half"] = float(value)
+        elif kind == "without":
+            world["adversaries"] = [name for name in ADVERSARIES if name != value]
+        else:
+            temperatures = {"T<1": ALL_OVER, "T>1": ALL_UNDER, "all": SERVED}.get(words[0]) or [float(words[0])]
+            for t in temperatures:
+                key = (t, words[1]) if words[1:] else t
+                mean = level(t, "none") if value == "served" else float(value)
+                world["levels" if kind == "level" else kind][key] = mean
+    return made_up(**world)
 
 
-@pytest.mark.parametrize(
-    ("claim", "world", "verdict", "reason"),
-    [
-        ("C1", {"levels": {(1e-2, "none"): 10}}, "partly", "does not hold: T_d = 0.01"),
-        ("C1", {"levels": {(t, "none"): 10 for t in ALL_OVER}}, "not reproduced", "T_d = 0.001, T_d = 0.01"),
-        ("C1", {"clean": {1e-2: 89.9}}, "partly", "clean accuracy"),
-        ("C2", {"levels": {(1e2, "none"): 10}}, "partly", "does not hold: T_d = 100"),
-        ("C2", {"sweep": {1e8: 86}}, "partly", "sweep: end"),
-        ("C2", {"levels": {(t, "none"): 10 for t in ALL_UNDER}, "sweep": {1e8: 86}}, "not reproduced", "T_d = 1e"),
-        ("C3", {"sweep": {1e8: 11, 10**3.5: 11}}, "partly", "open: toward confidence 1/C"),
-        ("C3", {"sweep": {1.0: 85, 1e-3: 10, 10**3.5: 10}}, "partly", "does not hold: one valley"),
-        ("C3", {"sweep": {1e8: 5}}, "partly", "toward confidence 1/C"),
-        ("C3", {"sweep": {1e-6: 5}}, "partly", "toward confidence 1 "),
-        ("C3", {"sweep": dict.fromkeys(SWEEP, 10.0)}, "not reproduced", "does not hold"),
-        ("C9", {"levels": {(1e-3, "cal"): 80}}, "partly", "does not hold: cal at T_d = 0.001"),
-        ("C9", {"levels": {(t, "cal"): 80 for t in ALL_OVER}}, "not reproduced", "cal at T_d = 0.01"),
-        ("C10", {"levels": {(1e2, "cal"): 10}}, "partly", "does not hold: cal at T_d = 100"),
-        ("C10", {"levels": {(t, "cal"): 10 for t in ALL_UNDER}}, "not reproduced", "cal at T_d = 1e+06"),
-        ("C11", {"levels": {(1e6, "opt-paper"): 20}}, "partly", "opt-paper at T_d = 1e+06"),
-        (
-            "C11",
-            {"levels": {(t, a): level(t, "none") for t in ALL_OVER + ALL_UNDER for a in ("opt", "opt-paper")}},
-            "not reproduced",
-            "opt at T_d = 0.001",
-        ),
-        ("C13", {"levels": {(1e6, "platt"): 12}}, "partly", "platt at T_d = 1e+06"),
-        ("C13", {"levels": {(1e6, "platt-exact"): 12}}, "partly", "does not hold: platt-exact at T_d = 1e+06"),
-        ("C13", {"levels": {(t, "platt-exact"): 12 for t in SERVED}}, "partly", "platt-exact at T_d = 0.01"),
-        (
-            "C13",
-            {"levels": {(t, a): 12 for t in SERVED for a in ("platt", "platt-exact")}},
-            "not reproduced",
-            "platt at T_d = 0.01",
-        ),
-        ("C14", {"levels": {(1e6, "transfer:other"): 12}}, "partly", "transfer:other at T_d = 1e+06"),
-        ("C14", {"levels": {(t, "transfer:other"): 12 for t in SERVED}}, "not reproduced", "transfer:other"),
-        ("C16", {"confidence": {(1e-3, "cal"): 97}}, "partly", "does not hold: cal at T_d = 0.001"),
-        ("C16", {"confidence": {(1e-3, "cal"): 83}}, "partly", "does not hold: cal at T_d = 0.001"),
-        ("C16", {"confidence": {(t, "cal"): 99 for t in ALL_OVER}}, "not reproduced", "cal at T_d = 0.01"),
-        ("O1", {"levels": {(1e2, "cal-exact"): 20}}, "partly", "cal-exact at T_d = 100"),
-        ("O1", {"levels": {(t, "cal-exact"): level(t, "none") for t in SERVED}}, "not reproduced", "cal-exact"),
-        ("O2", {"levels": {(1.0, "opt"): 4}}, "partly", "opt at T_d = 1"),
-        ("O2", {"levels": {(t, "opt"): 4 for t in SERVED}}, "not reproduced", "opt at T_d = 100"),
-    ],
-)
-def test_a_verdict_follows_the_records(claim, world, verdict, reason):
-    before, row = row_of(reproduced(), claim), judged(made_up(**world), claim)
+@pytest.mark.parametrize("row", VERDICTS, ids=lambda row: f"{row['claim']}: {row['changes']}")
+def test_a_verdict_follows_the_records(row):
+    before, after = row_of(reproduced(), row["claim"]), judged(changed_world(row["changes"]), row["claim"])
     assert (before["verdict"], before["reason"]) == ("reproduced", "")
-    assert row["verdict"] == verdict
-    assert reason in row["reason"]
-    assert row["ours"] != before["ours"]
-    assert "n = 1000" in row["ours"]
+    assert after["verdict"] == row["verdict"]
+    assert row["reason"] in after["reason"]
+    assert after["ours"] != before["ours"]
+    assert "n = 1000" in after["ours"] or row["verdict"] == "nothing to test"
 
 
 def test_without_records_no_claim_is_tested():
@@ -268,49 +240,6 @@ def test_a_claim_flips_where_the_interval_crosses_the_threshold(claim, adversary
     assert judged(made_up({(1e-3, adversary): outside}), claim)["verdict"] == "partly"
 
 
-def test_an_interval_too_wide_to_say_supports_neither_success_nor_failure_of_cal():
-    unclear = made_up({(t, "cal"): 24.0 for t in SERVED}, half=4.5)
-    assert judged(unclear, "C9")["verdict"] == "inconclusive"
-    assert judged(unclear, "C10")["verdict"] == "inconclusive"
-
-
-def test_what_is_left_is_judged_as_a_share_of_the_illusion():
-    assert judged(made_up({(1e2, "cal"): 12.5}), "C10")["reason"] == "does not hold: cal at T_d = 100"
-
-
-@pytest.mark.parametrize(("claim", "absent"), [("C11", "opt-paper"), ("C11", "opt"), ("C13", "platt-exact")])
-def test_an_adversary_that_was_never_run_is_missing(claim, absent):
-    row = judged(made_up(adversaries=[name for name in ADVERSARIES if name != absent]), claim)
-    assert row["verdict"] == "partly"
-    assert row["reason"].startswith(f"not recorded: {absent} at T_d = 0.001, {absent} at T_d = 0.01, {absent} at")
-
-
-def test_without_any_search_opt_is_not_tested():
-    neither = made_up(adversaries=[name for name in ADVERSARIES if not name.startswith("opt")])
-    assert judged(neither, "C11")["verdict"] == "not tested"
-
-
-def test_where_there_is_no_illusion_there_is_nothing_to_remove():
-    some = judged(made_up({(1e2, a): 10.5 for a in ADVERSARIES}), "O1")
-    assert (some["verdict"], some["reason"]) == ("reproduced", "nothing there to test: cal-exact at T_d = 100")
-    none = judged(made_up({(t, "none"): 10.0 for t in SERVED}), "C10")
-    assert none["verdict"] == "nothing to test"
-    assert "nothing there to test: cal at T_d = 1e+06" in none["reason"]
-    bright = judged(made_up(clean={1.0: 95.0}), "C16")  # 99.9 as served is within 5 of it already
-    assert bright["verdict"] == "nothing to test"
-    assert bright["reason"] == "nothing there to test: cal at T_d = 0.001, cal at T_d = 0.01"
-
-
-@pytest.mark.parametrize("claim", ["C11", "O1"])
-@pytest.mark.parametrize(("side", "other"), [(ALL_UNDER, ALL_OVER), (ALL_OVER, ALL_UNDER)])
-def test_a_side_without_any_illusion_keeps_a_claim_about_both_from_being_reproduced(claim, side, other):
-    row = judged(made_up({(t, "none"): 10.0 for t in side}), claim)
-    assert row["verdict"] == "partly"
-    assert row["reason"].startswith("nothing there to test: ")
-    assert f"T_d = {side[0]:g}" in row["reason"]
-    assert f"T_d = {other[0]:g}" not in row["reason"]
-
-
 def test_a_table_of_overconfident_models_alone_is_no_sweep():
     records = made_up()
     row = judged(records[(records.method != UNDER) & records.experiment.str.startswith("04")], "C9")
@@ -319,10 +248,13 @@ def test_a_table_of_overconfident_models_alone_is_no_sweep():
 
 def test_a_side_that_was_not_recorded_keeps_a_claim_from_being_reproduced():
     records = made_up()
-    row = judged(records[(records.method != UNDER) | records.experiment.str.startswith("02")], "O1")
-    assert (row["verdict"], row["reason"]) == ("partly", "not recorded: T_d > 1")
-    row = judged(records[records.attack != "clean"], "C1")
-    assert (row["verdict"], row["reason"]) == ("partly", "not recorded: clean accuracy")
+    for claim, there, reason in (
+        ("O1", (records.method != UNDER) | records.experiment.str.startswith("02"), "not recorded: T_d > 1"),
+        ("C1", records.attack != "clean", "not recorded: clean accuracy"),
+    ):
+        row = judged(records[there], claim)
+        assert (row["verdict"], row["reason"]) == ("partly", reason)
+    assert judged(records[~records.adversary.str.startswith("opt")], "C11")["verdict"] == "not tested"
 
 
 def test_seeds_are_averaged_and_their_spread_decides():
@@ -340,23 +272,10 @@ def test_seeds_are_averaged_and_their_spread_decides():
 
 
 def test_a_sweep_may_be_lowest_elsewhere_for_every_seed():
-    worlds = [made_up(sweep={10**3.5: value}, seed=seed) for seed, value in enumerate((20.0, 9.0, 8.0))]
+    worlds = [made_up(sweep={3162.28: value}, seed=seed) for seed, value in enumerate((20.0, 9.0, 8.0))]
     row = judged(pd.concat(worlds, ignore_index=True), "C3")
     assert row["reason"] == "open: one valley: T_d = 1 minus T_d = 3162.28"
     assert "(T_d = 1e+08): +31.0 [+28.5, +33.5]; n = 1000, 3 seeds" in row["ours"]
-
-
-def test_the_bowl_says_that_its_lowest_point_was_chosen_on_the_same_examples():
-    row = row_of(reproduced(), "C3")
-    assert "; n = 1000, lowest of 5 temperatures, chosen on the same examples / " in row["ours"]
-    assert "chosen on the same examples" in report(judge_claims(made_up()))
-
-
-def test_platt_is_judged_by_descent_and_by_its_exact_minimum():
-    ours = row_of(reproduced(), "C13")["ours"]
-    assert ours.startswith("platt (descent) and platt-exact, points above the scale-free attack")
-    assert "platt at T_d = 0.001: +30.0 [+28.5, +31.5]" in ours
-    assert "platt-exact at T_d = 0.001: +20.0 [+18.5, +21.5]" in ours
 
 
 @pytest.mark.parametrize(
@@ -373,12 +292,7 @@ def test_precision_is_a_cause_where_searches_fail_and_replayed_texts_work(change
     assert row["verdict"] == verdict
     assert reason in row["reason"]
     assert "n = 1000" in row["ours"]
-
-
-def test_the_strongest_search_speaks_for_a_precision():
-    ours = judged(low_precision(), "O3", "text")["ours"]
-    assert "bfloat16: margin +22.0 [+20.0, +24.0]" in ours
-    assert "opt" not in ours
+    assert changed or "bfloat16: margin +22.0 [" in row["ours"]  # the strongest search, not opt's +25
 
 
 def test_rows_of_other_precisions_enter_no_other_claim():
@@ -404,6 +318,17 @@ def test_several_data_sets_are_judged_together_and_named():
     assert row["reason"] == "does not hold: e, m: cal at T_d = 0.001, e, m: cal at T_d = 0.01"
 
 
+@pytest.mark.parametrize(
+    ("claim", "words"),
+    [
+        ("C3", ["; n = 1000, lowest of 5 temperatures, chosen on the same examples / "]),
+        ("C13", ["platt at T_d = 0.001: +30.0 [+28.5, +31.5]", "platt-exact at T_d = 0.001: +20.0 [+18.5, +21.5]"]),
+    ],
+)
+def test_our_side_says_how_it_was_measured(claim, words):
+    assert all(part in row_of(reproduced(), claim)["ours"] for part in words)
+
+
 @pytest.mark.parametrize("other", [{"training_temperature": 20.0}, {"attack": "cw"}])
 def test_rows_of_other_attacks_and_training_temperatures_change_nothing(other):
     world = {(1e-3, "cal"): 80, (1e-3, "transfer:other"): 12}
@@ -422,11 +347,8 @@ def test_the_papers_numbers_are_those_of_its_tables():
     numbers = {number for cell in frame.paper for number in re.findall(r"\d+\.\d+", cell)}
     assert len(numbers) > 100
     assert numbers <= printed
-
-
-def test_confidences_keep_all_their_digits():
-    request = "{16 conf_down(T_d>>1) cal attack=clean metric=confidence_clean}"
-    assert paper_numbers(f"stays {request}", paper_tables()) == "stays 50.00004"
+    confidence = "{16 conf_down(T_d>>1) cal attack=clean metric=confidence_clean}"  # with all its digits
+    assert paper_numbers(f"stays {confidence}", paper_tables()) == "stays 50.00004"
 
 
 @pytest.mark.parametrize(
@@ -471,52 +393,43 @@ def test_the_markdown_has_a_row_for_each_tested_claim_and_names_the_others():
     assert {line.replace("\\|", "").count("|") for line in rows} == {7}
     assert "**partly** (does not hold: cal at T_d = 0.001)" in text
     (row,) = [row for row in rows if row.startswith("| C11 ")]
-    assert re.search(
-        r"opt-paper at T_d = 0.01: [^;]+; 6 more; n = 1000 \| .*; 8 compared, which would show 2\.1 points \|$", row
-    )
+    assert re.search(r"; 6 more; n = 1000 \| .*; 8 compared, which would show 2\.1 points \|$", row)
     assert max(map(len, rows)) < 700
-    assert re.search(r"^- text, needs the text notebooks: C1, C2, C3, C4, C5, C6, C7, C9,", text, flags=re.M)
     for modality, tested in (("image", set(TESTABLE)), ("text", set())):
         lines = [line.rsplit(": ", 1)[1] for line in text.splitlines() if line.startswith(f"- {modality}, ")]
         assert set(", ".join(lines).split(", ")) == set(reproduced().claim) - tested
 
 
-def test_the_headlines_are_a_dozen_claims_with_a_number_from_either_side():
-    rows = headline_table(judge_claims(made_up())).splitlines()[2:]
+def test_the_headlines_are_a_dozen_claims_and_show_what_holds_and_what_speaks_against_it():
+    rows = headline_table(judge_claims(made_up({(1e-3, "cal"): 80}))).splitlines()[2:]
     assert 0 < len(rows) <= 12
     assert {row.count("|") for row in rows} == {5}
-    (row,) = [row for row in rows if row.startswith("| C1 ")]
-    assert row.endswith("| **reproduced**; T_d = 0.001: +70.0 [+68.5, +71.5] | not tested (needs the text notebooks) |")
-
-
-def test_a_headline_shows_what_holds_and_what_speaks_against_it():
-    rows = headline_table(judge_claims(made_up({(1e-3, "cal"): 80}))).splitlines()
-    (row,) = [row for row in rows if row.startswith("| C9 ")]
+    whole, part = ([row for row in rows if row.startswith(f"| {claim} ")] for claim in ("C1", "C9"))
+    assert "| **reproduced**; T_d = 0.001: +70.0 [+68.5, +71.5] | not tested (needs" in whole[0]
     for_, against = "cal at T_d = 0.01: +70.0 -> +0.0 [-1.5, +1.5]", "cal at T_d = 0.001: +70.0 -> +70.0 [+68.5, +71.5]"
-    assert f"| **partly**; {for_}; does not hold: {against} |" in row
+    assert f"| **partly**; {for_}; does not hold: {against} |" in part[0]
 
 
-def test_the_summary_tells_the_story_in_numbers():
-    text = summary(judge_claims(made_up()))
-    assert "11 reproduced, 0 partly, 0 not reproduced, 0 inconclusive, 0 nothing to test, 61 not tested" in text
-    for words, number in (
-        ("honest baseline", "10.0 [8.5, 11.5]"),
-        ("overconfident (T_d = 0.001) as served", "80.0 [78.5, 81.5]"),
-        ("after cal", "10.0 [8.5, 11.5]"),
-        ("after margin", "10.0 [8.5, 11.5]"),
+def test_the_summary_tells_the_story_in_numbers_and_says_what_is_missing():
+    records = made_up()
+    whole, without_opt, sweep_only, nothing = (
+        summary(judge_claims(rows)) for rows in (records, records[records.adversary != "opt"], records[:8], records[:0])
+    )
+    for text, words, number in (
+        (whole, "honest baseline", "10.0 [8.5, 11.5]"),
+        (whole, "overconfident (T_d = 0.001) as served", "80.0 [78.5, 81.5]"),
+        (whole, "after margin", "10.0 [8.5, 11.5]"),
+        (without_opt, "after opt", "not recorded"),
+        (sweep_only, "overconfident as served", "not recorded"),
     ):
         assert re.search(rf"^ +{re.escape(words)} +{re.escape(number)}$", text, flags=re.M)
-    assert "No text records: needs the text notebooks." in text
+    assert "11 reproduced, 0 partly" in whole and "61 not tested" in whole
+    assert "No text records: needs the text notebooks." in whole and "No image records" in nothing
 
 
-def test_the_summary_says_what_is_missing(results, tmp_path):
+def test_without_records_nothing_is_written(results, tmp_path):
     assert "No image records" in summary(write_scorecard(tmp_path / "smoke"))
     assert not (tmp_path / "smoke").exists()
-    records = made_up()
-    text = summary(judge_claims(records[~records.adversary.isin(["opt"])]))
-    assert re.search(r"^ +after opt +not recorded$", text, flags=re.M)
-    sweep_only = summary(judge_claims(records[records.experiment == "02_sweep"]))
-    assert re.search(r"^ +overconfident as served +not recorded$", sweep_only, flags=re.M)
 
 
 README = f"# Study\n\nBefore é.\n\n{BEGIN}\nold\n{END}\n\nAfter.\n"

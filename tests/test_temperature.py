@@ -29,8 +29,9 @@ def logit_rows(draw, dtype):
 @given(data=st.data(), temperature=temperatures)
 def test_the_prediction_stays_at_every_temperature(dtype, data, temperature):
     logits = data.draw(logit_rows(dtype))
+    before = logits.clone()
     scaled = scale_logits(logits, temperature)
-    assert scaled.dtype == dtype
+    assert torch.equal(logits, before) and scaled.dtype == dtype
     assert torch.isfinite(scaled).all()
     assert torch.equal(scaled.argmax(dim=1), logits.argmax(dim=1))
     # Not by the index rule for ties alone: the set of top classes is the same.
@@ -54,14 +55,6 @@ def test_temperature_one_returns_the_same_bits(dtype, data):
 def test_where_nothing_overflows_or_ties_it_is_division(data, temperature):
     logits = torch.tensor([data.draw(st.lists(st.floats(-30, 30), min_size=3, max_size=3))], dtype=torch.float64)
     torch.testing.assert_close(scale_logits(logits, temperature), logits / temperature, rtol=1e-15, atol=1e-300)
-
-
-def test_plain_division_would_have_failed_these():
-    close = torch.tensor([[1.0, 1.0 + 2**-23]])
-    assert (close / 3e38).diff() == 0  # underflow to one subnormal number
-    assert (close / 1e-39).isinf().all()
-    for logits, temperature in [(close, 3e38), (close, 1e-39), (close.half(), 1e-30), (close.half(), 1e30)]:
-        assert scale_logits(logits, temperature).argmax(dim=1).tolist() == logits.argmax(dim=1).tolist()
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -137,12 +130,6 @@ def test_wrapper_passes_arguments_and_gradients():
     torch.testing.assert_close(inputs.grad, (model.layer.weight[0] / 4).expand(2, 3))
     assert list(wrapped.parameters()) == list(model.parameters())
     assert "temperature=4" in repr(wrapped)
-
-
-def test_the_callers_logits_are_untouched():
-    logits = torch.tensor([[1.0, 2.0]])
-    scale_logits(logits, 1e-45)
-    assert logits.tolist() == [[1.0, 2.0]]
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])

@@ -123,6 +123,16 @@ def labels_of(model, texts):
     return model(texts).argmax(dim=1)
 
 
+def watched(model, asked):
+    """The same victim; what it is asked is appended to `asked`."""
+    return lambda texts: asked.extend(texts) or model(texts)
+
+
+def three_classes(rows):
+    """A victim that answers with these probabilities, by the first word; other texts with (0.5, 0.3, 0.2)."""
+    return lambda texts: torch.tensor([rows.get(one.split()[0], [0.5, 0.3, 0.2]) for one in texts]).log()
+
+
 def same(a, b):
     return a.adversarial == b.adversarial and (a.outcome == b.outcome).all() and (a.queries == b.queries).all()
 
@@ -165,13 +175,6 @@ def test_a_linear_victim_falls_wherever_enumeration_finds_a_way(label):
             assert tuple(result.adversarial[0].split()) in flips
 
 
-def test_word_importance_of_a_linear_victim_is_what_the_word_carries():
-    weights = {"good": 2.0, "fine": 0.5, "bad": -1.0}
-    ranking = word_importance(Linear(weights), ["the good fine bad"], torch.tensor([1]), score=Margin())[0]
-    assert ranking.words == ["good", "fine", "bad"] and ranking.positions == [1, 2, 3]
-    np.testing.assert_allclose(ranking.importance, [-(1.53 - w) for w in (2.0, 0.5, -1.0)], rtol=1e-6)
-
-
 def test_a_similarity_bound_picks_the_most_similar_success():
     """Two candidates fool the victim; the higher score is taken without the bound, the nearer text with it."""
     text = " ".join(["good", *(f"x{i}" for i in range(15))])
@@ -185,14 +188,10 @@ def test_a_similarity_bound_picks_the_most_similar_success():
 
 def test_the_most_similar_success_is_taken_even_where_its_score_is_below_the_current_one():
     """Three classes: "bad" has the higher score and is accepted, then "poor" (0.52, clean 0.55) replaces it."""
-    tail = " ".join(f"x{i}" for i in range(15))
-    rows = {"good": [0.45, 0.30, 0.25], "bad": [0.30, 0.40, 0.30], "poor": [0.48, 0.50, 0.02], "x": [0.5, 0.3, 0.2]}
-
-    def model(examples):
-        return torch.tensor([rows.get(one.split()[0], rows["x"]) for one in examples]).log()
-
+    text = " ".join(["good", *(f"x{i}" for i in range(15))])
+    model = three_classes({"good": [0.45, 0.30, 0.25], "bad": [0.30, 0.40, 0.30], "poor": [0.48, 0.50, 0.02]})
     recipe = similar({"good": ["bad", "poor"]}, {"bad": 0.6, "poor": 0.9}, 0.5)
-    result = attack_texts(model, [f"good {tail}"], torch.tensor([0]), recipe=recipe)
+    result = attack_texts(model, [text], torch.tensor([0]), recipe=recipe)
     assert (result.outcome[0], result.adversarial[0].split()[0]) == ("succeeded", "poor")
 
 
@@ -216,10 +215,16 @@ def test_lockstep_batches_and_cache_change_nothing(recipe, model, monkeypatch):
         assert same(attack_texts(cache, TEXTS, labels, recipe=recipe), together)
 
 
-def test_one_cache_serves_all_temperatures():
-    model = Trigram()
-    labels, cache = labels_of(model, TEXTS), QueryCache(model)
+def test_one_cache_serves_all_temperatures_and_the_victim_sees_full_batches():
+    sizes = []
+
+    def model(texts):
+        sizes.append(len(texts))
+        return Trigram()(texts)
+
+    labels, cache = labels_of(Trigram(), TEXTS), QueryCache(model, batch_size=8)
     first = attack_texts(cache, TEXTS, labels)
+    assert sizes[0] == 8 and np.mean(sizes) > 6
     assert first.n_forward + cache.n_hits == first.queries.sum()
     again = attack_texts(cache, TEXTS, labels)
     assert same(first, again) and again.n_forward == 0
@@ -228,30 +233,22 @@ def test_one_cache_serves_all_temperatures():
     assert same(other, attack_texts(model, TEXTS, labels, score=TrueClassProbability(1e-3)))
 
 
-def test_the_victim_sees_full_batches():
-    sizes = []
-
-    def model(texts):
-        sizes.append(len(texts))
-        return Trigram()(texts)
-
-    attack_texts(QueryCache(model, batch_size=8), TEXTS, labels_of(Trigram(), TEXTS))
-    assert sizes[0] == 8 and np.mean(sizes) > 6
-
-
 # --- scores ---
 
 
-def test_a_saturated_score_leaves_only_ties_and_the_margin_keeps_the_order():
+def test_a_saturated_score_leaves_only_ties_and_the_margin_is_what_each_word_carries():
     """At T = 1e-4 every gap is beyond 16.6 temperatures: 1 - p is 0 in float32 for each word (paper, E.7)."""
-    model = Linear({"good": 2.0, "fine": 1.0, "nice": 0.5, "okay": 0.25, "plain": 0.1})
-    texts, labels = ["plain okay nice fine good"], torch.tensor([1])
+    weights = {"good": 2.0, "fine": 1.0, "nice": 0.5, "okay": 0.25, "plain": 0.1}
+    model, texts, labels = Linear(weights), ["the plain okay nice fine good"], torch.tensor([1])
     saturated = word_importance(model, texts, labels, score=TrueClassProbability(1e-4))[0]
     assert tied_share(saturated.importance) == 1.0 and saturated.importance.tolist() == [0.0] * 5
     for score in (Margin(), TrueClassProbability(1.0)):
         kept = word_importance(model, texts, labels, score=score)[0]
         assert tied_share(kept.importance) == 0.0
-        assert [kept.words[k] for k in np.argsort(-kept.importance)] == ["good", "fine", "nice", "okay", "plain"]
+        assert [kept.words[k] for k in np.argsort(-kept.importance)] == list(weights)
+    margin = word_importance(model, texts, labels, score=Margin())[0]
+    assert margin.words == texts[0].split()[1:] and margin.positions == [1, 2, 3, 4, 5]  # "the" is a stop word
+    np.testing.assert_allclose(margin.importance, [weights[word] - 3.88 for word in margin.words], rtol=1e-6)
 
 
 def test_rank_correlation_is_spearmans():
@@ -276,11 +273,9 @@ def test_no_scale_of_the_logits_changes_an_attack_with_the_margin(recipe):
         for scale in (2.0**-20, 1.0, 2.0**20)  # powers of two, so that float32 rounds alike
     ]
     assert same(results[0], results[1]) and same(results[1], results[2])
-
-
-def test_the_temperature_of_the_score_is_the_temperature_of_the_model():
-    labels = labels_of(Linear(), TEXTS)
-    scaled = attack_texts(Linear(scale=8.0), TEXTS, labels)
+    scaled = attack_texts(
+        Linear(scale=8.0), TEXTS, labels
+    )  # what divides the logits divides the temperature of a score
     assert same(scaled, attack_texts(Linear(), TEXTS, labels, score=TrueClassProbability(1 / 8)))
 
 
@@ -298,13 +293,7 @@ def test_an_overconfident_victim_looks_robust():
 def test_a_text_that_fools_is_kept_although_its_score_ties(recipe):
     """At T = 1e30 all probabilities are 0.5: nothing is skipped, and a single change that flips the label is found."""
     labels = labels_of(Linear(), TEXTS)
-    asked = []
-
-    def model(texts):
-        asked.extend(texts)
-        return Linear()(texts)
-
-    result = attack_texts(model, TEXTS, labels, recipe=recipe, score=TrueClassProbability(1e30), trace=True)
+    result = attack_texts(Linear(), TEXTS, labels, recipe=recipe, score=TrueClassProbability(1e30), trace=True)
     assert "succeeded" in result.outcome and "skipped" not in result.outcome
     fooled = (labels_of(Linear(), result.adversarial) != labels).tolist()
     assert fooled == (result.outcome == "succeeded").tolist()
@@ -314,11 +303,7 @@ def test_a_text_that_fools_is_kept_although_its_score_ties(recipe):
 
 
 def test_with_three_classes_a_text_that_fools_is_kept_although_another_scores_higher():
-    rows = {"good": [0.6, 0.3, 0.1], "bad": [0.34, 0.33, 0.33], "poor": [0.45, 0.5, 0.05]}
-
-    def model(examples):
-        return torch.tensor([rows.get(one, [0.5, 0.3, 0.2]) for one in examples]).log()
-
+    model = three_classes({"good": [0.6, 0.3, 0.1], "bad": [0.34, 0.33, 0.33], "poor": [0.45, 0.5, 0.05]})
     recipe = recipes.pwws({"good": ["bad", "poor"]}.get)
     assert attack_texts(model, ["good"], torch.tensor([0]), recipe=recipe).adversarial == ["poor"]
 
@@ -448,32 +433,23 @@ def test_odd_texts_end_in_an_outcome(recipe, text, label):
     assert result.outcome[0] != "skipped" or (result.adversarial[0] == text and result.queries[0] == 1)
 
 
-def test_ten_thousand_words():
+def test_ten_thousand_words_and_words_without_candidates():
     def model(examples):
         return torch.tensor([[-1.0, 1.0] if "word9999" in example else [1.0, -1.0] for example in examples])
 
     text = " ".join(f"word{i}" for i in range(10_000))
     result = attack_texts(model, [text], torch.tensor([1]))
     assert result.outcome[0] == "succeeded" and result.queries[0] == 1 + 10_000 + 4
-
-
-def test_a_text_without_candidates_fails_unchanged():
-    result = attack_texts(
+    without = attack_texts(
         Linear(), ["loud noise"], labels_of(Linear(), ["loud noise"]), recipe=recipes.pwws(lambda _: [])
     )
-    assert (result.outcome[0], result.adversarial[0], result.queries[0]) == ("failed", "loud noise", 3)
+    assert (without.outcome[0], without.adversarial[0], without.queries[0]) == ("failed", "loud noise", 3)
 
 
 def test_deletion_never_asks_an_empty_text():
     asked = []
-
-    def model(examples):
-        asked.extend(examples)
-        return Linear()(examples)
-
-    pair = ("loud", "a long noise")
-    attack_texts(model, [pair], labels_of(Linear(), [pair]), recipe=all_recipes()[2])
-    attack_texts(model, ["loud"], labels_of(Linear(), ["loud"]), recipe=all_recipes()[2])
+    for text in (("loud", "a long noise"), "loud"):
+        attack_texts(watched(Linear(), asked), [text], labels_of(Linear(), [text]), recipe=all_recipes()[2])
     assert all(part.strip() for one in asked for part in ([one] if isinstance(one, str) else one))
     assert ("[UNK]", "a long noise") in asked and "[UNK]" in asked
 
@@ -481,13 +457,9 @@ def test_deletion_never_asks_an_empty_text():
 @pytest.mark.parametrize("recipe", all_recipes(), ids=lambda recipe: recipe.name)
 def test_both_sentences_of_a_pair_are_attacked(recipe):
     pairs = [("a warm film", "the jokes are tired"), ("save the tale", "loud pulse , honest film")]
-    asked = []
-
-    def model(examples):
-        asked.extend(examples)
-        return Trigram()(examples)
-
-    result = attack_texts(model, pairs, labels_of(Trigram(), pairs), recipe=recipe, score=TrueClassProbability(1e-6))
+    asked, labels = [], labels_of(Trigram(), pairs)
+    score = TrueClassProbability(1e-6)
+    result = attack_texts(watched(Trigram(), asked), pairs, labels, recipe=recipe, score=score)
     assert all(isinstance(one, tuple) and len(one) == 2 for one in [*asked, *result.adversarial])
     for first, second in pairs:
         assert any(a != first and b == second for a, b in asked)
@@ -541,29 +513,23 @@ def test_a_service_that_answers_with_probabilities_is_refused_whatever_the_batch
     assert "succeeded" in logarithms.outcome
 
 
-def test_labels_may_be_of_any_integer_type():
+@pytest.mark.parametrize(
+    ("labels", "options", "message"),
+    [
+        ([2], {}, r"labels must lie in \[0, 1\], found 2 to 2"),
+        ([0, 1], {}, r"labels must have shape \(1,\)"),
+        ([0], {"max_queries": 0}, "max_queries must be at least 1"),
+        ([0], {"score": DLR()}, "needs 3 classes, the model has 2"),
+    ],
+)
+def test_what_does_not_fit_is_named(labels, options, message):
+    with pytest.raises(ValueError, match=message):
+        attack_texts(Linear(), ["a film"], torch.tensor(labels), **options)
+
+
+def test_labels_may_be_of_any_integer_type_and_texts_none():
     labels = labels_of(Linear(), TEXTS)
     for other in (labels.int(), labels.numpy().astype("uint8")):
         assert same(attack_texts(Linear(), TEXTS, other), attack_texts(Linear(), TEXTS, labels))
-
-
-def test_labels_outside_the_models_classes_are_refused():
-    with pytest.raises(ValueError, match=r"labels must lie in \[0, 1\], found 2 to 2"):
-        attack_texts(Linear(), ["a film"], torch.tensor([2]))
-    with pytest.raises(ValueError, match=r"labels must have shape \(1,\)"):
-        attack_texts(Linear(), ["a film"], torch.tensor([0, 1]))
-
-
-def test_a_budget_below_one_query_is_refused():
-    with pytest.raises(ValueError, match="max_queries must be at least 1"):
-        attack_texts(Linear(), ["a film"], torch.tensor([0]), max_queries=0)
-
-
-def test_a_score_for_more_classes_is_refused():
-    with pytest.raises(ValueError, match="needs 3 classes, the model has 2"):
-        attack_texts(Linear(), ["a film"], torch.tensor([0]), score=DLR())
-
-
-def test_no_texts_no_result():
-    result = attack_texts(Linear(), [], torch.zeros(0, dtype=torch.int64))
-    assert len(result) == 0 and result.n_forward == 0
+    nothing = attack_texts(Linear(), [], labels[:0])
+    assert (len(nothing), nothing.n_forward) == (0, 0)

