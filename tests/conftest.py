@@ -1,7 +1,5 @@
 """What all tests share: folders of their own, notebooks made on the spot, and a browser where there is one."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Help for the tests of the data layer: an isolated workspace, made-up data sets, a local web server."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import io

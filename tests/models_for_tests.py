@@ -1,7 +1,5 @@
 """Small models whose answers are known, shared by the tests."""
 
-from __future__ import annotations
-
 import importlib.util
 
 import pytest

@@ -1,7 +1,5 @@
 """Loaders against files in the original formats, built small here, and against the real ones where they are."""
 
-from __future__ import annotations
-
 import io
 import os
 import struct

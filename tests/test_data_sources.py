@@ -1,7 +1,5 @@
 """The ways files arrive: archives, source distributions, Debian packages."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import shutil

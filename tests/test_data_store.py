@@ -1,7 +1,5 @@
 """Finding, verifying and fetching data files: nothing with wrong content is ever used."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import json

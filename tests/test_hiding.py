@@ -23,16 +23,12 @@ def measured():
     return study, found, book
 
 
-def test_disguises_keep_predictions(measured):
-    study, found, _ = measured
+def test_disguises_keep_predictions_and_have_a_cell_for_each_adversary(measured):
+    study, found, book = measured
     plain = logits_of(study.model, study.images).argmax(dim=1)
     for hidden in found:
         served = study.disguised(hidden.name, hidden.disguise).served(hidden.design_temperature)
         assert (logits_of(served, study.images).argmax(dim=1) == plain).double().mean() > 0.97, hidden.name
-
-
-def test_the_table_has_a_cell_for_each_disguise_and_adversary(measured):
-    _, found, book = measured
     table = hiding.hiding_table(book.frame)
     assert sorted(table.hides.value_counts()) == [5] * (len(found) - 1) + [6]
     cells = table.set_index(["hides", "pierces"])

@@ -23,6 +23,8 @@ def test_input_landscape_holds_the_models_logits_and_rises_towards_the_attack():
     torch.testing.assert_close(land.logits[6, 4], expected, atol=1e-5, rtol=1e-5)
     surface = land.surface(Margin())
     assert surface[8, 4] > surface[4, 4] > surface[0, 4]
+    with pytest.raises(ValueError, match="side must be odd"):
+        input_landscape(model, image, label, epsilon=0.1, side=8)
 
 
 def test_surfaces_at_any_temperature_need_no_model_and_flatten_when_it_is_low():
@@ -50,11 +52,6 @@ def test_weight_landscape_is_filter_normalised_and_leaves_the_model_alone():
             assert (directions[name] == 0).all()
     again = weight_landscape(model, images, labels, side=5, reach=0.5, seed=3)
     assert torch.equal(land.logits, again.logits)
-
-
-def test_the_centre_must_be_on_the_grid():
-    with pytest.raises(ValueError, match="side must be odd"):
-        input_landscape(small_net(), random_images(1, (1, 6, 6)), torch.tensor([0]), epsilon=0.1, side=8)
 
 
 def test_exactly_flat_is_decided_by_the_last_bit():

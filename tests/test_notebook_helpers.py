@@ -60,11 +60,14 @@ def test_a_number_is_shown_with_its_interval_wherever_it_comes_from():
     assert notebook.interval(evaluation(1, 1, 1, 0)) == "75.0 [30.1, 95.4]"
 
 
-def test_evaluations_become_a_table_in_percent():
+def test_evaluations_and_calibration_reports_become_tables_in_percent():
     table = notebook.tabulate({("pgd", 1.0): evaluation(1, 0), ("pgd", 0.1): evaluation(1, 1)}, "attack", "T_d")
     assert table[["attack", "T_d", "mean", "n"]].values.tolist() == [["pgd", 1.0, 50.0, 2], ["pgd", 0.1, 100.0, 2]]
     assert (table.low < table["mean"]).all()
     assert notebook.tabulate({0.1: evaluation(1)}, "T_d")["T_d"].tolist() == [0.1]
+    report = calibration_report(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 0]))
+    row = notebook.calibration_table({"a": report}).loc["a"]
+    assert (row["accuracy %"], row["NLL (nats)"]) == (50.0, report.negative_log_likelihood)
 
 
 @pytest.fixture(scope="module")
@@ -77,15 +80,15 @@ def audit(lesson):
     return lesson.audit("pgd", DESIGNS, ADVERSARIES, 40)
 
 
-def test_the_seed_of_a_notebook_shifts_the_seeds_of_the_profile(lesson):
-    assert lesson.seeds == tuple(3 + number for number in get_profile("smoke").seeds)
-    assert lesson.study.training.seed == lesson.studies[3].training.seed == 3
-    assert set(lesson.book.frame["seed"]) <= {3}
-
-
-def test_a_lesson_describes_its_data_and_model(lesson):
+def test_a_lesson_describes_its_data_and_model_and_its_seed_shifts_the_profiles(lesson):
     for part in (lesson.study.title, lesson.study.model_title, "100 attacked images", "seeds 3"):
         assert part in lesson.describe()
+    assert lesson.seeds == tuple(3 + number for number in get_profile("smoke").seeds)
+    assert lesson.study.training.seed == lesson.studies[3].training.seed == 3
+    lesson.record("tied_scores", 12.5, 7, 1e-3, note="by hand")
+    row = lesson.book.frame.iloc[-1]
+    assert (row.metric, row["mean"], row.n, row.note, row.seed) == ("tied_scores", 12.5, 7, "by hand", 3)
+    assert (row.method, row.adversary, row.attack) == ("conf_up(T_d<<1)", "none", "clean")
 
 
 def test_an_audit_holds_every_adversary_at_every_temperature(lesson, audit):
@@ -96,6 +99,8 @@ def test_an_audit_holds_every_adversary_at_every_temperature(lesson, audit):
     accuracies = lesson.book.frame.query("metric == 'accuracy' and attack == 'pgd'")
     assert len(accuracies) == len(audit.table) == len(audit.evaluations)
     assert (accuracies.n == 40).all()
+    assert audit.pierced(1e-3) == ["cal-exact", "margin"]
+    assert audit.pierced(1.0) == []  # no illusion worth removing
 
 
 @pytest.mark.parametrize(
@@ -107,11 +112,6 @@ def test_an_audit_compares_with_honest_margin_and_as_served(audit, reference, ot
     assert (row["mean"], row["low"]) == pytest.approx((100 * expected.difference, 100 * expected.low))
 
 
-def test_an_audit_names_who_pierces_the_illusion(audit):
-    assert audit.pierced(1e-3) == ["cal-exact", "margin"]
-    assert audit.pierced(1.0) == []  # no illusion worth removing
-
-
 def test_clean_accuracy_has_an_interval_and_stays_while_confidence_moves(lesson, audit):
     clean = lesson.clean(DESIGNS, ("none", "cal-exact")).set_index(["metric", "design_temperature", "adversary"])
     accuracy, confidence = clean.loc["accuracy"], clean.loc["confidence_clean"]["mean"]
@@ -119,13 +119,6 @@ def test_clean_accuracy_has_an_interval_and_stays_while_confidence_moves(lesson,
     assert ((accuracy.low < accuracy["mean"]) & (accuracy["mean"] < accuracy.high)).all()
     assert confidence[1e-3, "none"] > 99.9
     assert confidence[1e-3, "cal-exact"] == pytest.approx(confidence[1.0, "cal-exact"], abs=1e-3)
-
-
-def test_clean_measurements_are_recorded_for_the_model_as_served(lesson):
-    lesson.record("tied_scores", 12.5, 7, 1e-3, note="by hand")
-    row = lesson.book.frame.iloc[-1]
-    assert (row.metric, row["mean"], row.n, row.note) == ("tied_scores", 12.5, 7, "by hand")
-    assert (row.method, row.adversary, row.attack) == ("conf_up(T_d<<1)", "none", "clean")
 
 
 def test_readings_of_cal_are_recorded_beside_honest(lesson, audit):
@@ -137,13 +130,6 @@ def test_readings_of_cal_are_recorded_beside_honest(lesson, audit):
     naive = table.set_index("adversary")
     assert naive.loc["cal:sum-sgd-T", "status"] in ("ok", "unconverged", "diverged")
     assert naive.loc["cal:mean-adam-log T", "mean"] <= naive["mean"].max()
-
-
-def test_a_table_of_calibration_reports_is_in_percent():
-    report = calibration_report(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 0]))
-    table = notebook.calibration_table({"a": report})
-    assert table.loc["a", "accuracy %"] == 50.0
-    assert table.loc["a", "NLL (nats)"] == report.negative_log_likelihood
 
 
 def test_the_temperature_lab_shows_the_attacked_images_and_saves_its_page(lesson, audit):

@@ -1,9 +1,9 @@
 """What pip installs: the right requirements, a core that needs no more than its own, a wheel that is complete."""
 
-from __future__ import annotations
-
 import ast
+import contextlib
 import importlib.metadata
+import io
 import json
 import os
 import re
@@ -201,3 +201,12 @@ def test_a_checkout_by_git_for_windows_keeps_its_line_ends(tmp_path):
         (tmp_path / name).unlink()
     subprocess.run([*git, "checkout", "."], cwd=tmp_path, check=True, capture_output=True)
     assert {name: (tmp_path / name).read_bytes() for name in names} == {n: t.encode() for n, t in names.items()}
+
+
+def test_no_room_imports_upward(monkeypatch):
+    cli = pytest.importorskip("importlinter.cli")
+    monkeypatch.chdir(ROOT)
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        status = cli.lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True)
+    assert status == 0, output.getvalue()

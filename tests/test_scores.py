@@ -15,6 +15,20 @@ def test_values_by_hand():
     probs = torch.softmax(LOGITS / 2, dim=1)
     torch.testing.assert_close(TrueClassProbability(2.0)(LOGITS, LABELS), 1 - probs[torch.arange(3), LABELS])
     torch.testing.assert_close(CrossEntropy(2.0)(LOGITS, LABELS), -probs[torch.arange(3), LABELS].log())
+    assert DLR()(torch.zeros(1, 4), torch.zeros(1, dtype=torch.long)).item() == 0  # equal logits
+    two, labels = torch.randn(50, 2, dtype=torch.float64), torch.randint(0, 2, (50,))
+    p_true = torch.softmax(two, dim=1)[torch.arange(50), labels]
+    torch.testing.assert_close(Margin()(two, labels), -(p_true / (1 - p_true)).log())  # the log-odds
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [(lambda t=t: CrossEntropy(t), "must be finite and above 0") for t in (0.0, -1.0, float("nan"), float("inf"))]
+    + [(lambda: DLR()(torch.zeros(1, 2), torch.zeros(1, dtype=torch.long)), "at least 3 classes")],
+)
+def test_a_score_without_a_temperature_or_its_classes_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 def test_mifpe_is_cross_entropy_with_every_gap_brought_to_ten():
@@ -53,13 +67,6 @@ def test_a_ratio_of_differences_and_mifpe_ignore_a_temperature_of_each_input(tem
     assert not torch.allclose(Margin()(logits / own, labels), Margin()(logits, labels))
 
 
-def test_margin_of_two_classes_is_minus_the_log_odds():
-    logits = torch.randn(50, 2, dtype=torch.float64)
-    labels = torch.randint(0, 2, (50,))
-    p_true = torch.softmax(logits, dim=1)[torch.arange(50), labels]
-    torch.testing.assert_close(Margin()(logits, labels), -(p_true / (1 - p_true)).log())
-
-
 @pytest.mark.parametrize("score", [Margin(), DLR()])
 @pytest.mark.parametrize("temperature", [1e-20, 1e-3, 1e3, 1e20])
 def test_scale_free_scores_order_candidates_alike_at_every_temperature(score, temperature):
@@ -78,15 +85,3 @@ def test_probability_saturates_in_float32_where_the_margin_still_orders():
     assert served(logits, labels).unique().tolist() == [0.0]
     assert served(logits.double(), labels).unique().numel() == 3
     assert Margin()(logits, labels).unique().numel() == 3
-
-
-def test_dlr_needs_three_classes_and_survives_equal_logits():
-    with pytest.raises(ValueError, match="at least 3 classes"):
-        DLR()(torch.zeros(1, 2), torch.zeros(1, dtype=torch.long))
-    assert DLR()(torch.zeros(1, 4), torch.zeros(1, dtype=torch.long)).item() == 0
-
-
-@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
-def test_bad_temperatures_are_refused(temperature):
-    with pytest.raises(ValueError, match="must be finite and above 0"):
-        CrossEntropy(temperature)

@@ -47,13 +47,6 @@ def test_every_attack_runs_within_the_profiles_budget(study, attack):
     assert (found.n_backward == 0) == (attack in BLACK_BOX)
 
 
-def test_the_illusion_and_its_piercing_on_the_smallest_profile(study):
-    honest, served = study.run("pgd", "margin"), study.run("pgd", design_temperature=1e-3)
-    pierced = study.run("pgd", "cal-exact", design_temperature=1e-3)
-    assert served.minus(honest).low > 0.3
-    assert pierced.minus(honest).high < 0.1
-
-
 def test_a_disguise_is_the_method_and_keeps_predictions_apart_in_the_cache(study):
     book = RecordBook("99_test", profile="smoke", seed=0, modality="image")
     hidden = study.disguised("floor 0.1", Floor(0.1))

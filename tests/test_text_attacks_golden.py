@@ -1,7 +1,5 @@
 """Our four attacks against TextAttack 0.3.11 in a toy world (written by benchmarks/textattack_golden.py)."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sys

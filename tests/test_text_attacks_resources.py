@@ -1,7 +1,5 @@
 """Attacks by name, and what stands in for an unavailable resource."""
 
-from __future__ import annotations
-
 import gzip
 import json
 

@@ -1,7 +1,5 @@
 """The parts text attacks are made of: words, edits, thesauri, tagger, constraints, the memory of answers."""
 
-from __future__ import annotations
-
 import gzip
 import json
 from collections import Counter

@@ -40,6 +40,7 @@ def test_serving_divides_the_logits_or_rounds_and_asks_the_model_once(study, tem
 
 def test_a_study_says_what_it_is_and_refuses_what_it_does_not_know(study):
     assert study.dataset in DATASETS and study.model_name == "minilm-1-layers"
+    assert study.model_title.startswith("MiniLM (1 of 6 layers, 13.7 M parameters")
     assert study.size("dg") == len(study.inputs) == len(study.labels) == 20 and study.size("tf") == 6
     assert study.columns(1e6)["method"] == "conf_down(T_d>>1)" and study.budget("dg") == {}
     for call, message in (

@@ -26,13 +26,17 @@ def constant(answer, weight=0.0):
     return model
 
 
-def test_copies_are_what_the_attack_returns():
+def test_copies_are_what_the_attack_returns_and_pairs_stay_pairs():
     victim = tiny()
     labels = victim(TEXTS).argmax(dim=1)  # every text is attacked
     copies = attacked_copies(TEXTS, labels, victim)
     direct = attack_texts(victim, TEXTS, labels, recipe=deepwordbug(seed=0))
     assert copies == list(direct.adversarial)
     assert (victim(copies).argmax(dim=1) != labels).any()
+    pairs = [("good film", "fine film"), ("bad film", "poor film")]
+    for _ in range(2):  # computed, then from the cache
+        copies = attacked_copies(pairs, victim(pairs).argmax(dim=1), victim)
+        assert len(copies) == 2 and all(isinstance(text, tuple) and len(text) == 2 for text in copies)
 
 
 def test_after_a_failed_attack_the_last_text_reached_is_added_and_a_misclassified_text_as_it_is():
@@ -43,14 +47,6 @@ def test_after_a_failed_attack_the_last_text_reached_is_added_and_a_misclassifie
         clean, reached = victim([TEXTS[i], copies[i]]).softmax(dim=1)[:, 1]
         assert copies[i] != TEXTS[i] and 0.5 < reached < clean
     assert attacked_copies(TEXTS, torch.ones(4, dtype=torch.int64), constant(1)) == TEXTS  # no edit helps
-
-
-def test_pairs_stay_pairs():
-    pairs = [("good film", "fine film"), ("bad film", "poor film")]
-    victim = tiny()
-    for _ in range(2):  # computed, then from the cache
-        copies = attacked_copies(pairs, victim(pairs).argmax(dim=1), victim)
-        assert len(copies) == 2 and all(isinstance(text, tuple) and len(text) == 2 for text in copies)
 
 
 @pytest.mark.filterwarnings("ignore:.*exceed max_length")
@@ -74,12 +70,15 @@ def test_the_result_comes_from_the_cache_until_victim_texts_labels_or_seed_chang
     assert len(calls) == 6
 
 
-def test_bad_input_is_named():
-    with pytest.raises(ValueError, match=r"labels must lie in \[0, 1\]"):
-        attacked_copies(TEXTS, torch.tensor([0, 1, 2, 0]), tiny())
-    with pytest.raises(ValueError, match=r"labels must have shape \(4,\)"):
-        attacked_copies(TEXTS, LABELS[:3], tiny())
-    with pytest.raises(ValueError, match="unknown recipe 'dgb'"):
-        attacked_copies(TEXTS, LABELS, tiny(), "dgb")
-    with pytest.raises(ValueError, match=r"texts\[1\] is empty"):
-        attacked_copies(["a", " "], LABELS[:2], tiny())
+@pytest.mark.parametrize(
+    ("texts", "labels", "recipe", "message"),
+    [
+        (TEXTS, [0, 1, 2, 0], "dg", r"labels must lie in \[0, 1\]"),
+        (TEXTS, [1, 0, 1], "dg", r"labels must have shape \(4,\)"),
+        (TEXTS, [1, 0, 1, 0], "dgb", "unknown recipe 'dgb'"),
+        (["a", " "], [1, 0], "dg", r"texts\[1\] is empty"),
+    ],
+)
+def test_bad_input_is_named(texts, labels, recipe, message):
+    with pytest.raises(ValueError, match=message):
+        attacked_copies(texts, torch.tensor(labels), tiny(), recipe)

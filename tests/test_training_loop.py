@@ -19,6 +19,7 @@ from robustlib.training.checkpoint import Checkpoint
 from robustlib.training.images import ImageTraining, trained_image_model
 from robustlib.training.loop import Training, apply_gradient_rule, fit
 from robustlib.training.methods import METHODS, Method, image_method, method_step
+from robustlib.training.schedules import SCHEDULES, WARM_UP, training_temperature_at
 from robustlib.training.texts import TextTraining, train_text_classifier
 
 ON_IMAGES = [name for name, definition in METHODS.items() if not definition.text_only]
@@ -86,24 +87,20 @@ RECIPES += [pytest.param(text_recipe, name, id=f"texts-{name}") for name in ON_T
 STEPS = 4  # of an epoch, without augmentation
 
 
-@pytest.mark.parametrize(("recipe_of", "name"), RECIPES)
-def test_a_normalised_step_has_length_one_for_every_method(recipe_of, name, monkeypatch):
-    recipe = recipe_of(name, gradient_rule="normalise", training_temperature=100.0, epochs=1)
+@pytest.mark.parametrize(
+    ("recipe_of", "name", "schedule"),
+    [pytest.param(*recipe.values, "constant", id=recipe.id) for recipe in RECIPES]
+    + [(image_recipe, "pgd", "learned")],  # whose gradient is no part of the norm
+)
+def test_a_normalised_step_has_length_one_for_every_method(recipe_of, name, schedule, monkeypatch):
+    hot = {"training_temperature": 100.0, "temperature_schedule": schedule}
+    recipe = recipe_of(name, gradient_rule="normalise", epochs=1, **hot)
     norms = []
     watch_steps(recipe, monkeypatch, lambda parameters, _: norms.append(gradients_of(parameters).norm().item()))
     (row,) = train(recipe).history
     trained = norms[STEPS:] if recipe.method.definition.augmentation else norms  # without the standard model's steps
     assert trained == pytest.approx([1.0] * len(trained), rel=1e-5) and len(trained) >= STEPS
     assert row["gradient_norm"] > 0 and abs(row["gradient_norm"] - 1) > 1e-3  # it was not 1 before
-
-
-def test_normalisation_leaves_a_learned_temperature_alone(monkeypatch):
-    """Its gradient is no part of the norm: the weights' step has length 1 without it."""
-    recipe = image_recipe("pgd", gradient_rule="normalise", training_temperature=5.0, temperature_schedule="learned")
-    norms = []
-    watch_steps(recipe, monkeypatch, lambda parameters, _: norms.append(gradients_of(parameters).norm().item()))
-    train(recipe)
-    assert norms == pytest.approx([1.0] * 3 * STEPS, rel=1e-5)
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-12, 1.0, 1e12])
@@ -262,16 +259,12 @@ def test_training_repeats_to_the_bit_and_leaves_the_global_generators_alone(reci
     recipe = recipe_of(name, epochs=1)
     torch.manual_seed(5)
     before = generators()
-    first = weights(train(recipe))
+    first = train(recipe)
     assert generators() == before
     torch.manual_seed(6)
-    monkeypatch.setenv("ROBUSTLIB_CACHE", str(folder / "again"))
-    assert torch.equal(weights(train(recipe)), first)
-
-
-@pytest.mark.parametrize("recipe", [image_recipe("standard"), text_recipe("standard")], ids=["images", "texts"])
-def test_a_trained_model_comes_from_the_cache(recipe, monkeypatch):
-    first = train(recipe)
+    with monkeypatch.context() as patch:
+        patch.setenv("ROBUSTLIB_CACHE", str(folder / "again"))
+        assert torch.equal(weights(train(recipe)), weights(first))
     monkeypatch.setattr(cache, "write_entry", lambda *arguments: pytest.fail("trained again"))
     again = train(recipe)
     assert torch.equal(weights(first), weights(again)) and again.history == first.history
@@ -320,3 +313,17 @@ def test_no_step_synchronises_with_a_gpu(name):
     with Synchronisations() as synchronisations:
         float(images.sum())
     assert synchronisations.operators == ["aten::_local_scalar_dense"]
+
+
+def test_where_each_temperature_schedule_begins_and_ends():
+    ends = {
+        name: (training_temperature_at(name, 100.0, 0.0), training_temperature_at(name, 100.0, 1.0))
+        for name in SCHEDULES
+    }
+    assert {training_temperature_at(name, 1.0, share) for name in SCHEDULES for share in (0.0, 0.1, 0.5, 1.0)} == {1.0}
+    assert ends["constant"] == ends["learned"] == (100, 100)
+    assert ends["warm-up"] == (1, 100)
+    for name in ("linear", "cosine"):
+        assert ends[name] == pytest.approx((100, 1))
+    assert training_temperature_at("linear", 100.0, 0.5) == training_temperature_at("cosine", 100.0, 0.5) == 50.5
+    assert training_temperature_at("warm-up", 100.0, WARM_UP / 2) == pytest.approx(10)  # even in log T

@@ -19,12 +19,17 @@ QUICK = TextTraining(
 TEXTS, LABELS = letter_texts(48)
 
 
-def test_training_learns_and_reports_each_epoch():
+def test_training_learns_reports_each_epoch_and_keeps_float32_weights():
     model = train_text_classifier(replace(QUICK, epochs=12, learning_rate=5e-3, precision="auto"), TEXTS, LABELS)
     assert (model(TEXTS).argmax(dim=1) == LABELS).float().mean() > 0.95
     assert [row["epoch"] for row in model.history] == list(range(1, 13))
     assert model.history[-1]["loss"] < 0.5 * model.history[0]["loss"]
     assert not model.training and next(model.parameters()).dtype == torch.float32
+    low, high = (train_text_classifier(replace(QUICK, precision=p), TEXTS, LABELS) for p in ("bfloat16", "float32"))
+    assert {parameter.dtype for parameter in low.parameters()} == {torch.float32}
+    assert not torch.equal(low(TEXTS), high(TEXTS))
+    with pytest.raises(ValueError, match=r"labels must lie in \[0, 1\]"):
+        train_text_classifier(QUICK, ["a", "b"], torch.tensor([0, 2]))
 
 
 def test_a_downloaded_encoder_is_fetched_for_its_training(tmp_path, monkeypatch):
@@ -90,13 +95,6 @@ def test_dg_aug_is_standard_training_on_the_texts_and_their_attacked_copies(monk
     assert torch.equal(seen["victim"](TEXTS), train_text_classifier(QUICK, TEXTS, LABELS)(TEXTS))
 
 
-def test_bfloat16_training_keeps_float32_weights():
-    low = train_text_classifier(replace(QUICK, precision="bfloat16"), TEXTS, LABELS)
-    high = train_text_classifier(QUICK, TEXTS, LABELS)
-    assert {parameter.dtype for parameter in low.parameters()} == {torch.float32}
-    assert not torch.equal(low(TEXTS), high(TEXTS))
-
-
 def test_batches_hold_every_row_once_and_pad_little():
     generator = torch.Generator().manual_seed(1)
     lengths = torch.randint(3, 60, (1001,), generator=generator).tolist()
@@ -122,8 +120,3 @@ def test_batches_hold_every_row_once_and_pad_little():
 def test_a_bad_configuration_is_named(options, message):
     with pytest.raises(ValueError, match=message):
         TextTraining(**options)
-
-
-def test_labels_must_fit_the_head():
-    with pytest.raises(ValueError, match=r"labels must lie in \[0, 1\]"):
-        train_text_classifier(QUICK, ["a", "b"], torch.tensor([0, 2]))

@@ -75,7 +75,7 @@ def test_steps_solutions_epochs_and_titles(untrained):
         (Variant("pgd", rule="clip"), sizes.steps, 3, sizes.epochs, "PGD, clipped"),
         (Variant("ddi", steps=7, solutions=5), 7, 5, sizes.epochs, "DDi (M = 5, K = 7)"),
         (Variant("fgsm", steps=7), 1, 3, sizes.epochs, "FGSM"),
-        (replace(HOT, longer=3), 1, 3, 3 * sizes.epochs, "standard, normalised, T = 100, 3x epochs"),
+        (replace(HOT, longer=3), 5, 3, 3 * sizes.epochs, "standard, normalised, T = 100, 3x epochs"),
     ):
         training = trained_variant("smoke", "image", variant).training
         assert (training.method.steps, training.method.solutions, training.epochs) == (steps, solutions, epochs), (
