@@ -59,13 +59,23 @@ def visible(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"}
 
 
-@pytest.mark.parametrize(("name", "body"), [("numbers.bin", PAYLOAD), ("numbers.bin.gz", PACKED)])
-def test_a_file_is_fetched_once_unwrapped_and_leaves_nothing_beside_it(data, register, name, body):
+@pytest.mark.parametrize(
+    ("name", "body", "kind", "n_requests"),
+    [
+        ("numbers.bin", PAYLOAD, "ok", 1),
+        ("numbers.bin.gz", PACKED, "ok", 1),
+        ("numbers.bin", PAYLOAD, "once", 2),  # a failed download is tried again
+    ],
+)
+def test_a_file_is_fetched_once_unwrapped_and_leaves_nothing_beside_it(
+    data, register, name, body, kind, n_requests, monkeypatch
+):
+    monkeypatch.setattr(sources, "RETRIES", 1)
     with web_server({name: body}) as (url, hits):
-        register(f"{url}/ok/{name}", sha256=hashlib.sha256(body).hexdigest())
+        register(f"{url}/{kind}/{name}", sha256=hashlib.sha256(body).hexdigest())
         paths = fetch("toy")
         assert fetch("toy") == paths == {"numbers.bin": data / "toy" / "numbers.bin"}
-        assert hits == {f"/ok/{name}": 1}
+        assert hits == {f"/{kind}/{name}": n_requests}
     assert paths["numbers.bin"].read_bytes() == PAYLOAD
     assert visible(data) == {"toy/numbers.bin"}
 
@@ -89,14 +99,6 @@ def test_a_misbehaving_source_is_named_and_the_next_one_is_used(data, register, 
         register(f"{url}/{kind}/numbers.bin", f"{url}/ok/numbers.bin")
         assert content(fetch("toy"), "numbers.bin") == PAYLOAD
     assert visible(data) == {"toy/numbers.bin"}
-
-
-def test_a_failed_download_is_tried_again(data, register, monkeypatch):
-    monkeypatch.setattr(sources, "RETRIES", 1)
-    with web_server({"numbers.bin": PAYLOAD}) as (url, hits):
-        register(f"{url}/once/numbers.bin")
-        assert content(fetch("toy"), "numbers.bin") == PAYLOAD
-        assert hits == {"/once/numbers.bin": 2}
 
 
 @pytest.mark.parametrize(

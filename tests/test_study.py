@@ -103,8 +103,8 @@ HOLDS = {  # training, validation and test examples there are
     "cifar10_jpeg": (45_000, 5_000, 10_000),
     "digits": (1_258, 180, 359),
 }
-IMAGES = [(profile, settings.dataset) for profile in PROFILES for settings in PROFILES[profile].images]
-TEXTS = [(profile, settings.dataset) for profile in PROFILES for settings in PROFILES[profile].texts]
+IN_USE = [("image", name, settings.dataset) for name in PROFILES for settings in PROFILES[name].images]
+IN_USE += [("text", name, settings.dataset) for name in PROFILES for settings in PROFILES[name].texts]
 
 
 def only_available(monkeypatch, dataset):
@@ -115,25 +115,20 @@ def only_available(monkeypatch, dataset):
     monkeypatch.setattr("robustlib.data.store.fetch", fetch)
 
 
-@pytest.mark.parametrize(("profile", "dataset"), IMAGES)
-def test_no_lesson_asks_an_image_set_for_more_than_it_holds(profile, dataset, monkeypatch):
+@pytest.mark.parametrize(("modality", "profile", "dataset"), IN_USE)
+def test_lessons_take_the_sizes_of_the_set_in_use_and_no_more_than_it_holds(modality, profile, dataset, monkeypatch):
     only_available(monkeypatch, dataset)
-    settings, substitution = settings_in_use(profile, "image")
-    sizes = lesson_settings(profile, "image")
+    settings, substitution = settings_in_use(profile, modality)
+    sizes = lesson_settings(profile, modality)
     assert settings.dataset == dataset and sizes is settings.lessons
+    if modality == "text":
+        return
     n_train, n_validation, n_test = HOLDS[dataset]
     assert max(settings.n_train, sizes.n_train, sizes.more_data) <= n_train
     assert max(settings.n_validation, settings.n_search, sizes.n_opt, sizes.n_geometry) <= n_validation
     assert max(settings.n_test, settings.n_slow, settings.n_diagnosed, sizes.n_test) <= n_test
     before = get_profile(profile).datasets[: get_profile(profile).datasets.index(dataset)]
     assert substitution == " ".join(f"{name} is unavailable ({name}: no network)." for name in before)
-
-
-@pytest.mark.parametrize(("profile", "dataset"), TEXTS)
-def test_lessons_on_texts_take_the_sizes_of_the_set_in_use(profile, dataset, monkeypatch):
-    only_available(monkeypatch, dataset)
-    assert lesson_settings(profile, "text") is settings_in_use(profile, "text")[0].lessons
-    assert settings_in_use(profile, "text")[0].dataset == dataset
 
 
 def test_all_methods_in_the_sizes_of_quick():

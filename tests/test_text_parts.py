@@ -242,18 +242,15 @@ def test_perceptron_tagger_adds_up_the_weights_of_its_features(tmp_path):
 # --- memory ---
 
 
-def test_memory_asks_once_and_counts():
+def test_memory_asks_once_counts_and_forgets():
     batches = []
     memory = Memory(lambda texts: batches.append(texts) or [np.array([len(text)]) for text in texts], batch_size=2)
     assert [int(row[0]) for row in memory.answers(["aaa", "b", "cc", "b"])] == [3, 1, 2, 1]
     assert batches == [["aaa", "cc"], ["b"]]  # the longest first, in full batches
     memory.answers(["b", "dd"])
     assert (memory.n_queries, memory.n_hits, memory.n_forward) == (6, 2, 4)
-
-
-def test_memory_forgets_what_was_used_longest_ago():
-    asked = []
-    memory = Memory(lambda texts: asked.extend(texts) or [np.zeros(2) for _ in texts], max_bytes=1100)  # two entries
+    asked = []  # of two entries it forgets the one that was used longest ago
+    memory = Memory(lambda texts: asked.extend(texts) or [np.zeros(2) for _ in texts], max_bytes=1100)
     for text in ("a", "b", "a", "c", "a", "b"):
         memory.answers([text])
     assert asked == ["a", "b", "c", "b"]
