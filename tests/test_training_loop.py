@@ -3,12 +3,12 @@
 import itertools
 import random
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from models_for_tests import letter_texts
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from robustlib.data import cache
@@ -17,7 +17,7 @@ from robustlib.models.images import build_image_model
 from robustlib.training import images, loop, texts
 from robustlib.training.checkpoint import Checkpoint
 from robustlib.training.images import ImageTraining, trained_image_model
-from robustlib.training.loop import Training, apply_gradient_rule, fit
+from robustlib.training.loop import apply_gradient_rule, fit
 from robustlib.training.methods import METHODS, Method, image_method, method_step
 from robustlib.training.schedules import SCHEDULES, WARM_UP, training_temperature_at
 from robustlib.training.texts import TextTraining, train_text_classifier
@@ -198,55 +198,26 @@ def test_a_damaged_checkpoint_is_no_checkpoint(damage):
     assert checkpoint.load() is None
 
 
-def noisy_probe():
-    """A measurement that draws from the global generator, as dropout or a random start would."""
-    return {"probed": float(torch.rand(1000).mean())}
-
-
-@pytest.mark.parametrize("name", ["standard", "pgd"])
-def test_a_probe_changes_no_training(name):
-    """Dropout and random starts come from the generator that the probe draws from, in training mode."""
-    images, labels = torch.rand(48, 1, 4, 4), torch.arange(48) % 3
-    modes = []
-
-    def run(probe):
-        torch.manual_seed(1)
-        model = nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.ReLU(), nn.Dropout(0.5), nn.Linear(12, 3))
-
-        def watched():
-            modes.append(model.training)
-            return probe()
-
-        history = fit(
-            model,
-            plan=lambda epoch: list(torch.arange(48).split(16)),
-            load=lambda rows: (images[rows], labels[rows]),
-            step=method_step(image_method(name, 0.1)),
-            config=Training(epochs=3, learning_rate=1e-2),
-            optimiser=torch.optim.Adam,
-            decay=lambda share: 1.0,
-            description="a probe",
-            probe=watched if probe else None,
-        )
-        return weights(model), history
-
-    (plain, alone), (probed, followed) = run(None), run(noisy_probe)
-    assert torch.equal(plain, probed)
-    assert [{**row, "probed": 0} for row in alone] == [{**row, "probed": 0} for row in followed]
-    assert all(0.4 < row["probed"] < 0.6 for row in followed) and modes == [False] * 3
-
-
 @pytest.mark.parametrize("recipe", [text_recipe("pgd"), image_recipe("fgsm")], ids=["texts", "images"])
 def test_what_is_followed_changes_no_training(recipe, folder, monkeypatch):
-    """The probes of the two modalities, left out: the same weights to the bit."""
-    probed = train(recipe)
-    assert "logit_norm" in probed.history[0]
-    monkeypatch.setenv("ROBUSTLIB_CACHE", str(folder / "unprobed"))
-    for module in (images, texts):
-        monkeypatch.setattr(module, "fit", lambda model, **options: fit(model, **{**options, "probe": None}))
-    plain = train(recipe)
-    assert "logit_norm" not in plain.history[0]
-    assert torch.equal(weights(plain), weights(probed))
+    """Without probes, and with one that draws from the generators as dropout or a random start would: the same bits."""
+    modes = []
+
+    def noisy(model):
+        return lambda: modes.append(model.training) or {"probed": float(torch.rand(1000).mean())}
+
+    def fit_with(probe_of, model, **options):
+        return fit(model, **options | {"probe": probe_of(model)})
+
+    followed = train(recipe)
+    assert "logit_norm" in followed.history[0]
+    for name, probe_of in (("none", lambda model: None), ("noisy", noisy)):
+        monkeypatch.setenv("ROBUSTLIB_CACHE", str(folder / name))
+        for module in (images, texts):
+            monkeypatch.setattr(module, "fit", partial(fit_with, probe_of))
+        other = train(recipe)
+        assert torch.equal(weights(other), weights(followed)) and "logit_norm" not in other.history[0]
+    assert all(0.4 < row["probed"] < 0.6 for row in other.history) and modes == [False] * 3
 
 
 def generators():
