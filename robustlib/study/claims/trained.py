@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from robustlib.study.claims.findings import Evidence, gain, illusion, minus
+from robustlib.study.claims.findings import BASELINE, Evidence, gain, illusion, minus
 from robustlib.study.claims.rules import (
     CLEAN_COST,
     WORTH_REMOVING,
@@ -22,10 +22,13 @@ from robustlib.study.claims.rules import (
 )
 from robustlib.study.claims.served import BLIND, Test
 from robustlib.study.records import HONEST, Reference, difference, matching
+from robustlib.training.loop import Training
+from robustlib.training.methods import Method
 from robustlib.training.schedules import SCHEDULES
 
-STAR = "_gradnorm"
-MAIN = f"baseline{STAR}"
+# Names are made from settings, as the records' are.
+MAIN, CLIPPED = (Training(gradient_rule=rule).label for rule in ("normalise", "clip"))
+STAR, CLIP = (name.removeprefix(BASELINE) for name in (MAIN, CLIPPED))
 PAPER_TEMPERATURE = 200.0  # where a claim names it; of what was trained, the nearest in decades is judged
 
 
@@ -81,10 +84,7 @@ def _clean_cost(data: Evidence, method: str, temperature: float, prefix: str = "
 def overconfident(data: Evidence, smallest: float) -> list[Finding]:
     """C4: normalisation raises mean confidence on the same examples; clipping leaves it equal."""
     findings = []
-    for words, method, rule in (
-        ("normalisation", MAIN, above(smallest)),
-        ("clipping", "baseline_gradclip", equal(smallest)),
-    ):
+    for words, method, rule in (("normalisation", MAIN, above(smallest)), ("clipping", CLIPPED, equal(smallest))):
         model = {"method": method, "design_temperature": 1}
         row = difference(data.training, reference=HONEST, metric="confidence_difference", attack="clean", **model)
         findings.append(judge_row(words, row, rule, part=words))
@@ -99,7 +99,7 @@ def starred_illusion(data: Evidence, smallest: float) -> list[Finding]:
 
 def no_star_no_illusion(data: Evidence, smallest: float) -> list[Finding]:
     """C12: adversarially trained without normalisation, a model has no illusion, where with it there is one."""
-    plain = [m for m in _methods(data) if not m.startswith("baseline") and not m.endswith((STAR, "_gradclip"))]
+    plain = [m for m in _methods(data) if not m.startswith(BASELINE) and not m.endswith((STAR, CLIP))]
     findings = []
     for method in plain:
         finding = judge_row(method, _illusion(data, method), equal(smallest))
@@ -116,10 +116,12 @@ def more_steps(data: Evidence, smallest: float) -> list[Finding]:
 
     Void where 3 steps leave no illusion that could shrink.
     """
-    trained = [method for method in _methods(data) if method.startswith("ddi-at(M=3,") and method.endswith(STAR)]
+    known = _methods(data)
+    names = (Training(method=Method("ddi", steps), gradient_rule="normalise").label for steps in range(1, 100))
+    trained = [name for name in names if name in known]
     if len(trained) < 2:
         return []
-    few, many = f"ddi-at(M=3,K=3){STAR}", max(trained, key=lambda method: int(method.split("K=")[1].split(")")[0]))
+    few, many = Training(method=Method("ddi", 3), gradient_rule="normalise").label, trained[-1]
     served, scale_free = (_gain(data, many, 1.0, adversary, reference_method=few) for adversary in ("none", "margin"))
     findings = [
         judge_row(f"{many}, as served", served, below(-smallest), part="as served"),
@@ -139,7 +141,7 @@ def hot_gain(data: Evidence, smallest: float, hot: float) -> list[Finding]:
 
 def adds_to_adversarial_training(data: Evidence, smallest: float) -> list[Finding]:
     """C18: the same on top of each adversarial training."""
-    methods = [method for method in _methods(data) if not method.startswith(("baseline", "dg-aug"))]
+    methods = [method for method in _methods(data) if not method.startswith((BASELINE, Method("dg-aug").label))]
     hot = {method: _hot(data, method) for method in methods}
     return [f for m, t in hot.items() if t is not None for f in _gains_over_cold(data, smallest, m, t, f"{m}, ")]
 
@@ -155,7 +157,7 @@ def seen_attack(data: Evidence, smallest: float) -> list[Finding]:
 
     Void where it gains nothing on an unseen attack either: then nothing is special about the seen one.
     """
-    method = f"dg-aug{STAR}"
+    method = Training(method=Method("dg-aug"), gradient_rule="normalise").label
     hot = _hot(data, method)
     if hot is None:
         return []
@@ -269,7 +271,8 @@ def _growth(low: dict, high: dict, threshold: float) -> Finding:
 @_at_high_temperature
 def schedules_beat_constant(data: Evidence, smallest: float, hot: float) -> list[Finding]:
     """O4: a schedule leaves more standing than the constant it ends or begins at, and is about as accurate."""
-    scheduled = {f"{MAIN}({name})" for name in SCHEDULES}
+    others = (name for name in SCHEDULES if name != "constant")
+    scheduled = {Training(gradient_rule="normalise", temperature_schedule=name).label for name in others}
     constant = {"reference_method": MAIN, "reference_temperature": hot}
     findings = []
     for method in (method for method in dict.fromkeys(data.training.method) if method in scheduled):
