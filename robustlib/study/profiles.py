@@ -112,18 +112,12 @@ class TextSettings:
 
 @dataclass(frozen=True)
 class Profile:
-    """One size of the whole study.
-
-    Attributes:
-        seeds: of training and attack; the main tables are measured once for each.
-        images: settings in order of preference; the first whose data set is available is used.
-        texts: the same for the text half.
-    """
+    """One size of the whole study."""
 
     name: str
-    seeds: tuple[int, ...]
-    images: tuple[ImageSettings, ...]
-    texts: tuple[TextSettings, ...]
+    seeds: tuple[int, ...]  # of training and attack; the main tables are measured once for each
+    images: tuple[ImageSettings, ...]  # settings in order of preference; the first whose data set is available is used
+    texts: tuple[TextSettings, ...]  # the same for the text half
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -139,9 +133,7 @@ class Profile:
 def read_profiles(text: str) -> dict[str, Profile]:
     """Profiles by name from the text of a file like `profiles.toml`.
 
-    Raises:
-        TypeError: a table that lacks a setting, or has one that is not known.
-        KeyError: a name of a table that is not there.
+    TypeError: a table lacks a setting, or has one that is not known; KeyError: it names a table that is not there.
     """
     file = tomllib.loads(text)
     profiles = {}
@@ -183,24 +175,16 @@ PROFILES = read_profiles((Path(__file__).parent / "profiles.toml").read_text(enc
 
 
 def get_profile(name: str) -> Profile:
-    """The profile of that name.
-
-    Raises:
-        ValueError: no such profile; the message lists those there are.
-    """
+    """The profile of that name; a ValueError lists those there are."""
     if name not in PROFILES:
         raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
     return PROFILES[name]
 
 
 def settings_in_use(profile: str, modality: str) -> tuple[ImageSettings | TextSettings, str]:
-    """Settings for the first data set of a profile that is available (fetched if need be).
+    """Settings for the first data set of a profile that is available (fetched if need be); `modality`: "image" or "text".
 
-    Args:
-        modality: "image" or "text".
-
-    Returns:
-        The settings, and why each data set before it is not used: one sentence each, empty for the first choice.
+    With them, why each data set before it is not used: one sentence each, empty for the first choice.
 
     Raises:
         robustlib.data.FetchError: none is available.
