@@ -182,7 +182,7 @@ def get_profile(name: str) -> Profile:
 
 
 def settings_in_use(profile: str, modality: str) -> tuple[ImageSettings | TextSettings, str]:
-    """Settings for the first data set of a profile that is available (fetched if need be); `modality`: "image" or "text".
+    """Settings for the first available data set of a profile (fetched if need be); `modality`: "image" or "text".
 
     With them, why each data set before it is not used: one sentence each, empty for the first choice.
 
