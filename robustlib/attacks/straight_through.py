@@ -12,12 +12,20 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 _F = torch.nn.functional
+NEAR_ZERO = 1e-4  # where derivatives are taken instead of at 0
 
 # Steps and saturating functions, whose derivative is taken to be that of their argument.
 _ROUNDING = ("round", "floor", "ceil", "trunc", "fix", "frac", "sign")
 _SATURATING = ("clamp", "clip", "clamp_min", "clamp_max", "sin", "cos", "tanh", "sigmoid", "hardtanh", "hardsigmoid")
 _NAMES = (*_ROUNDING, *_SATURATING, "relu6")
 _AS_IDENTITY = {getattr(place, name) for place in (torch, Tensor, _F) for name in _NAMES if hasattr(place, name)}
+# Functions whose derivative at 0 is infinite, and NaN behind a factor of 0.
+_STEEP = {
+    getattr(place, name)
+    for place in (torch, Tensor)
+    for name in ("sqrt", "rsqrt", "log", "log2", "log10", "reciprocal", "pow", "__pow__")
+    if hasattr(place, name)
+}
 _GREATER = {torch.gt, torch.ge, Tensor.gt, Tensor.ge, Tensor.__gt__, Tensor.__ge__}
 _LESS = {torch.lt, torch.le, Tensor.lt, Tensor.le, Tensor.__lt__, Tensor.__le__}
 _TO_NUMBERS = {Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16, Tensor.to, Tensor.type, Tensor.type_as}
@@ -29,7 +37,8 @@ class StraightThrough(TorchFunctionMode):
     """While it is on, steps (round, floor, sign, comparisons) and saturating functions pass gradients on.
 
     The values computed are unchanged. A comparison turned into numbers has the slope of a soft step as wide as a tenth
-    of the largest difference compared; softmax that of its argument, a detached tensor that of what it was taken from.
+    of the largest difference compared; softmax that of its argument, a detached tensor that of what it was taken from;
+    roots and logarithms have finite slopes at 0.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
@@ -42,8 +51,10 @@ class StraightThrough(TorchFunctionMode):
         output = func(*args, **kwargs)
         if not isinstance(source, Tensor) or not isinstance(output, Tensor):
             return output
+        if func in _STEEP and source.requires_grad:
+            return _replaced(output, func(_away_from_zero(source), *args[1:], **kwargs))
         if func is torch.where and len(args) == 3 and hasattr(source, "soft"):
-            return _replaced(output, source.soft * (_detached(args[1]) - _detached(args[2])), keep=True)
+            return _replaced(output, source.soft * _apart(args[1], args[2]), keep=True)
         if func in _TO_NUMBERS and hasattr(source, "soft") and output.is_floating_point():
             return _replaced(output, source.soft.to(output.dtype))
         if func is Tensor.mul and hasattr(args[1], "soft"):
@@ -72,6 +83,14 @@ def _replaced(values: Tensor, slope_of: Tensor, *, keep: bool = False) -> Tensor
         return base + (slope_of - slope_of.detach()).to(values.dtype)
 
 
+def _away_from_zero(values: Tensor) -> Tensor:
+    """The values moved off 0, with the derivative of the values."""
+    with torch._C.DisableTorchFunction():
+        fixed = values.detach()
+        near = fixed.abs() < NEAR_ZERO
+        return values + torch.where(near, torch.where(fixed < 0, -NEAR_ZERO, NEAR_ZERO) - fixed, 0.0)
+
+
 def _compared(func: Callable, args: tuple, kwargs: dict) -> Tensor:
     """The comparison, which remembers a soft version of itself where a gradient could flow through it."""
     output = func(*args, **kwargs)
@@ -84,6 +103,11 @@ def _compared(func: Callable, args: tuple, kwargs: dict) -> Tensor:
         width = 0.1 * apart.detach().abs().amax().clamp_min(1e-12)
         output.soft = torch.atan(apart / width) / torch.pi + 0.5
     return output
+
+
+def _apart(first: Any, second: Any) -> Any:
+    """What a step from one to the other is worth; nothing where it is not a number."""
+    return torch.as_tensor(_detached(first) - _detached(second)).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _detached(value: Any) -> Any:
