@@ -103,10 +103,10 @@ class Case:
         everyone[self.rows] = np.minimum(share, self.clean[self.rows]) if not self.random else share
         return everyone
 
-    def gap_found(self, points: float = 20.0) -> bool:
-        """Whether a rung already stands that many points below the usual attack."""
-        lower = (r.difference.points for r in self.rungs if r.difference is not None and r.family != "sanity")
-        return min(lower, default=0.0) <= -points
+    def unmasked(self, points: float = 20.0) -> bool:
+        """Whether what lies behind the answers stands that many points below the usual attack on them."""
+        unmask = (r.difference.points for r in self.rungs if r.difference is not None and r.family == "unmask")
+        return min(unmask, default=0.0) <= -points
 
 
 def taken(inputs: Any, rows: np.ndarray) -> Any:

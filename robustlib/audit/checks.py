@@ -40,7 +40,8 @@ class Look:
     @property
     def probe(self) -> Any:
         """A few of the inputs, for what asks again."""
-        return self.inputs[: N_PROBE if isinstance(self.inputs, Tensor) else N_PROBE // 2]
+        few = N_PROBE if isinstance(self.inputs, Tensor) else N_PROBE // 2
+        return self.inputs[: min(few, self.served.batch_size)]
 
     @property
     def span(self) -> float:
@@ -82,7 +83,8 @@ def _kind(look: Look) -> list[Finding]:
     if gives == "labels":
         return [Finding("answers.labels", "contract", "note", "the model answers with labels only", values)]
     probabilities = looks_like_probabilities(look.answers.nan_to_num(nan=-1.0))
-    if gives == "logits" and probabilities:
+    one_hot = len(look.answers.unique()) <= 2
+    if gives == "logits" and probabilities and not one_hot:
         sentence = "declared as logits, but every answer lies in [0, 1] and sums to 1: softmax would be applied twice"
         return [Finding("answers.kind", "contract", "fatal", sentence, values)]
     if gives == "probabilities" and not probabilities:
@@ -202,12 +204,22 @@ def _mode(look: Look) -> list[Finding]:
     if not training:
         return [Finding("mode.train", "contract", "fine", "not in training mode")] if module is not None else []
     with evaluating(module), torch.no_grad():
-        served.n_forward += len(look.probe)
-        answers = tensor_in(module(look.probe.clone() if isinstance(look.probe, Tensor) else look.probe))
-    apart = float((answers.cpu() - look.answers[: len(look.probe)]).nan_to_num().abs().max()) / look.span
-    values = {"difference": apart, "threshold": NOISE, "declared": int(look.declared_random)}
+        served.n_forward += 2 * len(look.probe)
+        first, second = (
+            tensor_in(module(look.probe.clone() if isinstance(look.probe, Tensor) else look.probe)).float().cpu()
+            for _ in range(2)
+        )
+    # Medians over examples: a random scale has heavy tails.
+    apart, noise = (
+        float((first - other).nan_to_num().abs().amax(dim=1).median()) / look.span
+        for other in (look.answers[: len(look.probe)], second)
+    )
+    values = {"difference": apart, "noise": noise, "threshold": NOISE, "declared": int(look.declared_random)}
     if apart <= NOISE:
         return [Finding("mode.train", "contract", "note", "in training mode, which changes no answer", values)]
+    if noise > 0.1 * apart:
+        sentence = "in training mode, and as random in evaluation mode: the mode is not what makes it so"
+        return [Finding("mode.train", "contract", "note", sentence, values)]
     sentence = (
         f"served in training mode, which changes answers by up to {100 * apart:.2g} % of their span: call "
         "model.eval(), or declare the randomness (random=True)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from robustlib.attacks import ball
 from robustlib.attacks.scores import CrossEntropy, Margin, Score
 from robustlib.audit.findings import Finding
-from robustlib.audit.served import Served
+from robustlib.audit.served import Served, out_of_memory
 from robustlib.models.forward import gradients_on
 
 ZERO = 0.01  # share of margins without a gradient
@@ -20,16 +21,19 @@ NO_GRADIENT = "gradient.missing"
 
 
 def gradient_facts(
-    search: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, epsilon: float, norm: str
-) -> list:
+    search: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, threat: dict[str, Any], *, random: bool = False
+) -> list[Finding]:
     """Findings about the gradient of the cross-entropy and of the margin, on images that the model gets right.
 
     Args:
         search: images to logits, differentiable (`Served.search`). labels: on the images' device.
+        threat: "epsilon" and "norm". random: answers differ between calls, so that differences say nothing.
     """
     try:
         entropy, margin = (_gradient(search, images, labels, score) for score in (CrossEntropy(), Margin()))
     except (RuntimeError, NotImplementedError) as error:
+        if out_of_memory(error):
+            raise
         sentence = f"no gradient reaches the inputs ({str(error).splitlines()[0][:80]})"
         return [Finding(NO_GRADIENT, "gradient", "warning", sentence)]
     n = len(images)
@@ -52,7 +56,7 @@ def gradient_facts(
         findings.append(Finding("gradient.saturated", "gradient", "warning", sentence, values))
     if not findings:
         findings.append(Finding("gradient.zero", "gradient", "fine", "every example has a gradient", values))
-    return [*findings, _differences(search, images, labels, margin, epsilon, norm)]
+    return findings if random else [*findings, _differences(search, images, labels, margin, threat)]
 
 
 def _gradient(search: Callable, images: Tensor, labels: Tensor, score: Score) -> Tensor:
@@ -61,12 +65,10 @@ def _gradient(search: Callable, images: Tensor, labels: Tensor, score: Score) ->
         return torch.autograd.grad(score(search(point * 1.0), labels).sum(), point)[0]
 
 
-def _differences(
-    search: Callable, images: Tensor, labels: Tensor, gradient: Tensor, epsilon: float, norm: str
-) -> Finding:
+def _differences(search: Callable, images: Tensor, labels: Tensor, gradient: Tensor, threat: dict) -> Finding:
     """One step of a tenth of epsilon: does it raise the margin by at least 0.3 of what the gradient foretells?"""
     gradient = gradient.nan_to_num()
-    step = 0.1 * epsilon * ball.step(gradient, norm)
+    step = 0.1 * threat["epsilon"] * ball.step(gradient, threat["norm"])
     with torch.no_grad():
         before, after = (Margin()(search(points), labels) for points in (images, images + step))
     foretold = (gradient * step).flatten(1).sum(dim=1)

@@ -23,7 +23,7 @@ from robustlib.audit import checks, gradients, rungs, words
 from robustlib.audit.case import Case, accuracy_of, difference_of, taken
 from robustlib.audit.findings import Audit, Finding, Rung, rung_from
 from robustlib.audit.rungs import IMAGE_LADDER, Plan
-from robustlib.audit.served import Served, device_of, left_alone, out_of_memory, parts_that_predict
+from robustlib.audit.served import Served, device_of, left_alone, parts_that_predict
 from robustlib.audit.subject import Subject
 from robustlib.audit.verdict import THRESHOLD, judge
 from robustlib.calibration.checks import check_counts, check_labels, check_pixels, check_radius
@@ -34,6 +34,7 @@ N_DRAWS = 8  # passes by which a random subject is judged
 N_MORE = {"image": 1000, "text": 400}  # examples beyond n that are asked without an attack
 FEWEST = 50  # examples that a small budget leaves
 BACKWARD = 2.0  # forward passes that a backward pass costs
+NO_GRADIENT = ("does not require grad", "not have been used in the graph")  # PyTorch's words
 REACHED = 5.0  # percent that may stand at a radius that allows anything
 
 
@@ -52,7 +53,7 @@ def audit_subject(
     surrogate: Callable | None = None,
     thorough: bool = False,
     seed: int = 0,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     state: str | os.PathLike | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Audit:
@@ -78,8 +79,8 @@ def audit_subject(
     """
     start = time.perf_counter()
     everything, labels, threat = _checked(subject, inputs, labels, epsilon, norm, recipe)
-    n = n or (200 if subject.modality == "image" else 100)
-    check_counts(n=n, batch_size=batch_size)
+    n = n if n is not None else (200 if subject.modality == "image" else 100)
+    check_counts(n=n, **({} if batch_size is None else {"batch_size": batch_size}))
     rows = np.random.default_rng(mixed_seed(seed)).permutation(len(labels))
     rows, more = rows[:n], rows[n : n + N_MORE[subject.modality]]
     served = Served(subject, batch_size=batch_size)
@@ -140,19 +141,19 @@ def _examined(
     device = attacked.device if isinstance(attacked, Tensor) else "cpu"
     case = Case(served, attacked, labels[rows].to(device), clean, threat, temperature)
     case.more = taken(everything, more) if len(more) else None
-    probe = inputs[: checks.N_PROBE]
-    case.parts = [*served.subject.inner, *parts_that_predict(served, probe, checks.predicted(answers[: len(probe)]))]
+    predictions = checks.predicted(answers)
+    case.parts = [*served.subject.inner, *served.retried(lambda: parts_that_predict(served, inputs, predictions))]
     if isinstance(attacked, Tensor):
-        findings += _gradients(case, attacked, checks.predicted(answers[: len(rows)]))
+        findings += served.retried(lambda: _gradients(case, attacked, predictions[: len(rows)]))
     return case, findings
 
 
 def _gradients(case: Case, images: Tensor, predictions: Tensor) -> list[Finding]:
     threat, found = case.threat, []
-    right = case.rows[: checks.N_PROBE]
+    right = case.rows[: min(checks.N_PROBE, case.served.batch_size)]
     if case.served.subject.module is not None and len(right):
         search, labels = case.served.search(), case.labels[torch.as_tensor(right, device=images.device)]
-        found += gradients.gradient_facts(search, taken(images, right), labels, threat["epsilon"], threat["norm"])
+        found += gradients.gradient_facts(search, taken(images, right), labels, threat, random=case.random)
     if not case.random and case.served.subject.gives != "labels":
         found += gradients.boundary_jump(case.served, images, predictions)
     return found
@@ -183,10 +184,12 @@ def _climbed(
     case: Case, ladder: tuple[Plan, ...], store: _Store, budget: float | None, start: float, tell: Callable[[str], None]
 ) -> bool:
     """Run the ladder into `case.rungs`; whether it came to its end."""
-    done = store.load()
+    before = len(case.findings)
+    done, found = store.load()
+    case.findings += found
     for plan in ladder:
         if not len(case.rows):
-            case.rungs.append(_blank(plan, "skipped", "no example is right without an attack"))
+            case.rungs.append(_nothing_left(case, plan))
             continue
         if plan.name in done:
             case.rungs.append(done[plan.name])
@@ -201,11 +204,14 @@ def _climbed(
             case.rungs.append(_blank(plan, "unfinished", "interrupted"))
             return False
         except Exception as error:  # somebody else's model may raise anything; the audit says so and goes on
+            if any(words in str(error) for words in NO_GRADIENT):
+                case.rungs.append(_blank(plan, "skipped", "no gradient reaches the inputs this way either"))
+                continue
             case.rungs.append(_blank(plan, "failed", f"{type(error).__name__}: {error}"))
             sentence = f"the attack {plan.name!r} raised {type(error).__name__}: {str(error)[:300]}"
             case.findings.append(Finding("attack.failed", "attack", "warning", sentence, {"rung": plan.name}))
         case.findings += _afterwards(case, plan)
-        store.save(case.rungs)
+        store.save(case.rungs, case.findings[before:])
     return True
 
 
@@ -222,14 +228,7 @@ def _run(case: Case, plan: Plan) -> Rung:
     """One rung, again in smaller batches where memory runs out."""
     served, start = case.served, time.perf_counter()
     before = served.n_forward, served.n_backward
-    while True:
-        try:
-            points = plan.run(case)
-            break
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error) or served.batch_size < 2:
-                raise
-            served.batch_size //= 2
+    points = served.retried(lambda: plan.run(case))
     share = case.judged(points)
     if plan.name == "margin" and isinstance(points, Tensor):
         case.points["margin"] = points, share
@@ -242,7 +241,7 @@ def _run(case: Case, plan: Plan) -> Rung:
     return Rung(
         name=plan.name,
         adversary=plan.adversary,
-        attack=plan.attack if isinstance(points, Tensor) else case.threat["recipe"].name,
+        attack=_attack_name(case, plan),
         family=plan.family,
         accuracy=accuracy_of(standing),
         difference=difference,
@@ -255,8 +254,26 @@ def _run(case: Case, plan: Plan) -> Rung:
     )
 
 
+def _attack_name(case: Case, plan: Plan) -> str:
+    if "recipe" in case.threat:
+        return case.threat["recipe"].name
+    if plan.family != "served" or case.white:
+        return plan.attack
+    return "rays" if case.served.subject.gives == "labels" else "queries"
+
+
 def _blank(plan: Plan, status: str, note: str) -> Rung:
     return Rung(plan.name, plan.adversary, plan.attack, plan.family, status, note=note)
+
+
+def _nothing_left(case: Case, plan: Plan) -> Rung:
+    """Where no example is right without an attack the usual one leaves none, and the others need not run."""
+    note = "no example is right without an attack"
+    if plan.family != "served":
+        return _blank(plan, "skipped", note)
+    nobody = np.zeros(len(case.clean))
+    values = {"accuracy": accuracy_of(nobody), "difference": difference_of(nobody, nobody)}
+    return replace(_blank(plan, "done", note), n=len(nobody), standing=tuple(nobody.tolist()), **values)
 
 
 def _afterwards(case: Case, plan: Plan) -> list[Finding]:
@@ -278,7 +295,20 @@ def _afterwards(case: Case, plan: Plan) -> list[Finding]:
         else:
             sentence = f"{standing:.0f} % stand at a radius that allows anything, as it should be"
             found.append(Finding("attack.radius", "attack", "fine", sentence, values))
+    if plan.name in ("inner", "inside") and rung.status == "done" and isinstance(case.inputs, Tensor):
+        found += _searched_well(case, plan)
     return found
+
+
+def _searched_well(case: Case, plan: Plan) -> list[Finding]:
+    """Whether what was searched instead has sound gradients: then what hides it blinds nobody."""
+    rows = case.rows[: min(checks.N_PROBE, case.served.batch_size)]
+    labels = case.labels[torch.as_tensor(rows, device=case.labels.device)]
+    search = rungs.inner(case) if plan.name == "inner" else rungs.inside(case)
+    facts = gradients.gradient_facts(search, taken(case.inputs, rows), labels, case.threat, random=case.random)
+    if any(finding.severity != "fine" for finding in facts):
+        return []
+    return [Finding(f"{plan.name}.sound", "gradient", "fine", f"{plan.adversary}: gradients are sound there")]
 
 
 def _record(case: Case, claim: float | None, complete: bool, budget: float | None, start: float) -> Audit:
@@ -373,19 +403,22 @@ class _Store:
         known["version"] = robustlib.__version__
         self.key = json.dumps(known, sort_keys=True, default=str)
 
-    def load(self) -> dict[str, Rung]:
-        """Rungs of an earlier audit of the same thing, by name."""
+    def load(self) -> tuple[dict[str, Rung], list[Finding]]:
+        """Rungs of an earlier audit of the same thing, by name, and what they found."""
         if self.path is None or not self.path.exists():
-            return {}
+            return {}, []
         kept = json.loads(self.path.read_text(encoding="utf-8"))
-        return {row["name"]: rung_from(row) for row in kept["rungs"]} if kept.get("key") == self.key else {}
+        if kept.get("key") != self.key:
+            return {}, []
+        return {row["name"]: rung_from(row) for row in kept["rungs"]}, [Finding(**row) for row in kept["findings"]]
 
-    def save(self, finished: list[Rung]) -> None:
+    def save(self, rungs: list[Rung], findings: list[Finding]) -> None:
         """Write the finished rungs, all or nothing."""
         if self.path is None:
             return
-        rows = [asdict(rung) for rung in finished if rung.status == "done"]
+        rows = [asdict(rung) for rung in rungs if rung.status == "done"]
+        kept = [asdict(finding) for finding in findings if finding.name != "attack.failed"]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         beside = self.path.with_name(self.path.name + ".new")
-        beside.write_text(json.dumps({"key": self.key, "rungs": rows}), encoding="utf-8")
+        beside.write_text(json.dumps({"key": self.key, "rungs": rows, "findings": kept}), encoding="utf-8")
         beside.replace(self.path)

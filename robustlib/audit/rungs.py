@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +14,9 @@ from torch import Tensor
 
 from robustlib import attacks
 from robustlib.attacks import ball
-from robustlib.attacks.decision import rays
+from robustlib.attacks.result import FAILED
 from robustlib.attacks.scores import DLR, CrossEntropy, Margin, Score, TargetedMargin
+from robustlib.attacks.signs import rays, sign_hunter
 from robustlib.attacks.straight_through import straight_through
 from robustlib.attacks.surrogate import fit_image_surrogate
 from robustlib.audit.case import Case, taken
@@ -21,7 +24,7 @@ from robustlib.audit.case import Case, taken
 STEPS = 20  # of gradient ascent
 N_TARGETS = 3  # likeliest wrong classes that are aimed at
 N_AVERAGED = 8  # passes of one step over a random subject
-N_QUERIES = 300  # of Square; RayS gets as many
+N_QUERIES, N_SIGNS = 300, 500  # of Square, and of a search for signs of pixels
 INSIDE = 1e-3  # how far pixels are kept from 0 and 1 where gradients are NaN
 
 
@@ -116,20 +119,34 @@ def _as_served(case: Case) -> Tensor:
         return _decisions(case)
     # As a score is usually taken from an answer: of probabilities where it gives them.
     read = (lambda z: z.exp()) if case.served.subject.gives == "probabilities" else (lambda z: z)
-    return _square(case, read)
+    return _queries(case, read)
 
 
-def _square(case: Case, read: Callable[[Tensor], Tensor], n_queries: int = N_QUERIES) -> Tensor:
-    options = {"rescale_schedule": True, "seed": case.seed, "batch_size": case.served.batch_size, **_ball(case)}
+def _queries(case: Case, read: Callable[[Tensor], Tensor]) -> Tensor:
+    """Square, then signs of pixels on what it leaves: two searches by scores, since either may be the weaker one."""
     search = _ask(case, read)
     # A constant is taken off so that probabilities do not look like it: no margin changes.
     shifted = lambda images: (out := search(images)) - out.amax(dim=1, keepdim=True)  # noqa: E731
-    return attacks.square(shifted, case.attacked, case.attacked_labels, n_queries=n_queries, **options).adversarial
+    options = {"seed": case.seed, "batch_size": case.served.batch_size, "epsilon": case.threat["epsilon"]}
+    images, labels, norm = case.attacked, case.attacked_labels, case.threat["norm"]
+    with contextlib.redirect_stdout(io.StringIO()):  # the library prints its own warnings
+        result = attacks.square(
+            shifted, images, labels, norm=norm, n_queries=N_QUERIES, rescale_schedule=True, **options
+        )
+    points, rows = result.adversarial, np.flatnonzero(result.outcome == FAILED)
+    if norm == "linf" and len(rows):
+        chosen = torch.as_tensor(rows, device=images.device)
+        left = images[chosen], labels[chosen]
+        points[chosen] = sign_hunter(shifted, *left, n_queries=N_SIGNS, **options).adversarial
+    return points
 
 
 def _decisions(case: Case) -> Tensor:
     options = {"epsilon": case.threat["epsilon"], "seed": case.seed, "batch_size": case.served.batch_size}
-    return rays(_ask(case), case.attacked, case.attacked_labels, n_queries=N_QUERIES, **options).adversarial
+    images, labels = case.attacked, case.attacked_labels
+    if case.threat["norm"] == "l2":
+        return attacks.hop_skip_jump(_ask(case), images, labels, **options).adversarial
+    return rays(_ask(case), images, labels, n_queries=N_SIGNS, start=case.points.get("transfer"), **options).adversarial
 
 
 def _ratio(logits: Tensor) -> Tensor:
@@ -145,9 +162,9 @@ def _targeted(case: Case) -> Tensor:
     return strongest(case, _search(case))
 
 
-def _inner(case: Case) -> Tensor:
-    (_, part), *_ = case.parts
-    return strongest(case, case.served.search(part, "logits"))
+def inner(case: Case) -> Callable:
+    """The first part that predicts as the model does, as a search function."""
+    return case.served.search(case.parts[0][1], "logits")
 
 
 def _through(case: Case) -> Tensor:
@@ -156,13 +173,18 @@ def _through(case: Case) -> Tensor:
     return strongest(case, case.served.search(straight_through(module), "logits" if gives == "probabilities" else None))
 
 
-def _inside(case: Case) -> Tensor:
+def inside(case: Case) -> Callable:
+    """The model on pixels that are kept a hair inside their range, as a search function."""
     search = _search(case)
-    return strongest(case, lambda images: search(INSIDE + (1 - 2 * INSIDE) * images))
+    return lambda images: search(INSIDE + (1 - 2 * INSIDE) * images)
+
+
+def _strongest_of(search: Callable[[Case], Callable]) -> Callable[[Case], Tensor]:
+    return lambda case: strongest(case, search(case))
 
 
 def _averaged(case: Case) -> Tensor:
-    search = _search(case) if not case.parts else case.served.search(case.parts[0][1], "logits")
+    search = inner(case) if case.parts else _search(case)
     return strongest(case, case.served.averaged(search, N_AVERAGED))
 
 
@@ -170,10 +192,13 @@ def _transfer(case: Case) -> Tensor:
     surrogate = case.surrogate
     if surrogate is None:
         known = case.inputs if case.more is None else torch.cat([case.inputs, case.more])
-        ask = case.served.predictions
+        predictions = case.served.predictions(known)
+        known = known[predictions >= 0]
+        ask = lambda images: case.served.predictions(images).clamp_min(0)  # noqa: E731
         options = {"epsilon": case.threat["epsilon"] if case.threat["norm"] == "linf" else 0.1, "seed": case.seed}
         surrogate = fit_image_surrogate(ask, known, case.served.subject.n_classes, **options)
-    return climb(case, case.served.search(surrogate, "logits"), Margin(), leave_early=False)
+    case.points["transfer"] = climb(case, case.served.search(surrogate, "logits"), Margin(), leave_early=False)
+    return case.points["transfer"]
 
 
 def _radius(epsilon: Callable[[Case], float]) -> Callable[[Case], Tensor]:
@@ -232,7 +257,7 @@ def _if_blind(case: Case) -> str:
         return ""
     if not case.trouble and case.white:
         return "gradients are sound"
-    return "an earlier rung found what was hidden" if case.gap_found() else ""
+    return "what was hidden has been unmasked" if case.unmasked() else ""
 
 
 def _if_square(case: Case) -> str:
@@ -242,10 +267,8 @@ def _if_square(case: Case) -> str:
 
 
 def _if_decisions(case: Case) -> str:
-    if case.threat["norm"] != "linf":
-        return "written for Linf"
     usual = not case.white and case.served.subject.gives == "labels"
-    return "it is the usual attack here" if usual else _if_blind(case)
+    return "it is the usual attack here" if usual and "transfer" not in case.points else _if_blind(case)
 
 
 IMAGE_LADDER = (
@@ -281,23 +304,31 @@ IMAGE_LADDER = (
     Plan(
         "log-odds",
         "logarithms of the probabilities, by queries",
-        "square",
+        "queries",
         "scale",
         _if_log_odds,
-        lambda case: _square(case, lambda z: z),
+        lambda case: _queries(case, lambda z: z),
         N_QUERIES,
     ),
     Plan(
         "ratio by queries",
         "ratio of logit differences, by queries",
-        "square",
+        "queries",
         "scale",
         lambda case: _if_ratio(case) or ("" if not case.white else "the gradient's ratio does as much"),
-        lambda case: _square(case, _ratio),
+        lambda case: _queries(case, _ratio),
         N_QUERIES,
     ),
     Plan("targeted", "margin to each of the likeliest wrong classes", "pgd", "strength", _white, _targeted, 9 * STEPS),
-    Plan("inner", "a part that predicts as the model does, then judged", "pgd", "unmask", _if_parts, _inner, 9 * STEPS),
+    Plan(
+        "inner",
+        "a part that predicts as the model does, then judged",
+        "pgd",
+        "unmask",
+        _if_parts,
+        _strongest_of(inner),
+        9 * STEPS,
+    ),
     Plan(
         "straight-through",
         "steps and saturation passed by in the backward pass",
@@ -308,7 +339,13 @@ IMAGE_LADDER = (
         12 * STEPS,
     ),
     Plan(
-        "inside", "a hair inside the pixel range, where gradients exist", "pgd", "unmask", _if_nan, _inside, 9 * STEPS
+        "inside",
+        "a hair inside the pixel range, where gradients exist",
+        "pgd",
+        "unmask",
+        _if_nan,
+        _strongest_of(inside),
+        9 * STEPS,
     ),
     Plan(
         "averaged",
@@ -324,10 +361,10 @@ IMAGE_LADDER = (
     Plan(
         "square",
         "random search by queries, free of any scale",
-        "square",
+        "queries",
         "black box",
         _if_square,
-        lambda case: _square(case, _ratio if case.served.subject.n_classes > 2 else lambda z: z),
+        lambda case: _queries(case, _ratio if case.served.subject.n_classes > 2 else lambda z: z),
         N_QUERIES,
     ),
     Plan("decisions", "predicted classes only, by queries", "rays", "black box", _if_decisions, _decisions, N_QUERIES),

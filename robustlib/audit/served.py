@@ -23,27 +23,25 @@ class Served:
 
     Attributes:
         draws: passes over which a random subject is judged; 1 for one that is not.
-        batch_size: images in one call; halved when memory runs out.
+        batch_size: inputs in one call, default 256 images or 1,024 texts; halved when memory runs out.
         n_forward, n_backward: passes so far, counted per example.
         asked, seconds: examples that `respond` answered, and the time that took.
     """
 
-    def __init__(self, subject: Subject, *, batch_size: int = 256) -> None:
-        self.subject, self.batch_size, self.first_batch_size = subject, batch_size, batch_size
+    def __init__(self, subject: Subject, *, batch_size: int | None = None) -> None:
+        self.subject = subject
+        self.batch_size = self.first_batch_size = batch_size or (256 if subject.modality == "image" else 1024)
         self.draws = 1
         self.n_forward = self.n_backward = 0
         self.seconds, self.asked = 0.0, 0
         self.dtype: torch.dtype | None = None  # of the answers, as they came
         self.gaps: list[Tensor] = []  # of the two largest logits of every text that was asked
-        self._memory = Memory(lambda texts: list(self._asked(texts).numpy()))
+        self._memory = Memory(lambda texts: list(self._in_batches(texts).numpy()))
 
     def answers(self, inputs: Any, *, remembered: bool = True) -> Tensor:
         """Raw answers (n, n_classes) on the CPU; a text is asked once unless its answers are random."""
-        if isinstance(inputs, Tensor):
-            starts = range(0, len(inputs), self.batch_size)
-            return torch.cat([self._asked(inputs[start : start + self.batch_size]) for start in starts])
-        if self.draws > 1 or not remembered:
-            return self._asked(list(inputs))
+        if isinstance(inputs, Tensor) or self.draws > 1 or not remembered:
+            return self._in_batches(inputs)
         return torch.from_numpy(np.stack(self._memory.answers(list(inputs))))
 
     def logits(self, inputs: Any) -> Tensor:
@@ -77,17 +75,35 @@ class Served:
         """Expectation over a subject's own randomness: the mean of k passes (EoT, Athalye et al. 2018)."""
         return lambda inputs: torch.stack([search(inputs) for _ in range(k)]).mean(dim=0)
 
+    def _in_batches(self, inputs: Any) -> Tensor:
+        answers, start = [], 0
+        while start < len(inputs):
+            batch = inputs[start : start + self.batch_size]
+            try:
+                answers.append(self._asked(batch))
+                start += len(batch)
+            except (RuntimeError, MemoryError) as error:
+                self.halve_batches(error)
+        return torch.cat(answers)
+
+    def retried(self, function: Callable[[], Any]) -> Any:
+        """What a function returns that keeps to `batch_size`, which is halved as often as memory runs out in it."""
+        while True:
+            try:
+                return function()
+            except (RuntimeError, MemoryError) as error:
+                self.halve_batches(error)
+
+    def halve_batches(self, error: BaseException) -> None:
+        """Halve the batch size where memory ran out; raise any other error, and that one for a batch of one."""
+        if not out_of_memory(error) or self.batch_size < 2:
+            raise error
+        self.batch_size //= 2
+
     def _asked(self, inputs: Any) -> Tensor:
         start = time.perf_counter()
-        try:
-            with torch.no_grad():
-                answers = tensor_in(self.subject.respond(inputs.clone() if isinstance(inputs, Tensor) else inputs))
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error) or len(inputs) < 2:
-                raise
-            half = len(inputs) // 2
-            self.batch_size = min(self.batch_size, half)
-            return torch.cat([self._asked(inputs[:half]), self._asked(inputs[half:])])
+        with torch.no_grad():
+            answers = tensor_in(self.subject.respond(inputs.clone() if isinstance(inputs, Tensor) else inputs))
         self.n_forward += len(inputs)
         self.asked += len(inputs)
         self.seconds += time.perf_counter() - start
@@ -166,12 +182,13 @@ def parts_that_predict(served: Served, inputs: Any, predictions: Tensor, *, agre
     One whose outputs equal the answers hides nothing and is left out, and so is one that equals an earlier one.
 
     Args:
-        predictions: (n,) what the module predicts for the inputs.
+        inputs, predictions: examples, of which a few are asked again, and what the module predicts for them.
         agreement: share of predictions that must be the same.
     """
     module, n_classes = served.subject.module, served.subject.n_classes
     if not isinstance(module, nn.Module):
         return []
+    inputs, predictions = (values[: min(64, served.batch_size)] for values in (inputs, predictions))
     outputs: dict[str, list[Tensor]] = {}
 
     def keep(name: str) -> Callable:

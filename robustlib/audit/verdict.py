@@ -63,7 +63,7 @@ def judge(findings: list[Finding], rungs: list[Rung]) -> Verdict:
         return Verdict("inconclusive", "the usual attack did not finish", _instead(findings), found_by, gap)
     if gap.points > THRESHOLD and gap.low > 0:
         return _illusion(served, low, gap, bound, findings)
-    if reasons := _blind(findings, rungs):
+    if reasons := _blind(findings):
         reason = f"the answers hide what a search needs ({'; '.join(reasons)})"
         return Verdict("inconclusive", reason, _instead(findings), found_by, gap)
     if not any(rung.family in ("scale", "strength", "black box") for rung in bound):
@@ -113,9 +113,14 @@ def _kinds(findings: list[Finding]) -> list[str]:
     return [word for name, word in names.items() if name in flagged]
 
 
-def _blind(findings: list[Finding], rungs: list[Rung]) -> list[str]:
-    """Why a search that found nothing need not mean much."""
-    reasons = [f.sentence for f in findings if f.name in BLINDING and f.severity in ("warning", "note")]
+def _blind(findings: list[Finding]) -> list[str]:
+    """Why a search that found nothing need not mean much; nothing where a part behind the answers was searched well."""
+    names = {finding.name for finding in findings}
+    if "inner.sound" in names:
+        return []
+    passed = {"gradient.nan"} if "inside.sound" in names else set()
+    blinding = set(BLINDING) - passed
+    reasons = [f.sentence for f in findings if f.name in blinding and f.severity in ("warning", "note")]
     for finding in findings:
         if finding.name == "answers.coarse" and finding.values["distinct"] < finding.values["blind"]:
             reasons.append(finding.sentence)

@@ -143,7 +143,7 @@ def _if_blind(case: Case) -> str:
         return ""
     if not (case.trouble or case.random):
         return "scores show what they should"
-    return "an earlier rung found what was hidden" if case.gap_found() else ""
+    return "what was hidden has been unmasked" if case.unmasked() else ""
 
 
 def _if_labels(case: Case) -> str:
