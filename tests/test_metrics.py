@@ -130,3 +130,12 @@ def test_probabilities_from_a_table_may_be_rounded(places):
         assert report.mean_confidence == pytest.approx(float(probs.amax(dim=1).mean()), abs=10**-places)
         verdicts = {looks_like_probabilities(row.unsqueeze(0)) for row in rounded}
         assert verdicts == {True}  # whatever the batch, the verdict is the same
+
+
+def test_smooth_calibration_error_is_the_gap_of_a_constant_confidence_and_small_where_calibrated():
+    generator = torch.Generator().manual_seed(0)
+    confidence = 0.5 + 0.5 * torch.rand(20_000, generator=generator)
+    correct = torch.rand(20_000, generator=generator) < confidence
+    assert metrics.smooth_calibration_error(confidence, correct) < 0.02
+    assert metrics.smooth_calibration_error(torch.ones(20_000), correct) == pytest.approx(0.25, abs=0.01)
+    assert metrics.smooth_calibration_error(confidence.square(), correct) == pytest.approx(0.75 - 0.583, abs=0.02)
