@@ -6,6 +6,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from hypothesis import settings
+
+# No test fails because the machine is busy.
+settings.register_profile("robustlib", deadline=None)
+settings.load_profile("robustlib")
 
 
 @pytest.fixture(scope="session", autouse=True)

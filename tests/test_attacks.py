@@ -50,7 +50,7 @@ def test_agrees_with_foolbox_step_by_step(norm):
     torch.testing.assert_close(ours.adversarial, oracle, atol=1e-9, rtol=0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     norm=st.sampled_from(["linf", "l2"]),
     epsilon=st.floats(0, 0.5),

@@ -69,7 +69,7 @@ def test_rescaled_logits_rescale_the_temperature_and_a_constant_in_a_row_changes
     assert fit_temperature(change(logits), labels).temperature == pytest.approx(expected, rel=1e-6)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     rows=st.lists(st.tuples(*[st.floats(-20, 20)] * 3), min_size=1, max_size=12),
     picks=st.lists(st.integers(0, 2), min_size=12, max_size=12),

@@ -63,7 +63,7 @@ def test_mean_confidence_of_a_flat_model_keeps_its_digits():
     assert report.mean_confidence - 0.5 == pytest.approx(7e-7, rel=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 10**6), st.floats(-300, 300).map(lambda exponent: 10.0**exponent))
 def test_report_holds_its_ranges_at_every_temperature(seed, temperature):
     logits, labels = sample_problem(n_classes=4, n=30, seed=seed)

@@ -42,7 +42,7 @@ def shortest_by_faces(vectors):
     return best
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 8), st.integers(1, 12), st.integers(0, 10_000), st.sampled_from([1e-6, 1.0, 1e6]))
 def test_equals_the_shortest_of_all_faces_and_the_optimality_condition(corners, dimension, seed, scale):
     vectors = scale * np.random.default_rng(seed).normal(0.3, 1, (corners, dimension))

@@ -25,7 +25,7 @@ def logit_rows(draw, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data(), temperature=temperatures)
 def test_the_prediction_stays_at_every_temperature(dtype, data, temperature):
     logits = data.draw(logit_rows(dtype))
@@ -42,7 +42,7 @@ def test_the_prediction_stays_at_every_temperature(dtype, data, temperature):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_temperature_one_returns_the_same_bits(dtype, data):
     logits = data.draw(logit_rows(dtype))
@@ -50,7 +50,7 @@ def test_temperature_one_returns_the_same_bits(dtype, data):
     assert torch.equal(scale_logits(logits, 1.0).view(integer), logits.view(integer))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data(), temperature=st.floats(-3, 3).map(lambda exponent: 10.0**exponent))
 def test_where_nothing_overflows_or_ties_it_is_division(data, temperature):
     logits = torch.tensor([data.draw(st.lists(st.floats(-30, 30), min_size=3, max_size=3))], dtype=torch.float64)
