@@ -15,7 +15,6 @@ from robustlib.training.autocast import resolve_precision
 # every part of a benchmark must have left rows with these units, on the smallest profile as on the others
 UNITS = {
     "image_attacks": {"s", "adversarial accuracy", "passes per example", "NLL (nats)"},
-    "slider": {"ms"},
     "training": {"s", "examples per second"},
 }
 IMAGE_STEPS = ("standard", "fgsm", "pgd K=3", "pgd K=5", "freelb K=3", "trades K=3", "ddi M=3 K=3")
@@ -48,7 +47,7 @@ def test_every_number_is_finite_and_says_what_it_depends_on(name, tables):
     assert set(table.unit) == UNITS[name]
     for column in ("value", "ratio", "low", "high"):
         assert np.isfinite(table[column]).all(), column
-    assert (table.loc[table.unit.isin(("s", "ms")), "value"] > 0).all()
+    assert (table.loc[table.unit == "s", "value"] > 0).all()
     assert ((table.low <= table.value) & (table.value <= table.high)).all()
     assert (table.n > 0).all() and (table.threads == 1).all()
     assert table.versions.str.contains("torch").all()
@@ -67,19 +66,6 @@ def test_foolbox_and_ours_did_the_same(tables):
     passes = table[table.unit == "passes per example"].set_index("name").value
     every, early = (passes[f"PGD from the image: ours, {how}"] for how in ("every step", "leaving early"))
     assert early < every
-
-
-def test_every_widget_is_moved(tables):
-    names = tables["slider"].name.str.partition(":")[0].unique()
-    assert list(names) == [
-        "temperature lab",
-        "temperature lab, texts",
-        "loss landscape",
-        "attack replay, image",
-        "attack replay, text",
-        "pierce it yourself",
-        "training temperature",
-    ]
 
 
 @pytest.mark.parametrize("kind", STEPS)

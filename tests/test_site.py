@@ -1,27 +1,23 @@
-"""The static site: whole links, no outside requests, readable formulas, and numbers in JavaScript that are Python's."""
+"""The static site: whole links, no outside requests, readable formulas, and sliders that work without a kernel."""
 
 from __future__ import annotations
 
 import base64
-import json
 import re
 import shutil
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
+import made_sliders as made
 import nbformat
 import numpy as np
 import pytest
-import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from robustlib.attacks.diagnostics import masking
-from robustlib.attacks.scores import DLR, CrossEntropy, Margin
 from robustlib.calibration.metrics import calibration_report
 from robustlib.course.run.runner import report
 from robustlib.course.site import build_site, main
-from robustlib.course.site.interactive import load_interactive, save_landscape, save_temperature
 from robustlib.course.site.markdown import formula, to_html
 from robustlib.data.folders import repository_root
 from robustlib.study.claims.findings import HONEST
@@ -31,11 +27,14 @@ from robustlib.study.records import RecordBook
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
-CLASSES = ["cat", "dog", "<fish>"]
 
 
-def display(data: dict) -> dict:
-    return new_output("display_data", data=data)
+def display(data: dict, metadata: dict | None = None) -> dict:
+    return new_output("display_data", data=data, metadata=metadata or {})
+
+
+def slider(name: str, **changes) -> dict:
+    return display(*getattr(made, name)(**changes)._repr_mimebundle_())
 
 
 def first_notebook() -> nbformat.NotebookNode:
@@ -64,6 +63,9 @@ def first_notebook() -> nbformat.NotebookNode:
                 ],
             ),
             new_code_cell('step = exercises.check("2.1", step)', metadata={"tags": ["check"]}),
+            new_code_cell("lab", outputs=[slider("temperature_lab_of_texts"), slider("illusion")]),
+            new_code_cell("again", outputs=[slider("temperature_lab")]),
+            new_code_cell("def guess(): ...", metadata={"tags": ["exercise"]}),
             new_markdown_cell("See [the next one](03_second.ipynb) and [the paper](https://arxiv.org/abs/2402.17509)."),
         ]
     )
@@ -71,7 +73,9 @@ def first_notebook() -> nbformat.NotebookNode:
 
 def second_notebook() -> nbformat.NotebookNode:
     error = new_output("error", ename="ValueError", evalue="bad", traceback=["\x1b[31mValueError\x1b[0m: bad <logits>"])
-    return new_notebook(cells=[new_markdown_cell("# 03 · Second"), new_code_cell("1 / 0", outputs=[error])])
+    return new_notebook(
+        cells=[new_markdown_cell("# 03 · Second"), new_code_cell("1 / 0", outputs=[error, slider("loss_landscape")])]
+    )
 
 
 def made_up_records() -> None:
@@ -90,53 +94,10 @@ def made_up_records() -> None:
 
 
 @pytest.fixture(scope="module")
-def logits() -> torch.Tensor:
-    """(60, 3), some rows with a large gap, so that each wall has examples on both sides at T = 0.1."""
-    scale = torch.logspace(-1, 2, 60).unsqueeze(1)
-    return torch.randn(60, 3, generator=torch.Generator().manual_seed(0)) * scale
-
-
-@pytest.fixture(scope="module")
-def labels(logits) -> torch.Tensor:
-    wrong = torch.arange(len(logits)) % 4 == 0
-    return torch.where(wrong, (logits.argmax(dim=1) + 1) % 3, logits.argmax(dim=1))
-
-
-@pytest.fixture(scope="module")
-def grid(logits) -> torch.Tensor:
-    """(7, 7, 1, 3): the true class leads by up to 40 on the left, by nothing on the right."""
-    along = torch.linspace(40, -5, 7).reshape(7, 1, 1).expand(7, 7, 1)
-    tilt = torch.linspace(0, 0.3, 7).reshape(1, 7, 1)
-    zeros = torch.zeros(7, 7, 1)
-    return torch.cat([along + tilt, zeros, zeros - 1.0], dim=2).unsqueeze(2)
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory, logits, labels, grid):
+def results(tmp_path_factory):
     parent = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROBUSTLIB_RESULTS", str(parent))
-        common = {"profile": "smoke", "class_names": CLASSES, "title": "made up"}
-        save_temperature(
-            "image",
-            notebook="00",
-            logits=logits,
-            labels=labels,
-            examples=[3, 1],
-            sentences=["</script><b>dull</b>", "fine & good"],
-            adversarial_accuracy={"naive": [(1.0, 20.0), (0.001, 90.0)]},
-            **common,
-        )
-        save_landscape(
-            "input",
-            notebook="03",
-            logits=grid,
-            labels=[0],
-            coordinates=np.linspace(-2, 2, 7),
-            axes=("towards (epsilon)", "random (epsilon)"),
-            **common,
-            paths=[(1.0, [[0, 0], [0.5, 0.1]]), (None, [[0, 0], [1, 0]])],
-        )
         made_up_records()
     folder = parent / "smoke"
     write_scorecard(folder)
@@ -183,7 +144,8 @@ def pages(site: Path) -> dict[str, Page]:
 
 
 def test_the_site_has_an_index_a_page_a_notebook_and_a_page_a_slider(site):
-    expected = {"index.html", "00_first.html", "03_second.html", "temperature-image.html", "landscape-input.html"}
+    sliders = {"temperature-lab-00.html", "temperature-lab-00-2.html", "illusion-00.html", "landscape-03.html"}
+    expected = {"index.html", "00_first.html", "03_second.html"} | sliders
     assert set(pages(site)) == expected
     assert expected - {"index.html"} <= set(pages(site)["index.html"].links)
 
@@ -230,13 +192,16 @@ def test_every_page_is_for_phones_and_the_keyboard(site):
 def test_a_lesson_shows_prose_figures_and_tables_but_no_leftovers_of_a_kernel(site):
     page = text_of(site, "00_first.html")
     assert "a &lt; b" in page
-    assert '<img src="figures/00_first-1.png" width="1" height="1" alt="Figure 1. It falls' in page
+    figure = 'src="figures/00_first-1.png" width="1" height="1" alt="Figure 1. It falls'
+    assert f'<a href="figures/00_first-1.png"><img {figure}' in page
     assert (site / "figures" / "00_first-1.png").read_bytes() == PNG
-    for leftover in ("VBox", "vnd.jupyter", "bar</pre>", "10%", "<style", "# Parameters", "&#39;quick&#39;"):
+    for leftover in ("VBox", "vnd.jupyter", "bar</pre>", "10%", "<style scoped", "# Parameters", "&#39;quick&#39;"):
         assert leftover not in page, leftover
     assert page.count('<div class="scroll" tabindex="0" role="region" aria-label="table"><table') == 2
     assert "<thead>" not in page  # the table of facts has an empty one
-    assert re.search(r'This widget needs a running notebook.*<a href="temperature-image.html">', page)
+    assert page.count("This widget needs a running notebook") == 1
+    assert page.count('<script type="module">') == 3
+    assert "<details" not in page.split("guess")[0].rsplit("</details>", 1)[1], "an exercise stands open"
     folded = page.split('<details class="solution"><summary>Sample solution</summary>')[1].split("</details>")[0]
     assert re.sub("<[^>]+>", "", folded).strip().startswith("def step(current, image, gradient, step_size, epsilon):")
 
@@ -287,17 +252,6 @@ def test_a_page_that_would_be_too_large_is_refused_and_the_last_site_stays(resul
     assert not list(results.glob(".site-*"))
 
 
-def test_pages_stay_below_five_megabytes_with_the_largest_file_there_may_be(results, monkeypatch):
-    monkeypatch.setenv("ROBUSTLIB_RESULTS", str(results.parent))
-    large = {"logits": torch.zeros(31, 31, 512, 10), "labels": torch.zeros(512, dtype=torch.long)}
-    large |= {"coordinates": np.linspace(-1, 1, 31), "class_names": list("abcdefghij"), "profile": "largest"}
-    path = save_landscape("weights", **GRID | large)
-    index = build_site(path.parent.parent)
-    page = index.parent / "landscape-weights.html"
-    assert 1_000_000 < page.stat().st_size < 5_000_000
-    assert re.search(r"Mean over \d\d of 512 examples", page.read_text(encoding="utf-8"))
-
-
 # --- the command and the run -----------------------------------------------------------------------------------
 
 
@@ -316,10 +270,10 @@ def test_a_folder_with_other_files_is_not_replaced(results, tmp_path):
 
 
 def test_a_run_survives_a_site_that_cannot_be_built(results, tmp_path, capsys):
-    shutil.copytree(results / "interactive", tmp_path / "interactive")
-    (tmp_path / "interactive" / "temperature-image.json").write_text("{")
+    shutil.copytree(results / "notebooks", tmp_path / "notebooks")
+    (tmp_path / "notebooks" / "00_first.ipynb").write_text("{")
     report(tmp_path)
-    assert re.search(r"No pages: ValueError: .*temperature-image.json is damaged", capsys.readouterr().out)
+    assert re.search(r"No pages: ValueError: .*00_first.ipynb is damaged", capsys.readouterr().out)
 
 
 # --- formulas --------------------------------------------------------------------------------------------------
@@ -349,59 +303,7 @@ def test_a_link_to_a_notebook_that_has_a_page_leads_there():
     assert 'href="01_x.html#part"' in body and 'href="02_y.ipynb"' in body
 
 
-# --- stored numbers --------------------------------------------------------------------------------------------
-
-
-def test_stored_logits_keep_every_bit(results, logits, grid):
-    temperature, landscape = load_interactive(results)
-    for stored, original in ((temperature, logits), (landscape, grid)):
-        values = np.frombuffer(base64.b64decode(stored["logits"]["values"]), dtype="<f4")
-        assert (values.reshape(stored["logits"]["shape"]) == original.numpy()).all()
-
-
-def test_pictures_are_stored_as_bytes(tmp_path, monkeypatch):
-    monkeypatch.setenv("ROBUSTLIB_RESULTS", str(tmp_path))
-    picture = np.linspace(0, 1, 12).reshape(1, 3, 2, 2)
-    path = save_temperature("picture", **GOOD, pictures=picture)
-    stored = json.loads(path.read_text())["pictures"]
-    assert stored["shape"] == [1, 3, 2, 2]
-    assert list(base64.b64decode(stored["values"])) == np.round(picture * 255).astype(int).ravel().tolist()
-
-
-PAGE = {"profile": "smoke", "notebook": "01", "title": "made up", "class_names": CLASSES}
-GOOD = PAGE | {"logits": np.zeros((4, 3)), "labels": np.array([0, 1, 2, 0]), "examples": [0]}
-GRID = PAGE | {"logits": np.zeros((5, 5, 1, 3)), "labels": [1], "coordinates": np.arange(5.0), "axes": ("one", "two")}
-
-
-@pytest.mark.parametrize(
-    ("save", "data", "message"),
-    [
-        (save_temperature, {"logits": np.full((4, 3), np.nan)}, "logits hold NaN or infinity"),
-        (save_temperature, {"logits": np.zeros(4)}, "logits must have shape"),
-        (save_temperature, {"logits": np.eye(3)[[0, 1, 2, 0]]}, "look like probabilities"),
-        (save_temperature, {"labels": [0, 1, 2, 3]}, r"labels must lie in \[0, 2\]"),
-        (save_temperature, {"class_names": ["cat"]}, "class_names must be 3 words, got 1"),
-        (save_temperature, {"examples": [4]}, "examples must be rows of the 4 logits"),
-        (save_temperature, {"sentences": ["one", "two"]}, "sentences must be one for each of the 1 examples, got 2"),
-        (save_temperature, {"pictures": np.full((1, 1, 2, 2), 2.0)}, r"pictures must lie in \[0, 1\]"),
-        (save_temperature, {"adversarial_accuracy": {"pgd": [(0.0, 50)]}}, "'pgd' must be pairs"),
-        (save_landscape, {"coordinates": np.arange(4.0)}, "coordinates must be increasing"),
-        (save_landscape, {"labels": [1, 1]}, "labels must have shape"),
-        (save_landscape, {"paths": [(1.0, [[0, 0, 0]])]}, r"path must be finite points \(n, 2\)"),
-    ],
-)
-def test_what_does_not_fit_is_refused(save, data, message):
-    with pytest.raises(ValueError, match=message):
-        save("a", **(GOOD if save is save_temperature else GRID) | data)
-
-
-def test_a_file_that_would_be_too_large_is_refused():
-    data = GOOD | {"logits": np.zeros((400_000, 3)), "labels": np.zeros(400_000, dtype=int)}
-    with pytest.raises(ValueError, match=r"temperature-a takes \d+ bytes, more than 2000000: pass fewer examples"):
-        save_temperature("a", **data)
-
-
-# --- numbers in the browser ------------------------------------------------------------------------------------
+# --- in a browser ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -410,80 +312,72 @@ def open_page(browser, site):
     def open_once(name: str):
         page = browser.new_page(viewport={"width": 390, "height": 844})
         page.goto((site / name).as_uri())
-        page.evaluate(
-            "window.data = JSON.parse(document.getElementById('stored').textContent);"
-            "window.logits = numbers.array(data.logits)"
-        )
         return page
 
     return open_once
 
 
-@pytest.mark.browser
-@pytest.mark.parametrize("temperature", [1e-3, 0.1, 1.0, 30.0, 1e5])
-def test_calibration_and_walls_in_javascript_are_those_of_python(open_page, logits, labels, temperature):
-    page = open_page("temperature-image.html")
-    computed = page.evaluate("t => numbers.calibration(logits, data.labels, t)", temperature)
-    report = calibration_report(logits, labels, temperature=temperature)
-    assert computed["accuracy"] == report.accuracy
-    assert computed["meanConfidence"] == pytest.approx(report.mean_confidence, abs=1e-12)
-    assert computed["ece"] == pytest.approx(report.expected_calibration_error, abs=1e-9)
-    assert computed["nll"] == pytest.approx(report.negative_log_likelihood, rel=1e-9)
-
-    shares = page.evaluate("t => numbers.walls(logits, data.labels, t)", temperature)
-    mask = masking(logits, labels, temperature=temperature)
-    assert shares["beyondProbability"] == mask.beyond_probability_wall
-    assert shares["beyondGradient"] == mask.beyond_gradient_wall
-    assert shares["zeroGradient"] == mask.zero_gradient
-    assert shares["oneSided"] == mask.one_sided_gradient
+def part(page, name: str) -> str:
+    return page.locator(f'[data-part="{name}"]').text_content()
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("temperature", [1e-3, 0.3, 1.0, 1e4])
-def test_landscapes_in_javascript_are_those_of_python(open_page, grid, temperature):
-    page = open_page("landscape-input.html")
-    flat, label = grid.reshape(49, 3), torch.zeros(49, dtype=torch.long)
-    for name, score in (("cross-entropy", CrossEntropy(temperature)), ("margin", Margin()), ("dlr", DLR())):
-        command = "([loss, t]) => Array.from(numbers.surface(logits, data.labels, loss, t))"
-        computed = page.evaluate(command, [name, temperature])
-        expected = score(flat, label)
-        np.testing.assert_allclose(computed, expected.numpy(), rtol=2e-6, atol=1e-9)
-        assert [value == 0 for value in computed] == (expected == 0).tolist()
-
-
-@pytest.mark.browser
-def test_the_pages_show_what_the_slider_says(open_page, logits, labels):
-    page = open_page("temperature-image.html")
+def test_the_keyboard_moves_a_slider_and_everything_that_it_shows(open_page):
+    page = open_page("temperature-lab-00-2.html")
+    logits, labels = made.predictions()
     report = calibration_report(logits, labels, temperature=0.1)
-    before = page.locator("#softmax").inner_html()
-    reliability = page.locator("#reliability").inner_html()
-    page.locator("#temperature").focus()
+    before = {name: page.locator(f'[data-part="{name}"]').inner_html() for name in ("softmax", "reliability", "attack")}
+    slider = page.locator('input[type="range"]')
+    slider.focus()
     for _ in range(20):  # a step is 0.05 of a decade
         page.keyboard.press("ArrowLeft")
-    page.wait_for_function("document.getElementById('temperature-value').textContent === 'T = 0.1'")
-    assert page.locator("#ece").text_content() == f"{100 * report.expected_calibration_error:.1f} %"
-    assert page.locator("#temperature").get_attribute("aria-valuetext") == "T = 0.1"
-    assert page.locator("#softmax").inner_html() != before
-    assert page.locator("#reliability").inner_html() != reliability
-    assert page.locator("#example-sentence").text_content() == "</script><b>dull</b>"
-    assert "20.0 % (recorded at T = 1)" in page.locator("#adversarial-accuracy").text_content()
+    page.wait_for_function("document.querySelector('output').textContent === 'T = 0.1'")
+    assert part(page, "ece") == f"{100 * report.expected_calibration_error:.1f} %"
+    assert slider.get_attribute("aria-valuetext") == "T = 0.1"
+    for name in ("softmax", "reliability"):
+        assert page.locator(f'[data-part="{name}"]').inner_html() != before[name], name
+    page.keyboard.press("Home")
+    page.wait_for_function("document.querySelector('output').textContent === 'T = 0.01'")
+    assert "80.0 % (measured at Td = 0.01)" in part(page, "attack-words")
+    page.get_by_role("button", name="as trained").click()
+    page.wait_for_function("document.querySelector('output').textContent === 'T = 1'")
+    assert page.locator('[data-part="attack"]').inner_html() == before["attack"]
+    page.wait_for_function(
+        "document.querySelector('[role=status]').textContent.startsWith('At T = 1: accuracy 80.0 %')"
+    )
 
 
 @pytest.mark.browser
-def test_a_surface_is_hatched_where_it_is_exactly_flat(open_page):
-    page = open_page("landscape-input.html")
-    drawn = "document.querySelector('#landscape-surface').toDataURL()"
-    before = page.evaluate(drawn)
-    page.locator("#landscape-temperature").focus()
-    page.keyboard.press("ArrowRight")
-    page.wait_for_function(f"before => {drawn} !== before", arg=before)
-    page.locator("button[data-exponent='-3']").click()
-    page.wait_for_function("document.getElementById('temperature-value').textContent === 'T = 0.001'")
-    # The true class leads by more than 104 T in the first six columns, so all of these but the last are still.
-    assert page.locator("#landscape-flat").text_content() == f"{100 * 5 / 7:.1f} %"
-    page.locator("#loss-margin").check()
-    page.wait_for_function("document.getElementById('landscape-flat').textContent === '0.0 %'")
-    assert page.locator("#path-note").text_content() == "path of PGD on the margin"
+def test_a_sentence_is_text_whatever_it_says(open_page):
+    assert part(open_page("temperature-lab-00.html"), "sentence") == "</script><b>so it goes</b>"
+
+
+@pytest.mark.browser
+def test_a_landscape_says_what_is_flat_what_decides_and_what_came_out(open_page):
+    page = open_page("landscape-03.html")
+    page.locator('input[type="range"]').focus()
+    page.keyboard.press("Home")
+    page.wait_for_function("document.querySelector('output').textContent === 'T = 0.001'")
+    around = made.loss_landscape()
+    margins = around.stored["margins"]["cross-entropy"][0]
+    assert float(part(page, "flat").split()[0]) > 0
+    assert "does not fool the model within 4 steps" in part(page, "steps-words") and max(margins) < 0
+    page.get_by_label("The attacker climbs:").select_option(label="margin (no T in it)")
+    page.wait_for_function("document.querySelector('[data-part=flat]').textContent === '0.0 %'")
+    assert part(page, "loss-heading") == "What the attacker climbs: margin."
+    page.get_by_label("Directions:").select_option(label="weights")
+    page.wait_for_function("document.querySelector('[data-part=steps]').closest('figure').hidden")
+
+
+@pytest.mark.browser
+def test_menus_close_on_escape_and_elsewhere(open_page):
+    page = open_page("index.html")
+    menu = page.locator("details.menu").first
+    for close in (lambda: page.keyboard.press("Escape"), lambda: page.locator("footer").click()):
+        menu.locator("summary").click()
+        assert menu.get_attribute("open") is not None
+        close()
+        assert menu.get_attribute("open") is None
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,7 @@ from robustlib.attacks.adversaries import Evaluation, cal_readings
 from robustlib.attacks.diagnostics import input_jacobian
 from robustlib.calibration.metrics import calibration_report
 from robustlib.calibration.temperature import scale_logits
-from robustlib.course.site.interactive import save_temperature
-from robustlib.course.widgets.temperature_lab import TemperatureLab, temperature_lab_data
+from robustlib.course.widgets.temperature_lab import TemperatureLab, temperature_lab
 from robustlib.data.progress import progress
 from robustlib.models.forward import logits_of
 from robustlib.study.base import Study
@@ -157,7 +156,7 @@ class Lesson:
         return over_seeds(self.book.frame.query(chosen))
 
     def temperature_lab(self, records: pd.DataFrame) -> TemperatureLab:
-        """The temperature lab of the first study, whose page for reading without a kernel is saved as well.
+        """The temperature lab of the first study.
 
         `records`: accuracies under the main attack as served, at several design temperatures.
         """
@@ -173,23 +172,9 @@ class Lesson:
             chosen = [study.inputs[row] for row in examples]
             look["sentences"] = [text if isinstance(text, str) else " | ".join(text) for text in chosen]
         title = f"{study.title}, {study.model_title}, {len(labels)} test {unit}"
-        common = {"class_names": study.class_names, "title": title}
         rows = records[records.attack == self.main_attack]
-        lab = temperature_lab_data(logits, labels, chosen=examples, records=rows, **look, **common)
-        look.pop("jacobian", None)
-        curve = list(lab.adversarial[["temperature", "mean"]].itertuples(index=False, name=None))
-        save_temperature(
-            self.modality,
-            profile=self.profile,
-            notebook=self.name[:2],
-            logits=logits,
-            labels=labels,
-            examples=examples,
-            adversarial_accuracy={f"{self.main_attack}, naive attacker": curve},
-            **look,
-            **common,
-        )
-        return lab
+        names = {"class_names": study.class_names, "title": title}
+        return temperature_lab(logits, labels, chosen=examples, records=rows, **names, **look)
 
     @property
     def main_attack(self) -> str:

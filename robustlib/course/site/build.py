@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,42 +13,11 @@ import jinja2
 from PIL import Image
 
 from robustlib.course.site.index import describe_origin, index_content
-from robustlib.course.site.interactive import load_interactive
 from robustlib.course.site.lessons import read_lesson
 from robustlib.study.records import load_records, newest_results
 
 LARGEST_PAGE = 5_000_000  # bytes, figures not counted: they are files of their own
 _HERE = Path(__file__).parent
-_TITLES = {"temperature": "Temperature lab", "landscape": "Loss landscape"}
-_DESCRIPTIONS = {
-    "temperature": "One slider for T: probabilities, calibration, the float32 walls, and what an attack then reports.",
-    "landscape": "The loss around {} as an attacker sees it, at any temperature.",
-}
-_EXPONENTS = {"temperature": (-6, 8), "landscape": (-4, 6)}
-
-
-@dataclass(frozen=True)
-class Slider:
-    """One page with a slider; `data` as `robustlib.course.site.interactive.load_interactive` returns it."""
-
-    data: dict[str, Any]
-
-    @property
-    def kind(self) -> str:
-        return self.data["kind"]
-
-    @property
-    def page(self) -> str:
-        return f"{self.kind}-{self.data['name']}.html"
-
-    @property
-    def title(self) -> str:
-        return f"{_TITLES[self.kind]}: {self.data['name'].replace('-', ' ')}"
-
-    @property
-    def description(self) -> str:
-        one_example = self.data["logits"]["shape"][2:3] == [1]
-        return _DESCRIPTIONS[self.kind].format("one example" if one_example else "the trained weights")
 
 
 def build_site(results: Path, output: Path | None = None) -> Path:
@@ -65,7 +32,7 @@ def build_site(results: Path, output: Path | None = None) -> Path:
     if not results.is_dir():
         raise FileNotFoundError(f"no results in {results}: run the notebooks first, ./run_all.sh")
     output = output or results / "site"
-    if output.exists() and any(output.iterdir()) and not (output / "numbers.js").exists():
+    if output.exists() and any(output.iterdir()) and not (output / "menus.js").exists():
         raise ValueError(f"{output} holds something else than a site and would be replaced: name another folder")
     output.parent.mkdir(parents=True, exist_ok=True)
     # Built beside it and then put in its place, so that a build that fails leaves the last one as it was.
@@ -80,15 +47,12 @@ def build_site(results: Path, output: Path | None = None) -> Path:
 
 
 def _write_pages(results: Path, site: Path) -> None:
-    sliders = [Slider(data) for data in load_interactive(results)]
     figures = site / "figures"
     figures.mkdir()
     notebooks = sorted((results / "notebooks").glob("[0-9][0-9]_*.ipynb"))
     pages = {path.name: f"{path.stem}.html" for path in notebooks}
-    lessons = [
-        read_lesson(path, figures, pages=pages, live=_live([s for s in sliders if s.data["notebook"] == path.name[:2]]))
-        for path in notebooks
-    ]
+    lessons = [read_lesson(path, figures, pages=pages) for path in notebooks]
+    sliders = [(lesson, slider) for lesson in lessons for slider in lesson.sliders]
     loader = jinja2.FileSystemLoader(_HERE / "templates")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     records = load_records(results)
@@ -110,30 +74,17 @@ def _write_pages(results: Path, site: Path) -> None:
             description=lesson.question,
             previous=lessons[index - 1] if index else None,
             next=dict(enumerate(lessons)).get(index + 1),
-            own_sliders=[slider for slider in sliders if slider.data["notebook"] == lesson.number],
         )
-    for slider in sliders:
-        low, high = _EXPONENTS[slider.kind]
-        # "<" could end the script element that holds the data, if a sentence says "</script>".
-        stored = json.dumps(slider.data, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
-        lesson = next((lesson for lesson in lessons if lesson.number == slider.data["notebook"]), None)
-        words = {"title": slider.title, "description": slider.description, "low": low, "high": high, "stored": stored}
-        write(f"{slider.kind}.html", slider.page, slider=slider, data=slider.data, lesson=lesson, **words)
+    for lesson, slider in sliders:
+        write("slider.html", slider.page, lesson=lesson, slider=slider, title=slider.name, description=slider.about)
     content = index_content(records) | {"has_csv": (results / "scorecard.csv").exists()}
     if content["has_csv"]:
         shutil.copy(results / "scorecard.csv", site)
     title = "Is it robust, or only miscalibrated?"
     description = "An interactive study of the illusion of adversarial robustness: scorecard, lessons, sliders."
     gallery = [] if lessons else _gallery(results / "figures", figures)
-    write("index.html", "index.html", title=title, description=description, figures=gallery, **content)
-
-
-def _live(sliders: list[Slider]) -> str:
-    """Replaces a widget, which shows nothing without a kernel."""
-    links = " · ".join(f'<a href="{slider.page}">{slider.title}</a>' for slider in sliders)
-    there = f" In this browser: {links}" if links else ""
-    words = "This widget needs a running notebook; the figure above shows one of its states."
-    return f'<p class="live">{words}{there}</p>'
+    first = next((slider.body for _, slider in sliders if slider.source == "illusion"), "")
+    write("index.html", "index.html", title=title, description=description, figures=gallery, first=first, **content)
 
 
 def _gallery(source: Path, target: Path) -> list[dict[str, Any]]:

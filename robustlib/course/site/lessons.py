@@ -25,6 +25,18 @@ _WIDE = 2.4  # a figure of several panels: on a phone it scrolls in its box inst
 
 
 @dataclass(frozen=True)
+class Slider:
+    """A slider of a lesson, which has a page of its own: what `widgets.Slider` says of itself, and its HTML."""
+
+    page: str
+    source: str
+    name: str
+    title: str
+    about: str
+    body: str
+
+
+@dataclass(frozen=True)
 class Lesson:
     """One notebook as a page; `sections` are (anchor, text) of its second-level headings, `body` is HTML."""
 
@@ -35,20 +47,27 @@ class Lesson:
     sections: tuple[tuple[str, str], ...]
     body: str
     failed: bool
+    sliders: tuple[Slider, ...]
 
     @property
     def number(self) -> str:
         return self.stem[:2]
 
 
-def read_lesson(notebook: Path, figures: Path, *, pages: dict[str, str], live: str) -> Lesson:
+def read_lesson(notebook: Path, figures: Path, *, pages: dict[str, str]) -> Lesson:
     """Turn an executed notebook into a page; its figures are written to the folder `figures`.
 
-    `pages`: page of each notebook, by the notebook's file name; `live`: HTML in place of a widget.
+    `pages`: page of each notebook, by the notebook's file name.
+
+    Raises:
+        ValueError: the file holds no notebook.
     """
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    try:
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{notebook} is damaged ({error}): run it again") from error
     injected = any("injected-parameters" in _tags(cell) for cell in cells)
-    page = _Page(notebook.stem, figures, pages, live)
+    page = _Page(notebook.stem, figures, pages)
     for cell in cells:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
@@ -67,28 +86,38 @@ def read_lesson(notebook: Path, figures: Path, *, pages: dict[str, str], live: s
         sections=tuple(re.findall(r'<h2 id="([^"]*)">(.*?)</h2>', _plain_headings(body))),
         body=body,
         failed=page.failed,
+        sliders=tuple(page.sliders),
     )
 
 
 class _Page:
     """HTML parts of one page, in order, and the figures written on the way."""
 
-    def __init__(self, stem: str, figures: Path, pages: dict[str, str], live: str) -> None:
-        self.stem, self.figures, self.pages, self.live = stem, figures, pages, live
+    def __init__(self, stem: str, figures: Path, pages: dict[str, str]) -> None:
+        self.stem, self.figures, self.pages = stem, figures, pages
         self.parts: list[str] = []
+        self.sliders: list[Slider] = []
         self.failed = False
         self._count = 0
 
     def add_code(self, source: str, tags: list[str], outputs: list[dict[str, Any]]) -> None:
-        self.parts.append(_highlighted(source.removeprefix("# Parameters\n")))
+        code = _highlighted(source.removeprefix("# Parameters\n"))
+        if "exercise" not in tags:
+            code = f'<details class="source"><summary>Code</summary>\n{code}\n</details>'
+        self.parts.append(code)
+        sentences = [_text_of(output, "text/markdown") for output in outputs]
         for index, output in enumerate(outputs):
-            self.parts.append(self._output(output, _caption(outputs[index + 1 :])))
+            if "image/png" in output.get("data", {}):
+                sentence = next(filter(None, sentences[index + 1 :]), "")
+                self.parts.append(self._figure(base64.b64decode(_text_of(output, "image/png")), sentence))
+            else:
+                self.parts.append(self._output(output))
         checked = re.search(r'exercises\.check\("([\d.]+)"', source) if "check" in tags else None
         if checked:
             inside = _highlighted(solution_source(checked[1]))
             self.parts.append(f'<details class="solution"><summary>Sample solution</summary>\n{inside}\n</details>')
 
-    def _output(self, output: dict[str, Any], caption: str) -> str:
+    def _output(self, output: dict[str, Any]) -> str:
         kind = output["output_type"]
         if kind == "stream":
             # stderr holds progress bars, which mean something only while they move
@@ -97,26 +126,37 @@ class _Page:
             self.failed = True
             return _text("\n".join(output["traceback"]), "error")
         data = {mime: "".join(value) if isinstance(value, list) else value for mime, value in output["data"].items()}
+        about = output["metadata"].get("robustlib")
+        if about:
+            return self._slider(about, data["text/html"])
         if WIDGET in data:
-            return self.live
-        if "image/png" in data:
-            return self._figure(base64.b64decode(data["image/png"]), caption)
+            return '<p class="live">This widget needs a running notebook.</p>'
         if "text/html" in data:
             return scrolling_tables(re.sub(r"<(style|script)\b.*?</\1>", "", data["text/html"], flags=re.DOTALL))
         if "text/markdown" in data:
             return to_html(data["text/markdown"], pages=self.pages)
         return _text(data.get("text/plain", ""))
 
-    def _figure(self, png: bytes, caption: str) -> str:
+    def _slider(self, about: dict[str, str], body: str) -> str:
+        before = sum(slider.source == about["source"] for slider in self.sliders)
+        name = f"{about['source'].replace('_', '-')}-{self.stem[:2]}" + (f"-{before + 1}" if before else "")
+        self.sliders.append(Slider(page=f"{name}.html", body=body, **about))
+        return body
+
+    def _figure(self, png: bytes, sentence: str) -> str:
+        """A figure that can be enlarged; `sentence` is computed, what stands below it."""
         self._count += 1
         width, height = Image.open(io.BytesIO(png)).size
         path = self.figures / f"{self.stem}-{self._count}.png"
         path.write_bytes(png)
-        wide, reached = (' class="wide"', ' tabindex="0"') if width > _WIDE * height else ("", "")
-        alt = html.escape(f"Figure {self._count}. {caption}".strip(), quote=True)
+        wide = ' class="wide"' if width > _WIDE * height else ""
+        words = re.sub(r"[*`$]", "", sentence)
+        words = words if len(words) <= 300 else f"{words[:297]}..."
+        alt = html.escape(f"Figure {self._count}. {words}".strip(), quote=True)
+        address = f"{self.figures.name}/{path.name}"
         return (
-            f'<figure{reached} aria-label="Figure {self._count}"><img{wide} src="{self.figures.name}/{path.name}" '
-            f'width="{width}" height="{height}" alt="{alt}"></figure>'
+            f'<figure><a href="{address}"><img{wide} src="{address}" width="{width}" height="{height}" alt="{alt}"></a>'
+            f"<figcaption>Figure {self._count}</figcaption></figure>"
         )
 
 
@@ -129,19 +169,13 @@ def _sentence(text: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def _caption(following: list[dict[str, Any]]) -> str:
-    """The computed sentence after a figure, which says what there is to see."""
-    for output in following:
-        sentence = output.get("data", {}).get("text/markdown")
-        if sentence:
-            words = re.sub(r"[*`$]", "", "".join(sentence))
-            return words if len(words) <= 300 else f"{words[:297]}..."
-    return ""
+def _text_of(output: dict[str, Any], mime: str) -> str:
+    return "".join(output.get("data", {}).get(mime, ""))
 
 
 def _text(text: str, kind: str = "output") -> str:
     escaped = html.escape(_COLOUR.sub("", text).rstrip())
-    return f'<pre class="{kind}">{escaped}</pre>' if escaped else ""
+    return f'<pre class="{kind}" tabindex="0">{escaped}</pre>' if escaped else ""
 
 
 def _plain_headings(body: str) -> str:
@@ -150,4 +184,4 @@ def _plain_headings(body: str) -> str:
 
 def _highlighted(source: str) -> str:
     code = highlight(source, PythonLexer(), HtmlFormatter(nowrap=True)).rstrip()
-    return f'<pre class="code"><code>{code}</code></pre>'
+    return f'<pre class="code" tabindex="0"><code>{code}</code></pre>'

@@ -36,6 +36,7 @@ def to_html(source: str, *, pages: dict[str, str]) -> str:
 def scrolling_tables(body: str) -> str:
     """Put each table into a box that scrolls by finger or keyboard, so that the page need not."""
     box = '<div class="scroll" tabindex="0" role="region" aria-label="table"><table'
+    body = re.sub(r"<th[^>]*>\s*</th>", "<td></td>", body)  # an empty heading is none
     return body.replace("<table", box).replace("</table>", "</table></div>")
 
 

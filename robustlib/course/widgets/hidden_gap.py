@@ -2,105 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
-
 import numpy as np
-from matplotlib.artist import Artist
+import pandas as pd
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from robustlib.calibration.checks import check_predictions
 from robustlib.calibration.disguises import TemperaturePerInput
 from robustlib.calibration.metrics import calibration_report
-from robustlib.course.plots import COLOURS
-from robustlib.course.widgets.scene import Choice, Scene, Update, moving_line, moving_ring, nearest, plot_scene
-from robustlib.course.widgets.shell import LiveScene
-
-KAPPAS = tuple(float(f"{kappa:.3g}") for kappa in np.geomspace(0.05, 20, 53))
+from robustlib.course import plots
+from robustlib.course.widgets.slider import Slider, packed, positive, unpacked
 
 
-@dataclass(frozen=True)
-class HiddenGap:
-    """What the scene draws from.
+class HiddenGap(Slider):
+    """The gap that every input is shown with, in logits."""
 
-    Attributes:
-        title: data set and model.
-        kappas: (k,) gaps to show, in logits, increasing.
-        confidence, error: (k,) mean confidence and expected calibration error, percent.
-        accuracy: percent, the same for every kappa.
-        before: (n,) gaps of the model's own logits.
-    """
+    source = "hidden_gap"
+    name = "The calibrated illusion"
+    about = "Every input shown with the same gap: no prediction changes, and the answers say nothing but the label."
+    kappa = positive(1.0)
 
-    title: str
-    kappas: np.ndarray
-    confidence: np.ndarray
-    error: np.ndarray
-    accuracy: float
-    before: np.ndarray
-
-    @property
-    def calibrated(self) -> float:
-        """The stored kappa whose mean confidence is nearest to the accuracy."""
-        return float(self.kappas[np.abs(self.confidence - self.accuracy).argmin()])
-
-
-def hidden_gap_data(logits: Tensor, labels: Tensor, *, title: str) -> HiddenGap:
-    """Gather once what the scene shows; logits (n, n_classes) on the CPU, no temperature applied, labels (n,)."""
-    reports = [calibration_report(TemperaturePerInput(kappa)(logits), labels) for kappa in KAPPAS]
-    top = logits.topk(2, dim=1).values
-    return HiddenGap(
-        title,
-        np.array(KAPPAS),
-        100 * np.array([report.mean_confidence for report in reports]),
-        100 * np.array([report.expected_calibration_error for report in reports]),
-        100 * reports[0].accuracy,
-        (top[:, 0] - top[:, 1]).numpy(),
-    )
+    def figure(self) -> Figure:
+        """The model's own gaps, and mean confidence and calibration error for every kappa."""
+        logits, labels = torch.tensor(unpacked(self.stored["logits"])), torch.tensor(self.stored["labels"])
+        figure, (left, right) = plots.plt.subplots(1, 2, figsize=(11, 3.8))
+        top = logits.topk(2, dim=1).values
+        left.hist((top[:, 0] - top[:, 1]).numpy(), bins=40, color=plots.COLOURS[5])
+        left.axvline(self.kappa, color=plots.COLOURS[1], lw=3)
+        left.set(xlabel="gap of the two largest logits", ylabel="inputs", title=f"line: kappa = {self.kappa:.3g}")
+        rows = []
+        for kappa in np.geomspace(0.05, 20, 27):
+            report = calibration_report(TemperaturePerInput(float(kappa))(logits), labels)
+            rows.append((kappa, 100 * report.mean_confidence, "mean confidence"))
+            rows.append((kappa, 100 * report.expected_calibration_error, "expected calibration error"))
+        labels = {"xlabel": "kappa (logits, log scale)", "ylabel": "percent", "title": self.stored["title"]}
+        frame = pd.DataFrame(rows, columns=["kappa", "mean", "curve"])
+        plots.plot_curves(frame, x="kappa", by="curve", marker="", reference=100 * report.accuracy, **labels, ax=right)
+        return figure
 
 
-def plot_hidden_gap(data: HiddenGap, kappa: float | None = None) -> Figure:
-    """The figure at one kappa; default the calibrated one."""
-    return plot_scene(hidden_gap_scene(data), kappa or data.calibrated)
-
-
-def hidden_gap_widget(data: HiddenGap) -> LiveScene:
-    """The figure with a slider for kappa, which begins at the calibrated one."""
-    return LiveScene(hidden_gap_scene(data), data.calibrated)
-
-
-def hidden_gap_scene(data: HiddenGap) -> Scene:
-    """A scene of one value: the gap that every input is shown with."""
-    choice = Choice("kappa (logits)", data.kappas.tolist())
-    return Scene((11, 4), partial(_draw, data), partial(_describe, data), (choice,))
-
-
-def _describe(data: HiddenGap, kappa: float) -> str:
-    at = nearest(data.kappas, kappa)
-    return (
-        f"Every input is shown with a gap of {kappa:.3g} logits. Predictions stay, accuracy {data.accuracy:.1f} %; "
-        f"mean confidence {data.confidence[at]:.1f} %, calibration error {data.error[at]:.1f} %."
-    )
-
-
-def _draw(data: HiddenGap, figure: Figure) -> Update:
-    left, right = figure.subplots(1, 2)
-    left.hist(data.before, bins=40, color=COLOURS[0], alpha=0.6, label="of the model's logits")
-    shown = left.axvline(1, color=COLOURS[1], lw=3, label="shown, for every input")
-    left.set(xlabel="gap of the two largest logits", ylabel="inputs", xlim=(0, None))
-    left.legend()
-    right.plot(data.kappas, data.confidence, color=COLOURS[0], label="mean confidence")
-    right.plot(data.kappas, data.error, color=COLOURS[4], label="expected calibration error")
-    right.axhline(data.accuracy, color="grey", ls="--", label="accuracy, for every kappa")
-    right.set(xscale="log", xlabel="kappa (logits, log scale)", ylabel="percent", ylim=(-3, 103))
-    right.legend(loc="center left")
-    rings, line = [moving_ring(right), moving_ring(right)], moving_line(right, data.title)
-
-    def update(kappa: float) -> list[Artist]:
-        at = nearest(data.kappas, kappa)
-        shown.set_xdata([kappa, kappa])
-        for ring, curve in zip(rings, (data.confidence, data.error), strict=True):
-            ring.set_data([kappa], [curve[at]])
-        line.set_text(f"kappa = {kappa:.3g}: confidence {data.confidence[at]:.1f} %, ECE {data.error[at]:.1f} %")
-        return [shown, *rings, line]
-
-    return update
+def hidden_gap(logits: Tensor, labels: Tensor, *, title: str) -> HiddenGap:
+    """The slider over logits (n, n_classes) on the CPU, no temperature applied, with labels (n,)."""
+    logits, labels = check_predictions(logits, labels)
+    return HiddenGap({"title": title, "logits": packed(logits), "labels": labels.tolist()})
