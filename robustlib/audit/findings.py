@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 SCHEMA = 1  # of the JSON record; raised whenever a field changes its meaning
@@ -114,6 +116,8 @@ class Audit:
         smallest: the smallest gap, in points, that this many examples show in four of five repetitions.
         claim: the accuracy, in percent, that one would publish; claim_outcome: "refuted", "not refuted", or "" without.
         complete: False where the audit was interrupted.
+        curves: what the figures draw: "reliability", a list of [mean confidence, accuracy %, examples] for each bin;
+            "radius", for each adversary a list of [radius, accuracy %].
     """
 
     verdict: str
@@ -136,6 +140,7 @@ class Audit:
     complete: bool = True
     claim: float | None = None
     claim_outcome: str = ""
+    curves: dict[str, Any] = field(default_factory=dict)
 
     @property
     def exit_status(self) -> int:
@@ -181,12 +186,29 @@ class Audit:
         return cls(**values)
 
     def __str__(self) -> str:
-        lines = [f"{self.verdict}: {self.reason}"]
-        for rung in self.rungs:
-            value = rung.accuracy or f"{rung.status}: {rung.note}"
-            lines.append(f"  {rung.name:24} {value}" + (f"  {rung.difference}" if rung.difference else ""))
-        lines += [f"  [{f.name}] {f.sentence}" for f in self.findings if f.severity != "fine"]
-        return "\n".join([*lines, f"  {self.remedy}"])
+        from robustlib.audit.report import text
+
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        """The report in a notebook."""
+        from robustlib.audit.report import page
+
+        return page(self)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the report as a page (.html), in Markdown (.md), or the record (.json).
+
+        Raises:
+            ValueError: another ending.
+        """
+        from robustlib.audit import report
+
+        forms = {".json": Audit.to_json, ".html": report.page, ".md": report.markdown}
+        form = forms.get(Path(path).suffix)
+        if form is None:
+            raise ValueError(f"{path} must end with {', '.join(forms)}")
+        Path(path).write_text(form(self) + "\n", encoding="utf-8")
 
 
 def rung_from(row: dict[str, Any]) -> Rung:
