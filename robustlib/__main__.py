@@ -143,6 +143,7 @@ def _replace(module: str, *arguments: str) -> int:
 
 
 _WITH_OWN_ARGUMENTS = {
+    "audit": (_main_of("robustlib.audit.command"), "is a model's robustness real, or an illusion?"),
     "data": (_main_of("robustlib.data.cli"), "list, fetch or verify data sets"),
     "scorecard": (_main_of("robustlib.study.claims.scorecard"), "compare our numbers with the paper's"),
     "site": (_main_of("robustlib.course.site"), "build the static pages of a results folder"),

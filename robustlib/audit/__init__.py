@@ -15,7 +15,7 @@ class _CallablePackage(ModuleType):
     """A package that hands a call on to the function of the same name."""
 
     def __call__(self, *arguments: Any, **options: Any) -> Audit:
-        from robustlib.audit.audit import audit
+        from robustlib.audit.call import audit
 
         return audit(*arguments, **options)
 

@@ -94,9 +94,11 @@ def _subject(source: Source, examples: Examples, gives: str | None, n_classes: i
             return columns(ask(batch)).detach().cpu()
 
     module = None
-    if examples.modality == "image" and source.module is not None:
+    if source.module is not None:
         module = Differentiable(source.module, lambda batch: columns(ask(batch)))
-        if isinstance(source.module, Function) and not _passes_gradients(module, examples.inputs[:1]):
+        if isinstance(source.module, Function) and examples.modality == "text":
+            module = None
+        elif isinstance(source.module, Function) and not _passes_gradients(module, examples.inputs[:1]):
             module = None
             notes.append("no gradient reaches the inputs through this function: it was audited as a black box")
     inner = tuple((label, _inner(replace(source, ask=function), examples.entrance)) for label, function in source.inner)
@@ -106,7 +108,7 @@ def _subject(source: Source, examples: Examples, gives: str | None, n_classes: i
 
 
 class Differentiable(nn.Module):
-    """The path from pixels to answers (n, n_classes) that gradients follow, in the mode the model is in.
+    """The path from inputs to answers (n, n_classes), in the mode the model is in; gradients follow it from pixels.
 
     Attributes:
         model: the module handed in, so that its sub-modules and modes can be found; gradients flow through `path`.
@@ -117,8 +119,9 @@ class Differentiable(nn.Module):
         self.model, self.path = model, path
         self.training = model.training
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.path(pixels).to(pixels.device)
+    def forward(self, inputs: Any) -> Tensor:
+        answers = self.path(inputs)
+        return answers.to(inputs.device) if isinstance(inputs, Tensor) else answers
 
 
 def _asking(source: Source, entrance: Entrance | None) -> Callable[[Any], Tensor]:

@@ -58,6 +58,7 @@ class Function(nn.Module):
     def __init__(self, function: Callable) -> None:
         super().__init__()
         self.function = function
+        self.training = False  # a function has no modes
 
     def forward(self, batch: Any) -> Any:
         return self.function(batch)
