@@ -64,7 +64,9 @@ def test_anatomy(path):
     text = "\n".join(cell.source for cell in prose)
     assert notebook.metadata.kernelspec.name == "python3"
     (parameters,) = (cell for cell in code if "parameters" in (cell.metadata.get("tags") or []))
-    assert parameters.source.splitlines() == ['profile = "quick"', "seed = 0"]  # numbers come from the profile
+    lines = [line.split("  #")[0] for line in parameters.source.splitlines()]
+    assert lines[:3] == ['profile = "quick"', "seed = 0", "solutions = False"]  # numbers come from the profile
+    assert all(re.fullmatch(r'\w+ = (""|0\.0)', line) for line in lines[3:]), "a default that is not empty"
     assert not any(cell.outputs or cell.execution_count for cell in code), "committed with outputs"
     folded = [cell for cell in code if {"check"} & set(cell.metadata.get("tags", []))]
     assert len(prose) >= 0.8 * (len(code) - len(folded))

@@ -134,3 +134,15 @@ def flip(records):
     differences = changed[(changed.metric == "accuracy_difference") & (changed.method == OVER)]
     changed.loc[differences.index[0], "low"] = 0.0
     return changed
+
+
+def rule(served, scale, low, blind):
+    if served - low > 5:
+        return "miscalibration" if served - scale > scale - low else "masked"
+    return "inconclusive" if blind else "no illusion found"
+
+
+def judge(served, images, labels, epsilon):
+    from robustlib import audit
+
+    return audit(served, images, labels, epsilon=epsilon, n=60).verdict
