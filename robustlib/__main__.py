@@ -42,7 +42,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("profile", nargs="?", help=profiles)
     run.add_argument("--only", metavar="02,04", help="only the notebooks with these numbers")
     run.add_argument("--refresh", action="store_true", help="run and compute again what has not changed")
-    run.add_argument("--dry-run", action="store_true", help="say what would run")
+    run.add_argument("--dry-run", action="store_true", help="say what would run and how long that would take")
+    run.add_argument("--workers", type=_workers, metavar="N", help="processes; default: as cores and memory allow")
+    run.add_argument("--cluster", metavar="ADDRESS", help="of a Dask scheduler whose workers compute")
+    run.add_argument("--budget", type=_seconds, metavar="30m", help="stop in time; the most important is done first")
     run.add_argument("--check-arguments", action="store_true", help=argparse.SUPPRESS)
     run.set_defaults(command=_run)
 
@@ -55,6 +58,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _workers(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"needs a number of processes, got {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"needs a time such as 90s, 30m or 2h, got {text!r}")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+
+
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.profile not in (None, *PROFILES):
         print(f"unknown profile {arguments.profile!r}; there are {', '.join(PROFILES)}", file=sys.stderr)
@@ -62,7 +78,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.check_arguments:
         return 0
     from robustlib.course.run.execute import end_kernels
-    from robustlib.course.run.runner import run
+    from robustlib.course.run.runner import Options, run
     from robustlib.study.environment import pick_device
     from robustlib.study.profiles import get_profile
 
@@ -74,7 +90,8 @@ def _run(arguments: argparse.Namespace) -> int:
         signal.signal(ending, stop)
     try:
         profile = get_profile(arguments.profile or ("full" if pick_device().type == "cuda" else "quick"))
-        return run(profile, only=arguments.only, refresh=arguments.refresh, dry_run=arguments.dry_run)
+        chosen = {name: getattr(arguments, name) for name in Options.__dataclass_fields__}
+        return run(profile, Options(**chosen))
     except ValueError as error:
         print(f"python -m robustlib run: {error}", file=sys.stderr)
         return 2

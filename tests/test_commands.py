@@ -68,6 +68,8 @@ def test_help_names_every_profile_and_installs_nothing(checkout):
         (["smoke", "quick"], "unrecognized arguments: quick"),
         (["--onyl", "02"], "unrecognized arguments: --onyl"),
         (["--only"], "argument --only: expected one argument"),
+        (["--workers", "0"], "argument --workers: needs a number of processes, got '0'"),
+        (["--budget", "30"], "argument --budget: needs a time such as 90s, 30m or 2h, got '30'"),
     ],
 )
 def test_a_slip_is_found_before_anything_is_installed(checkout, arguments, message):
@@ -78,8 +80,8 @@ def test_a_slip_is_found_before_anything_is_installed(checkout, arguments, messa
 
 
 def test_a_known_profile_is_planned_and_an_unknown_number_lists_the_known_ones(checkout):
-    status, text = run_all(checkout, "--no-venv", "smoke", "--dry-run", "--only=4")
-    assert (status, text) == (0, "04_works: would run (never run)\n")
+    status, text = run_all(checkout, "--no-venv", "smoke", "--dry-run", "--only=4", "--workers=1")
+    assert (status, text.splitlines()[0]) == (0, "  04_works: 0 units, about 00:20 (never run)")
     status, text = run_all(checkout, "--no-venv", "smoke", "--only", "02,07")
     assert status == 2
     assert "no notebook with number 02, 07; there are 04" in text

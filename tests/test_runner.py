@@ -20,12 +20,15 @@ import pytest
 from filelock import FileLock
 
 from robustlib.__main__ import main
-from robustlib.course.run.execute import StatusLine
-from robustlib.course.run.runner import fingerprint, library_digest, run, select_notebooks
+from robustlib.course.run.runner import Options, run
+from robustlib.course.run.state import fingerprint, library_digest, select_notebooks
 from robustlib.study.profiles import get_profile
 
 SMOKE = get_profile("smoke")  # its data set comes with scikit-learn: no test here needs a network
-HEADLINE = {"summary": lambda results: f"headline of {results.name}", "write_scorecard": lambda results: results}
+HEADLINE = {
+    "summary": lambda results: f"headline of {results.name}",
+    "write_scorecard": lambda results, left_out: results,
+}
 NOTE = "with open('../order.txt', 'a') as file: file.write('{} ')"
 
 
@@ -37,7 +40,7 @@ def make_root(root: Path, patch) -> Path:
     patch.setenv("ROBUSTLIB_RESULTS", str(root / "results"))
     for name, function in HEADLINE.items():
         patch.setattr(f"robustlib.study.claims.scorecard.{name}", function)
-    patch.setattr("robustlib.course.run.runner.library_digest", lambda package: "library")
+    patch.setattr("robustlib.course.run.state.library_digest", lambda package: "library")
     return root
 
 
@@ -66,8 +69,15 @@ def root(tmp_path_factory, write_notebook):
 def run_and_read(**options) -> tuple[int, str]:
     stream = io.StringIO()
     with contextlib.redirect_stdout(stream):
-        status = run(SMOKE, status=StatusLine(stream, every=0.0), **options)
+        status = run(SMOKE, Options(**{"workers": 1} | options))
     return status, stream.getvalue()
+
+
+def planned(**options) -> list[str]:
+    """What a dry run says of each notebook, without the last line."""
+    status, text = run_and_read(dry_run=True, **options)
+    assert status == 0
+    return [line.strip() for line in text.splitlines()[:-1]]
 
 
 def outputs(path: Path) -> str:
@@ -106,13 +116,6 @@ def test_the_kernel_is_this_python_in_the_notebooks_folder_with_the_parameters(r
     assert str(root) not in copy.read_text().replace(sys.executable, "")
 
 
-def test_progress_shows_the_cells_and_the_bar_inside_a_cell(first):
-    # one cell more than the notebook has: papermill adds the parameters
-    assert re.search(r"\[4/4\] 04_works: [1-6] of 6 cells \|.*\| 00:\d\d, time left unknown\n", first[1])
-    assert "\nPGD:  20%\n" in first[1]
-    assert "Kernel is running over TCP" not in first[1]
-
-
 def test_time_peak_memory_and_where_things_are_is_said(root, first):
     _, text, state = first
     entry = state["04_works"]
@@ -128,21 +131,21 @@ def test_only_what_has_changed_runs_again(root, first, write_notebook):
     before = (root / "results/smoke/notebooks/04_works.ipynb").stat().st_mtime_ns
     status, text = run_and_read(only="1,04")
     assert status == 0
-    assert "[1/2] 01_fails: starts (failed last time)" in text
-    assert "[2/2] 04_works: unchanged" in text
+    assert "01_fails: 0 units, about 00:20 (failed last time)" in text
+    assert "04_works: unchanged" in text
     assert (root / "results/smoke/notebooks/04_works.ipynb").stat().st_mtime_ns == before
-    assert run_and_read(dry_run=True)[1].splitlines() == [
+    assert planned() == [
         "01_fails: unchanged",
-        "02_dies: would run (failed last time)",
-        "03_misspells: would run (failed last time)",
+        "02_dies: 0 units, about 00:20 (failed last time)",
+        "03_misspells: 0 units, about 00:20 (failed last time)",
         "04_works: unchanged",
     ]
 
 
 def test_refresh_runs_again_and_tells_the_cache(root, first):
     status, text = run_and_read(only="4", refresh=True)
-    assert (status, "04_works: starts (refresh)" in text) == (0, True)
-    assert re.search(r"\| 00:\d\d of about \d\d:\d\d\n", text)  # by the last run
+    seconds = f"{round(first[2]['04_works']['seconds']):02}"
+    assert (status, f"04_works: 0 units, about 00:{seconds} (refresh)" in text) == (0, True)  # by the last run
     assert re.search(r"refresh \d{10}", outputs(root / "results/smoke/notebooks/04_works.ipynb"))
     assert "ROBUSTLIB_REFRESH" not in os.environ
 
@@ -157,16 +160,17 @@ def test_refresh_runs_again_and_tells_the_cache(root, first):
     ids=["copy deleted", "state damaged", "library changed"],
 )
 def test_what_else_makes_a_notebook_run_again(root, first, monkeypatch, file, content, reason):
-    assert run_and_read(only="4", dry_run=True) == (0, "04_works: unchanged\n")
+    assert planned(only="4") == ["04_works: unchanged"]
     path = root / "results/smoke" / (file or "run.json")
     saved = path.read_bytes()
     if file is None:
-        monkeypatch.setattr("robustlib.course.run.runner.library_digest", lambda package: "another library")
+        monkeypatch.setattr("robustlib.course.run.state.library_digest", lambda package: "another library")
     elif content is None:
         path.unlink()
     else:
         path.write_text(content)
-    assert run_and_read(only="4", dry_run=True) == (0, f"04_works: would run ({reason})\n")
+    (line,) = planned(only="4")
+    assert line.startswith("04_works: 0 units, about 00:") and line.endswith(f"({reason})")
     path.write_bytes(saved)
 
 
@@ -178,20 +182,20 @@ def test_a_notebook_that_reads_records_runs_again_after_those_that_made_them(tmp
     record.parent.mkdir(parents=True)
     record.touch()
 
-    def planned() -> list[str]:
-        return run_and_read(dry_run=True)[1].splitlines()
+    def reasons(**options) -> list[str]:
+        return [line.split("(")[-1] for line in planned(**options)]
 
     assert run_and_read()[0] == 0
-    assert planned() == ["01_measures: unchanged", "02_judges: unchanged"]
+    assert reasons() == ["01_measures: unchanged", "02_judges: unchanged"]
     write_notebook(measures, "2")
-    assert planned() == ["01_measures: would run (changed)", "02_judges: would run (new records)"]
+    assert reasons() == ["changed)", "new records)"]
     # on its own it reads what was there before
-    assert run_and_read(only="2", dry_run=True)[1] == "02_judges: unchanged\n"
+    assert reasons(only="2") == ["02_judges: unchanged"]
     write_notebook(measures, "1")
     # as another run, of 01 alone, leaves them
     copied = (tmp_path / "results/smoke/notebooks/02_judges.ipynb").stat().st_mtime
     os.utime(record, (copied + 1, copied + 1))
-    assert planned() == ["01_measures: unchanged", "02_judges: would run (new records)"]
+    assert reasons() == ["01_measures: unchanged", "new records)"]
 
 
 def test_a_second_run_of_a_profile_is_told_who_holds_it(root, first):
@@ -267,10 +271,10 @@ def test_notebooks_are_selected_by_number_and_in_order(tmp_path):
 
 PROGRAM = """
 import sys, types
-import robustlib.course.run.runner
-robustlib.course.run.runner.library_digest = lambda package: "library"
+import robustlib.course.run.state
+robustlib.course.run.state.library_digest = lambda package: "library"
 import robustlib.study.claims.scorecard as scorecard
-scorecard.summary, scorecard.write_scorecard = lambda results: "headline", lambda results: results
+scorecard.summary, scorecard.write_scorecard = lambda results: "headline", lambda results, left_out: results
 from robustlib.__main__ import main
 sys.exit(main())
 """
@@ -282,7 +286,7 @@ class Process:
     def __init__(self, root: Path):
         self.root = root
         (root / "kernel.txt").unlink(missing_ok=True)
-        command = [sys.executable, "-c", PROGRAM, "run", "smoke"]
+        command = [sys.executable, "-c", PROGRAM, "run", "smoke", "--workers", "1"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def wait_for_the_second_notebook(self) -> psutil.Process:
@@ -319,7 +323,7 @@ def test_a_run_that_is_stopped_or_killed_leaves_no_kernel_and_goes_on_where_it_w
     kernel = stopped.wait_for_the_second_notebook()
     status, text = stopped.end(signal.SIGINT)
     assert status == 130
-    assert "Interrupted. Finished notebooks are kept; go on with: ./run_all.sh smoke" in text
+    assert "Interrupted. What is finished is kept; go on with: ./run_all.sh smoke" in text
     assert "Traceback" not in text
     wait_until(lambda: not kernel.is_running(), 5)
 
@@ -327,39 +331,14 @@ def test_a_run_that_is_stopped_or_killed_leaves_no_kernel_and_goes_on_where_it_w
     kernel = killed.wait_for_the_second_notebook()
     status, text = killed.end(signal.SIGKILL)
     assert status == -signal.SIGKILL
-    assert "[1/2] 01_quick: unchanged" in text
+    assert "01_quick: unchanged" in text
     wait_until(lambda: not kernel.is_running(), 10)
 
     (tmp_path / "go").touch()
     status, text = Process(tmp_path).end()
     assert (status, "headline" in text) == (0, True), text
-    assert "[1/2] 01_quick: unchanged" in text
-    assert "[2/2] 02_long: starts (interrupted last time)" in text
+    assert "01_quick: unchanged" in text and "[1/1] 02_long: done" in text
     assert (tmp_path / "order.txt").read_text().split() == ["1", "2"]
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_a_log_file_gets_a_line_now_and_then_and_no_control_characters():
-    stream = io.StringIO()
-    status = StatusLine(stream, every=0.2)
-    for count in range(30):
-        status.write(f"\r\x1b[Acell {count}")
-        time.sleep(0.02)
-    lines = stream.getvalue().splitlines()
-    assert 2 <= len(lines) <= 4
-    assert all(re.fullmatch(r"cell \d+", line) for line in lines)
-
-
-def test_a_terminal_gets_one_moving_line():
-    stream = Terminal()
-    status = StatusLine(stream)
-    status.write("\rPGD:  10%\x1b[A\rPGD:  20%\n")
-    status.write("\r      \r")
-    assert stream.getvalue() == "\r\033[KPGD:  20%\r\033[K"
 
 
 def test_results_that_cannot_be_written_are_one_line_with_the_way_out(tmp_path, monkeypatch, write_notebook, capsys):

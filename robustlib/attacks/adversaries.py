@@ -187,7 +187,9 @@ def evaluate(served: Any, attack: Attack, adversary: Adversary, inputs: Any, lab
     truth = labels.cpu()
     clean = (logits_of(served, inputs).argmax(dim=1) == truth).numpy()
     after = (logits_of(served, result.adversarial).argmax(dim=1) == truth).numpy()
-    search = (adversary.temperature, adversary.status, result.n_forward, result.n_backward, result.queries)
+    # A memory of answers saves passes, not queries, and an evaluation must not depend on what came before it.
+    n_forward = result.n_forward if result.queries is None else int(result.queries.sum())
+    search = (adversary.temperature, adversary.status, n_forward, result.n_backward, result.queries)
     changed = result.details.get("changed")
     return Evaluation(attack.name, adversary.name, clean & after, clean, *search, changed=changed)
 

@@ -1,9 +1,11 @@
 """What a notebook says to a learner: its opening lines, sentences computed from results, numbers with intervals."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+import torch
 
 from robustlib.attacks.adversaries import Evaluation
 from robustlib.attacks.statistics import PairedDifference
@@ -11,17 +13,29 @@ from robustlib.calibration.metrics import CalibrationReport
 from robustlib.course.lesson import Lesson
 from robustlib.course.plots import use_style
 from robustlib.study.environment import describe_environment
+from robustlib.study.plan import units_of
+from robustlib.study.pool import compute, default_workers
 
 
-def start(profile: str, seed: int) -> None:
-    """Print profile, seed, versions and device, and set the figures' style."""
+def start(profile: str, seed: int, name: str = "") -> None:
+    """Print profile, seed, versions and device, set the figures' style, and compute the units of a notebook.
+
+    Units are computed here where several workers can do it (ROBUSTLIB_WORKERS, ROBUSTLIB_CLUSTER), and otherwise by the
+    cells that need them; with one thread, so that records are the same either way.
+
+    Args:
+        name: number and name of a notebook that measures.
+    """
     use_style()
     print(describe_environment(profile, seed))
+    torch.set_num_threads(1)
+    if name and (default_workers() > 1 or os.environ.get("ROBUSTLIB_CLUSTER")):
+        compute(units_of(name, profile, seed))
 
 
 def begin(name: str, profile: str, seed: int, modality: str) -> Lesson:
     """Open a lesson: `start`, then data, model and number of examples of its study; arguments as of `Lesson`."""
-    start(profile, seed)
+    start(profile, seed, name)
     lesson = Lesson(name, profile, seed, modality)
     say(lesson.describe())
     return lesson

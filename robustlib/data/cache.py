@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from robustlib.data.folders import cache_dir, cache_dirs, is_writable, replace_f
 from robustlib.data.source import source_digest
 
 _FORMAT = 2  # raised when the layout of an entry changes: older entries are then recomputed
+
+computed: Counter[str] = Counter()  # how many entries of each kind this process did not find
 
 
 class DamagedEntryError(Exception):
@@ -74,13 +77,20 @@ def cached(
             f"ROBUSTLIB_CACHE (after the shared one: {path.parent.parent}{os.pathsep}mine)",
             stacklevel=2,
         )
+        computed[kind] += 1
         return _unpacked(*_packed(compute()))
     with FileLock(path.with_suffix(".lock")):
         entry = _look_up(kind, key)  # another process may have held the lock and computed it
         if entry is None:
+            computed[kind] += 1
             write_entry(path, key, compute(), {"kind": kind, "config": _plain(config)})
             entry = read_entry(path, key)
     return entry
+
+
+def look_up(kind: str, config: Any, *, rooms: tuple[str, ...]) -> dict[str, Any] | None:
+    """The entry that `cached` would give without computing; None where it would compute."""
+    return _look_up(kind, cache_key(kind, config, rooms))
 
 
 def _look_up(kind: str, key: str) -> dict[str, Any] | None:

@@ -1,17 +1,15 @@
-"""One notebook through papermill: in which kernel, how far it is, how much memory, what exactly failed."""
+"""One notebook through papermill: in which kernel, how much memory, what exactly failed."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-import shutil
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 import robustlib
 from robustlib.data.folders import repository_root, writable
@@ -28,39 +26,15 @@ class Execution:
     failure: str
 
 
-class StatusLine:
-    """A file for progress bars: on a terminal one moving line, in a log a line at most every `every` seconds."""
-
-    def __init__(self, stream: TextIO | None = None, *, every: float = 15.0):
-        self.stream, self.every, self.encoding = stream or sys.stderr, every, "utf-8"
-        self._last = time.monotonic()
-
-    def write(self, text: str) -> None:
-        states = [_CONTROL.sub("", part).strip() for part in re.split(r"[\r\n]", text)]
-        state = next(filter(None, reversed(states)), "")
-        if self.stream.isatty():
-            width = shutil.get_terminal_size().columns - 1
-            self.stream.write(f"\r\033[K{state[:width]}")
-        elif state and time.monotonic() - self._last >= self.every:
-            self.stream.write(f"{state}\n")
-            self._last = time.monotonic()
-
-    def flush(self) -> None:
-        self.stream.flush()
-
-
-def execute(
-    notebook: Path, output: Path, parameters: dict[str, object], *, title: str, expected: str, status: StatusLine
-) -> Execution:
+def execute(notebook: Path, output: Path, parameters: dict[str, object]) -> Execution:
     """Run a notebook in a kernel of its own and write the executed copy; an error in it is returned, not raised.
 
-    Needs `kernel_environment` around it. Papermill's bar over the cells, from `title` to the `expected` time, and the
-    bars that cells draw share the status line.
+    Needs `kernel_environment` around it, and the notebook's folder as the current one.
     """
     import papermill
 
     started = time.monotonic()
-    peak, reached, source, failure = 0.0, 0, "", ""
+    peak, reached, source, failure, mark = 0.0, 0, "", "", f"--Robustlib.notebook={notebook.stem}"
 
     def start_cell(cell: dict, **_: object) -> None:
         nonlocal reached, source
@@ -68,35 +42,25 @@ def execute(
 
     def sample(**_: object) -> None:
         nonlocal peak
-        peak = max(peak, _kernel_memory_mb())
+        peak = max(peak, _kernel_memory_mb(mark))
 
-    bar = {
-        "desc": title,
-        "bar_format": f"{{desc}}: {{n_fmt}} of {{total_fmt}} cells |{{bar:20}}| {{elapsed}}{expected}",
-        "file": status,
-        "leave": False,
-    }
     output.unlink(missing_ok=True)  # what an earlier run left must not pass for the copy of this one
     try:
         check_parameters(notebook, parameters)
-        folder = notebook.parent.resolve()
-        target = os.path.relpath(writable(output.parent).resolve() / output.name, folder)
         # Papermill writes both paths into the executed copy, which may be published: relative ones reveal nothing.
-        with contextlib.chdir(folder):
-            papermill.execute_notebook(
-                notebook.name,
-                target,
-                parameters=parameters,
-                kernel_name="python3",
-                start_timeout=180,
-                cwd=".",
-                # leaves out what every kernel prints: that it runs over TCP, and an error about our request to stop
-                extra_arguments=["--log-level=50"],
-                progress_bar=bar,
-                stderr_file=status,
-                on_cell_execute=start_cell,
-                on_cell_executed=sample,
-            )
+        papermill.execute_notebook(
+            notebook.name,
+            os.path.relpath(writable(output.parent).resolve() / output.name),
+            parameters=parameters,
+            kernel_name="python3",
+            start_timeout=180,
+            cwd=".",
+            # leaves out what every kernel prints: that it runs over TCP, and an error about our request to stop
+            extra_arguments=["--log-level=50", mark],
+            progress_bar=False,
+            on_cell_execute=start_cell,
+            on_cell_executed=sample,
+        )
     except Exception as error:  # whatever a notebook does, the others still run
         failure = _failure(error, f"In [{reached}]", source)
     return Execution(time.monotonic() - started, peak, failure)
@@ -166,13 +130,15 @@ def kernel_environment(**variables: str) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _kernel_memory_mb() -> float:
-    """Memory of the processes below this one: what they hold together now, or the most that one ever held."""
+def _kernel_memory_mb(mark: str) -> float:
+    """Memory of the kernel with a mark among its arguments and of the processes below it, now or at its highest."""
     import psutil
 
     together, highest = 0, 0
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error, OSError):
+            if not any(mark in ancestor.cmdline() for ancestor in (process, *process.parents())):
+                continue
             together += process.memory_info().rss
             status = Path(f"/proc/{process.pid}/status")  # Linux keeps the peak, so none falls between two samples
             peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
@@ -181,7 +147,7 @@ def _kernel_memory_mb() -> float:
 
 
 def end_kernels() -> None:
-    """Kill the kernels of this process, for a run that is being stopped: asked politely, they die with a traceback."""
+    """Kill kernels and workers of a run that is stopped: asked politely, they die with a traceback."""
     import psutil
 
     children = psutil.Process().children(recursive=True)

@@ -3,6 +3,7 @@
 import argparse
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -93,13 +94,14 @@ def _markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines).replace("|  |", "| |")
 
 
-def report(card: Scorecard) -> str:
-    """The whole scorecard in Markdown, with what one must know to read it."""
+def report(card: Scorecard, left_out: Sequence[str] = ()) -> str:
+    """The whole scorecard in Markdown, with what one must know to read it; `left_out`: as for `write_scorecard`."""
     untested = [f"- {modality}, {reason}: {', '.join(claims)}" for (modality, reason), claims in card.untested.items()]
+    missing = f" Not run, for lack of time: {', '.join(left_out)}." if left_out else ""
     return (
-        f"# Scorecard\n\n{_measured(card)}\n\nPaper: percent, in the order bae/tf/pwws/dg. Ours: paired differences "
-        f"in percentage points with their 95 % intervals, over seeds and examples where there are several seeds. "
-        f"{RULES} All numbers: scorecard.csv.\n\n{claims_table(card)}\n\nNot tested here:\n\n"
+        f"# Scorecard\n\n{_measured(card)}{missing}\n\nPaper: percent, in the order bae/tf/pwws/dg. Ours: paired "
+        "differences in percentage points with their 95 % intervals, over seeds and examples where there are several "
+        f"seeds. {RULES} All numbers: scorecard.csv.\n\n{claims_table(card)}\n\nNot tested here:\n\n"
         + "\n".join(untested)
         + "\n"
     )
@@ -116,12 +118,16 @@ def _measured(card: Scorecard) -> str:
     )
 
 
-def write_scorecard(folder: Path) -> Scorecard:
-    """Judge the records of a results folder; where there are any, write `scorecard.csv` and `scorecard.md` beside."""
+def write_scorecard(folder: Path, left_out: Sequence[str] = ()) -> Scorecard:
+    """Judge the records of a results folder; where there are any, write `scorecard.csv` and `scorecard.md` beside.
+
+    Args:
+        left_out: notebooks that a budget left no time for.
+    """
     card = judge_claims(load_records(folder))
     if len(card.records):
         replace_file(folder / "scorecard.csv", as_frame(card).to_csv(index=False, lineterminator="\n"))
-        replace_file(folder / "scorecard.md", report(card))
+        replace_file(folder / "scorecard.md", report(card, left_out))
     return card
 
 

@@ -1,0 +1,160 @@
+"""What units of work cost: passes of a model, by a table; seconds of a pass, measured; and what earlier units took."""
+
+from __future__ import annotations
+
+import json
+import time
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from robustlib.data.folders import ReadOnlyFolderError, cache_dir, replace_file
+from robustlib.study.profiles import ImageSettings
+from robustlib.study.units import Unit, settings_of
+from robustlib.training.methods import method_definition
+
+_PASSES = tomllib.loads((Path(__file__).parent / "costs.toml").read_text(encoding="utf-8"))
+_TOKENS = 24  # of the sentences that a text model is timed on
+
+
+@dataclass
+class Costs:
+    """Estimates of units in seconds of one worker.
+
+    Attributes:
+        seconds: of a forward pass of one example, by device and model; measured when first asked for.
+        factors: what units of a kind took, as a multiple of what the table says.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    factors: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def remembered(cls) -> Costs:
+        """Those that earlier runs left in the cache folder."""
+        try:
+            saved = json.loads(_path().read_text(encoding="utf-8"))
+            return cls(dict(saved["seconds"]), dict(saved["factors"]))
+        except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: measured again
+            return cls()
+
+    def remember(self) -> None:
+        """Leave them in the cache folder, where it can be written to."""
+        try:
+            replace_file(_path(), json.dumps(vars(self), indent=1, sort_keys=True))
+        except ReadOnlyFolderError:
+            return
+
+    def estimate(self, unit: Unit) -> float:
+        """Seconds that a unit will take, its model being trained."""
+        model = _model(unit)
+        if model not in self.seconds:
+            self.seconds[model] = _timed(unit)
+        return passes(unit) * self.seconds[model] * self.factors.get(kind(unit), 1.0)
+
+    def learn(self, unit: Unit, seconds: float) -> None:
+        """Take into account what a unit took."""
+        expected = self.estimate(unit) / self.factors.get(kind(unit), 1.0)
+        ratio, known = seconds / max(expected, 1e-6), self.factors.get(kind(unit))
+        self.factors[kind(unit)] = ratio if known is None else 0.7 * known + 0.3 * ratio
+
+    def total(self, units: Iterable[Unit]) -> float:
+        """Seconds of several units, one after the other."""
+        return sum(self.estimate(unit) for unit in units)
+
+
+def kind(unit: Unit) -> str:
+    """Units of one kind take times that are proportional to their sizes."""
+    if not unit.attack:
+        variant = unit.victim.variant
+        return f"{unit.victim.modality} training" + (f" {variant.method}" if variant else "")
+    adversary = unit.adversary if isinstance(unit.adversary, str) else type(unit.adversary).__name__
+    return f"{unit.attack} {adversary}" + (" disguised" if unit.disguise else "")
+
+
+def passes(unit: Unit) -> float:
+    """Forward passes of one example that a unit takes, by the table costs.toml."""
+    settings, modality = settings_of(unit.victim.profile, unit.victim.modality), unit.victim.modality
+    if not unit.attack:
+        return _training_passes(unit, settings)
+    sizes = settings.lessons if unit.victim.variant else settings
+    slow = unit.attack in (_PASSES["few"] if modality == "image" else ("tf", "bae"))
+    n = unit.n or (settings.n_slow if slow and not unit.victim.variant else sizes.n_test)
+    adversary = unit.adversary if isinstance(unit.adversary, str) else type(unit.adversary).__name__
+    n_search = sizes.n_opt if unit.victim.variant else sizes.n_search
+    searched = _PASSES["searches"].get(adversary, 0) * n_search
+    each = _PASSES["attacks"][unit.attack] * _PASSES["adversaries"].get(adversary, 1.0)
+    if modality == "image":
+        each *= settings.pgd_steps if unit.attack.startswith(("pgd", "apgd", "autoattack")) else 1
+    return each * (n + searched) + _PASSES["unit"]
+
+
+def _training_passes(unit: Unit, settings: Any) -> float:
+    sizes, variant, changes = settings, unit.victim.variant, dict(unit.victim.changes)
+    of_step = 1
+    if variant is not None:
+        sizes, definition = settings.lessons, method_definition(variant.method)
+        of_step = definition.passes(definition.steps or variant.steps or sizes.steps, variant.solutions)
+    n = changes.get("n_train", sizes.n_train) or _PASSES["all"]
+    longer = variant.longer if variant else 1
+    return 3 * n * sizes.epochs * longer * of_step + _PASSES["unit"]  # backward takes twice as long as forward
+
+
+def _model(unit: Unit) -> str:
+    settings = settings_of(unit.victim.profile, unit.victim.modality)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if isinstance(settings, ImageSettings):
+        return f"{settings.architecture} on {settings.dataset}, {device}"
+    changes = dict(unit.victim.changes)
+    encoder = changes.get("encoder", settings.encoder)
+    layers = changes.get("layers") if "encoder" in changes else settings.layers
+    return f"{encoder}, {layers or 'all'} layers, {device}"
+
+
+def _timed(unit: Unit) -> float:
+    """Seconds of a forward pass of one example by the unit's model, untrained, in this process with one thread."""
+    settings = settings_of(unit.victim.profile, unit.victim.modality)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        run, n = _image_passes(settings) if isinstance(settings, ImageSettings) else _text_passes(unit, settings)
+        run()
+        fastest = float("inf")
+        for _ in range(5):
+            started = time.perf_counter()
+            run()
+            fastest = min(fastest, time.perf_counter() - started)
+        return fastest / n
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _image_passes(settings: ImageSettings) -> tuple[Any, int]:
+    from robustlib.data import load_images
+    from robustlib.models.forward import logits_of
+    from robustlib.models.images import build_image_model
+
+    data = load_images(settings.dataset, "test", n=128, seed=0)
+    images = data.images
+    model = build_image_model(
+        settings.architecture, images.shape[1], images.shape[2], len(data.class_names), seed=0
+    ).eval()
+    return lambda: logits_of(model, images), len(images)
+
+
+def _text_passes(unit: Unit, settings: Any) -> tuple[Any, int]:
+    from robustlib.models.texts import TextClassifier
+
+    changes = dict(unit.victim.changes)
+    encoder = changes.get("encoder", settings.encoder)
+    layers = changes.get("layers") if "encoder" in changes else settings.layers
+    model, texts = TextClassifier.from_name(encoder, 2, layers=layers), ["the film is fine " * (_TOKENS // 4)] * 64
+    return lambda: model.logits(texts), len(texts)
+
+
+def _path() -> Path:
+    return cache_dir() / "costs.json"

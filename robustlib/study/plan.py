@@ -1,0 +1,268 @@
+"""What each notebook will compute, stated beforehand: its units of work, the most important first.
+
+A notebook whose loops ask for something else computes that itself, in its own process. tests/test_plan.py holds the two
+together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from robustlib.data import FetchError, resolve_dataset
+from robustlib.study.profiles import TrainingSettings, get_profile
+from robustlib.study.units import Averaged, Guided, Mixed, Unit, Victim, settings_of
+from robustlib.study.variants import ADVERSARIES, Variant
+
+AUDITED_IMAGES = ("none", "cal", "cal-mean", "cal-exact", "opt-paper", "opt", "margin", "dlr", "mifpe")
+AUDITED_TEXTS = ("none", "ties", "cal", "cal-exact", "opt-paper", "opt", "margin")
+DISGUISES = {"T(x) gap": 1.0, "T(x) confidence": 1.0, "T per query": 1.0, "floor 2.5": 1.0}
+
+
+def units_of(lesson: str, profile: str, seed: int = 0) -> list[Unit]:
+    """The units of a notebook, by its name; none where its data are unavailable, or for one that only reads records.
+
+    Args:
+        seed: the notebook's parameter.
+    """
+    stated = _LESSONS.get(lesson)
+    if stated is None:
+        return []
+    try:
+        return list(dict.fromkeys(stated(_Plan(profile, seed))))
+    except FetchError:
+        return []  # the notebook says what is missing
+
+
+@dataclass(frozen=True)
+class _Plan:
+    profile: str
+    seed: int
+
+    @property
+    def image(self) -> Any:
+        return settings_of(self.profile, "image")
+
+    @property
+    def text(self) -> Any:
+        return settings_of(self.profile, "text")
+
+    @property
+    def seeds(self) -> list[int]:
+        return [self.seed + number for number in get_profile(self.profile).seeds]
+
+    @property
+    def elsewhere(self) -> int:
+        """Seed of the model that transfers come from."""
+        return self.seeds[-1] + 100
+
+    def victim(self, modality: str, seed: int | None = None, **changes: Any) -> Victim:
+        return Victim(self.profile, modality, self.seeds[0] if seed is None else seed, changes=tuple(changes.items()))
+
+    def victims(self, modality: str) -> list[Victim]:
+        return [self.victim(modality, seed) for seed in self.seeds]
+
+
+def _grid(
+    victims: Victim | Iterable[Victim],
+    attacks: str | Iterable[str],
+    adversaries: Any,
+    temperatures: Iterable[float],
+    **options: Any,
+) -> Iterator[Unit]:
+    """Every attack on every victim, as every adversary, at every design temperature."""
+    for victim in [victims] if isinstance(victims, Victim) else victims:
+        yield Unit(victim)
+        for attack in [attacks] if isinstance(attacks, str) else attacks:
+            for adversary in [adversaries] if isinstance(adversaries, str | Guided | Mixed) else adversaries:
+                for temperature in temperatures:
+                    yield Unit(victim, attack, adversary, temperature, **options)
+
+
+def _designs(settings: Any) -> tuple[float, ...]:
+    return (1.0, *settings.overconfident_temperatures, *settings.underconfident_temperatures)
+
+
+def _ends(settings: Any) -> tuple[float, float]:
+    return settings.overconfident_temperatures[0], settings.underconfident_temperatures[0]
+
+
+def _first_result(plan: _Plan) -> Iterator[Unit]:
+    victim = plan.victim("image")
+    yield from _grid(victim, "pgd", ("none", "cal-exact", "margin"), (1.0, min(plan.image.overconfident_temperatures)))
+    yield from _grid(victim, "pgd", "none", np.logspace(-4, 4, 17).tolist())
+
+
+def _only_the_model(plan: _Plan) -> Iterator[Unit]:
+    yield Unit(plan.victim("image"))
+
+
+def _illusion(plan: _Plan) -> Iterator[Unit]:
+    settings, victim = plan.image, plan.victim("image")
+    yield from _grid(plan.victims("image"), "pgd", "none", settings.sweep)
+    ends = (min(settings.overconfident_temperatures), max(settings.underconfident_temperatures))
+    yield from _grid(victim, "pgd", "none", (1.0, *ends))
+    yield from _grid(victim, "pgd", "margin", settings.slow_sweep)
+    slow = ("fgsm", "cw", "square", "hopskipjump")
+    yield from _grid(victim, slow, "none", settings.slow_sweep, n=settings.n_slow)
+
+
+def _piercing(plan: _Plan) -> Iterator[Unit]:
+    settings, victim, (over, under) = plan.image, plan.victim("image"), _ends(plan.image)
+    other = plan.victim("image", plan.elsewhere)
+    transferred = Guided(f"transfer:seed{plan.elsewhere}", other)
+    by_others = (transferred, Guided("warm", other, "warm"), Guided("warm-dlr", other, "warm-dlr"))
+    designs, few, n = _designs(settings), min(2 * settings.n_slow, settings.n_test), settings.n_slow
+    yield from _grid(plan.victims("image"), "pgd", AUDITED_IMAGES, designs)
+    yield Unit(other)
+    yield from _grid(victim, "pgd", ("platt", "platt-exact", transferred), designs)
+    hidden = DISGUISES | {"float16": 1e-3, "probabilities": 1e-2}
+    searching = ("none", "cal-exact", "opt", "margin", "dlr", "mifpe", *by_others)
+    for disguise, design in hidden.items():
+        yield from _grid(victim, "pgd", searching, (design,), n=few, disguise=disguise)
+    yield from _grid(victim, "hopskipjump-long", "none", (1.0,), n=n, disguise="T(x) gap")
+    yield from _grid(victim, "pgd", "none", (1.0,), n=few)
+    yield from _grid(victim, "pgd", by_others[1:], (over, under))
+    yield from _grid(victim, "pgd-l2", ("none", "cal", "cal-exact", "opt", "margin"), (1.0, over, under))
+    yield from _grid(victim, "cw", ("none", "cal-exact"), (1.0, over, under))
+    yield from _grid(victim, ("autoattack", "apgd-ce", "pgd", "pgd-float64"), "none", (1.0, over, under), n=n)
+    yield from _grid(victim, ("pgd", "pgd-long"), "margin", (1.0, over, under), n=n)
+    yield from _grid(victim, ("square-long", "hopskipjump-long"), "none", (1.0,), n=n)
+    yield from _grid(victim, "pgd", "none", settings.sweep)
+
+
+def _text_illusion(plan: _Plan) -> Iterator[Unit]:
+    settings, victim, (over, under) = plan.text, plan.victim("text"), _ends(plan.text)
+    yield from _grid(victim, settings.attacks, "none", (1.0, over, under))
+    yield from _grid(victim, "dg", "none", settings.sweep)
+    yield from _grid(victim, "dg", "margin", (1.0,))
+    honest, served = 1 / over, 1.0
+    for attack in ("dg", "pwws"):
+        if attack in settings.attacks:
+            yield from _grid(victim, attack, Mixed("ranking:honest,candidates:served", honest, served), (over,))
+            yield from _grid(victim, attack, Mixed("ranking:served,candidates:honest", served, honest), (over,))
+
+
+def _text_piercing(plan: _Plan) -> Iterator[Unit]:
+    settings, victim, (over, under) = plan.text, plan.victim("text"), _ends(plan.text)
+    other = plan.victim("text", plan.elsewhere)
+    transferred = Guided(f"transfer:seed{plan.elsewhere}", other)
+    yield from _grid(plan.victims("text"), ("dg", "pwws"), AUDITED_TEXTS, _designs(settings))
+    yield Unit(other)
+    yield from _grid(victim, "dg", ("platt", "platt-exact", transferred), (1.0, over, under))
+    yield from _grid(victim, "dg", "label-only", (1.0,))
+    few, hidden = min(settings.n_test, settings.n_breadth), DISGUISES | {"float16": 1e-6, "probabilities": 1e-3}
+    del hidden["T(x) confidence"]
+    searching = ("none", "cal-exact", "margin", "ties", "label-only", transferred)
+    for disguise, design in hidden.items():
+        yield from _grid(victim, "dg", searching, (design,), n=few, disguise=disguise)
+    averaged = [Averaged(4), Averaged(16)]
+    yield from _grid(victim, "dg", averaged, (1.0,), n=settings.n_slow, disguise="T per query")
+    yield from _grid(victim, "dg", "none", (1.0,), n=settings.n_slow)
+    yield from _grid(victim, "dg", "none", (1.0,), n=few)
+    alone, n = ("none", "cal-exact", "opt", "margin"), settings.n_precision
+    for hot in (victim, plan.victim("text", training_temperature=settings.high_training_temperature)):
+        yield from _grid(hot, "dg", alone, (1.0,), n=n)
+        roundings = [name for name in settings.precisions if name != "float32"]
+        for precision in (*roundings, *(f"{decimals}-decimals" for decimals in settings.decimals)):
+            rounded = replace(hot, precision=precision)
+            yield from _grid(rounded, "dg", (*alone, Guided("transfer:float32", hot, "margin")), (1.0,), n=n)
+
+
+def _breadth(plan: _Plan) -> Iterator[Unit]:
+    settings, (over, under) = plan.text, _ends(plan.text)
+    victims = [plan.victim("text")]
+    for names in settings.breadth:
+        try:
+            dataset, _ = resolve_dataset(names)
+        except FetchError:
+            continue
+        victims.append(plan.victim("text", dataset=dataset, n_train=settings.n_breadth_train))
+    for encoder, layers in settings.breadth_encoders:
+        victims.append(plan.victim("text", dataset=settings.dataset, encoder=encoder, layers=layers))
+    for victim in victims:
+        yield from _grid(victim, "dg", "none", (1.0,), n=settings.n_breadth)
+        yield from _grid(victim, "dg", ("none", "cal-exact", "margin"), (over, under), n=settings.n_breadth)
+
+
+def _trainings(
+    plan: _Plan,
+    modality: str,
+    variants: Iterable[Variant],
+    *,
+    attacks: tuple[str, ...] = (),
+    adversaries: tuple[str, ...] = ADVERSARIES,
+    main: bool = False,
+) -> Iterator[Unit]:
+    """What `TrainingLesson.train_and_judge` asks for; `main`: with the further seeds of the main rows."""
+    sizes: TrainingSettings = settings_of(plan.profile, modality).lessons
+    further = [plan.seed + number for number in range(sizes.main_seeds)] if main else []
+    for seed in dict.fromkeys([*plan.seeds, *further]):
+        for variant in variants:
+            victim = Victim(plan.profile, modality, seed, variant)
+            yield from _grid(victim, attacks or sizes.attacks[:1], adversaries, (1.0,))
+
+
+def _training_rules(plan: _Plan) -> Iterator[Unit]:
+    judged = {"adversaries": ("none", "cal-exact", "margin")}
+    for modality in ("image", "text"):
+        sizes = settings_of(plan.profile, modality).lessons
+        yield from _trainings(plan, modality, [Variant(), Variant(rule="normalise")], main=True, **judged)
+        yield from _trainings(plan, modality, [Variant(rule="clip")], **judged)
+        methods = [Variant(name, rule) for name in sizes.methods for rule in ("none", "normalise")]
+        ddi = [Variant("ddi", "normalise", solutions=m, steps=k) for m, k in sizes.solutions_and_steps]
+        yield from _trainings(plan, modality, [*methods, *ddi], **judged)
+
+
+def _high_temperatures(plan: _Plan) -> Iterator[Unit]:
+    for modality in ("image", "text"):
+        sizes = settings_of(plan.profile, modality).lessons
+        T, attacks = sizes.high_temperature, {"attacks": sizes.attacks}
+        starred = {t: Variant(rule="normalise", temperature=t) for t in (1.0, T, *sizes.temperatures)}
+        main = [starred[t] for t in dict.fromkeys((1.0, T, sizes.temperatures[-1]))]
+        yield from _trainings(plan, modality, main, main=True, **attacks)
+        yield from _trainings(plan, modality, [v for v in starred.values() if v not in main], **attacks)
+        yield from _trainings(plan, modality, [Variant()], main=True)
+        for hot in dict.fromkeys(_of_seeds(plan, modality, starred[T])):
+            yield from _grid(hot, sizes.attacks[0], "none", (T,))
+            cold = Guided("transfer:baseline_gradnorm", replace(hot, variant=starred[1.0]), "margin")
+            yield from _grid(hot, sizes.attacks[0], cold, (1.0,))
+        checked = {"adversaries": ("none", "margin")}
+        yield from _trainings(plan, modality, _controls(sizes, starred[1.0]), **checked)
+        yield from _trainings(
+            plan, modality, [replace(starred[T], schedule=name) for name in sizes.schedules], **checked
+        )
+        for name in sizes.hotter_methods:
+            twins = [Variant(name, "normalise", temperature=t) for t in (1.0, T)]
+            hidden = {"adversaries": ("none", "cal", "margin")}
+            yield from _trainings(plan, modality, [*twins, Variant(name)], **hidden)
+
+
+def _of_seeds(plan: _Plan, modality: str, variant: Variant) -> list[Victim]:
+    return [unit.victim for unit in _trainings(plan, modality, [variant], main=True)]
+
+
+def _controls(sizes: TrainingSettings, cold: Variant) -> list[Variant]:
+    """A hot model without normalisation; then pairs, cold and hot, of a longer and a larger one."""
+    changes = [{"longer": sizes.longer}] if sizes.longer > 1 else []
+    changes += [{"n_train": sizes.more_data}] if sizes.more_data else []
+    temperatures = (1.0, sizes.high_temperature)
+    pairs = [replace(cold, temperature=T, **change) for change in changes for T in temperatures]
+    return [Variant(temperature=sizes.high_temperature), *pairs]
+
+
+_LESSONS: dict[str, Callable[[_Plan], Iterator[Unit]]] = {
+    "00_first_result": _first_result,
+    "01_confidence_and_temperature": _only_the_model,
+    "02_illusion_of_robustness": _illusion,
+    "03_masked_gradients": _only_the_model,
+    "04_piercing_the_illusion": _piercing,
+    "05_text_illusion": _text_illusion,
+    "06_text_piercing": _text_piercing,
+    "07_text_breadth": _breadth,
+    "08_illusion_by_training": _training_rules,
+    "09_high_temperature_training": _high_temperatures,
+}

@@ -1,0 +1,213 @@
+"""Units of work in parallel: joblib's processes on this machine, or the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, TextIO
+
+import joblib
+import psutil
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from tqdm import tqdm
+
+from robustlib.data.folders import cache_dir, cache_dirs, data_dirs, is_writable, repository_root
+from robustlib.study.costs import Costs
+from robustlib.study.units import Unit
+
+WORKER_BYTES = 1.5 * 2**30  # a worker with a text model, its resources and its memory of answers
+TRIES = 3  # how often units are given to new workers after some were killed
+_CHUNK_SECONDS = 15.0  # units of one model stay together that long: a process loads it once, and remembers its answers
+
+
+class LostWorkersError(RuntimeError):
+    """Workers were killed again and again."""
+
+
+@dataclass
+class Outcome:
+    """What became of units: how many were computed, which were not, and why those that failed did."""
+
+    computed: int = 0
+    left: list[Unit] = field(default_factory=list)
+    failures: dict[Unit, str] = field(default_factory=dict)
+
+
+def default_workers() -> int:
+    """As many as processors may be used and memory holds; ROBUSTLIB_WORKERS decides where it is set."""
+    named = os.environ.get("ROBUSTLIB_WORKERS")
+    if named:
+        return max(1, int(named))
+    return max(1, min(joblib.cpu_count(), int(psutil.virtual_memory().available // WORKER_BYTES)))
+
+
+def compute(
+    units: Iterable[Unit],
+    *,
+    workers: int | None = None,
+    cluster: str | None = None,
+    seconds: float | None = None,
+    status: TextIO | None = None,
+) -> Outcome:
+    """Bring the results of units into the cache, several at a time; one that fails stops no other.
+
+    Results do not depend on the number of workers. What is done when the time is over, or at an interrupt, is kept.
+
+    Args:
+        workers: processes, each with one thread; default `default_workers()`.
+        cluster: address of a Dask scheduler, whose workers compute instead; default ROBUSTLIB_CLUSTER.
+        seconds: how long this may take; default: as long as it does.
+        status: where the progress bar goes; default standard error.
+
+    Raises:
+        LostWorkersError: workers were killed `TRIES` times.
+        ValueError, OSError: the cluster is unavailable, or its workers have several threads.
+    """
+    missing = [unit for unit in dict.fromkeys(units) if not unit.is_done()]
+    outcome = Outcome(left=missing)
+    if not missing or not is_writable(cache_dir()):
+        return outcome
+    costs, workers = Costs.remembered(), workers or default_workers()
+    cluster = cluster or os.environ.get("ROBUSTLIB_CLUSTER")
+    deadline = time.monotonic() + seconds if seconds is not None else float("inf")
+    with _Bar(missing, costs, workers, status) as bar:
+        for attempt in range(1, TRIES + 1):
+            try:
+                _compute(outcome, bar, workers, cluster, deadline)
+                break
+            except TerminatedWorkerError:
+                outcome.left = [unit for unit in outcome.left if not unit.is_done()]
+                bar.say(f"a worker was killed; {len(outcome.left)} units are given to new ones")
+                if attempt == TRIES:
+                    raise LostWorkersError(
+                        f"workers were killed {TRIES} times, {len(outcome.left)} units are left: out of memory? "
+                        f"Try fewer than {workers} workers (--workers); what is done is kept"
+                    ) from None
+    costs.remember()
+    return outcome
+
+
+def _compute(outcome: Outcome, bar: _Bar, workers: int, cluster: str | None, deadline: float) -> None:
+    seconds = min(_CHUNK_SECONDS, bar.costs.total(outcome.left) / (4 * workers))
+    chunks = chunked(outcome.left, bar.costs, max(1.0, seconds))
+    with _backend(cluster) as options:
+        parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1, **options)
+        results = parallel(joblib.delayed(_in_worker)(chunk, _environment()) for chunk in chunks)
+        for reports in results:
+            for unit, seconds, failure in reports:
+                outcome.left.remove(unit)
+                outcome.computed += not failure
+                if failure:
+                    outcome.failures[unit] = failure
+                bar.step(unit, seconds)
+            if time.monotonic() > deadline:
+                results.close()
+                return
+
+
+def chunked(units: Iterable[Unit], costs: Costs, seconds: float) -> list[list[Unit]]:
+    """Units in the order in which to begin them: each training on its own, then attacks on one model together.
+
+    Trainings come first, since attacks wait for them; attacks on what is trained first come first.
+    """
+    units = list(units)
+    trainings = sorted((unit for unit in units if not unit.attack), key=costs.estimate, reverse=True)
+    order = {unit.victim: position for position, unit in enumerate(trainings)}
+    attacks = [unit for unit in units if unit.attack]
+    attacks.sort(key=lambda unit: (order.get(unit.victim, -1), repr(unit.victim), unit.attack))
+    chunks = [[unit] for unit in trainings]
+    for _, group in groupby(attacks, key=lambda unit: unit.victim):
+        chunk: list[Unit] = []
+        for unit in group:
+            if chunk and costs.total([*chunk, unit]) > seconds:
+                chunks.append(chunk)
+                chunk = []
+            chunk.append(unit)
+        chunks.append(chunk)
+    return chunks
+
+
+def _in_worker(units: list[Unit], environment: dict[str, str]) -> list[tuple[Unit, float | None, str]]:
+    """What became of each unit: the seconds it took (None: it was there), and why it failed."""
+    os.environ.update(environment)
+    reports = []
+    for unit in units:
+        try:
+            reports.append((unit, unit.compute(), ""))
+        except Exception as error:  # the notebook that needs it will stop at the same error, and show where
+            reports.append((unit, None, f"{type(error).__name__}: {error}"))
+    return reports
+
+
+def _environment() -> dict[str, str]:
+    """Where a worker finds what this process finds: on another machine under the same paths."""
+    return {
+        "ROBUSTLIB_ROOT": str(repository_root()),
+        "ROBUSTLIB_CACHE": os.pathsep.join(str(folder.resolve()) for folder in cache_dirs()),
+        "ROBUSTLIB_DATA": os.pathsep.join(str(folder.resolve()) for folder in data_dirs()),
+        "ROBUSTLIB_PROGRESS": "0",
+        "ROBUSTLIB_REFRESH": os.environ.get("ROBUSTLIB_REFRESH", ""),
+    }
+
+
+@contextmanager
+def _backend(cluster: str | None) -> Iterator[dict[str, Any]]:
+    """Where units run, as joblib is told; options of `Parallel`."""
+    if not cluster:
+        with joblib.parallel_config("loky", inner_max_num_threads=1):
+            yield {}
+        return
+    try:
+        from distributed import Client
+    except ModuleNotFoundError:
+        raise ValueError("a cluster needs Dask: pip install 'robustlib[cluster]'") from None
+    with Client(cluster, timeout=30, set_as_default=False) as client:
+        client.wait_for_workers(1, timeout=300)
+        known = client.scheduler_info(n_workers=-1)["workers"].values()
+        if any(worker["nthreads"] > 1 for worker in known):
+            raise ValueError(
+                "random numbers belong to a process, so a worker may have one thread only: "
+                "dask worker --nthreads 1 --nworkers N"
+            )
+        shared = {"resources": {"GPU": 1}} if any("GPU" in worker["resources"] for worker in known) else {}
+        with joblib.parallel_config("dask", client=client, **shared):
+            yield {"pre_dispatch": "all"}
+
+
+class _Bar:
+    """Units done of how many, time used and left."""
+
+    def __init__(self, units: list[Unit], costs: Costs, workers: int, stream: TextIO | None) -> None:
+        self.costs, self.workers, self.left = costs, workers, costs.total(units)
+        self.bar = tqdm(
+            total=len(units),
+            desc=f"units on {workers} workers" if workers > 1 else "units",
+            bar_format="{desc}: {n_fmt} of {total_fmt} |{bar:20}| {elapsed}{postfix}",
+            file=stream or sys.stderr,
+            mininterval=0.5 if (stream or sys.stderr).isatty() else 5.0,
+            disable=os.environ.get("ROBUSTLIB_PROGRESS", "1") == "0",
+        )
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def step(self, unit: Unit, seconds: float | None) -> None:
+        """One more is done; what it took corrects what is expected of the others."""
+        self.left -= self.costs.estimate(unit)
+        if seconds is not None:
+            self.costs.learn(unit, seconds)
+        left = tqdm.format_interval(max(0.0, self.left) / self.workers)
+        self.bar.set_postfix_str(f"about {left} left", refresh=False)
+        self.bar.update()
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        self.bar.write(text, file=self.bar.fp)
