@@ -6,9 +6,12 @@
 #
 # profile       default: full where a CUDA device is there, else quick
 # --only 02,04  only these notebooks, by number
+# --workers 4   processes at a time; default: as many as cores and memory allow
+# --cluster A   address of a Dask scheduler whose workers compute (CLUSTER.md)
+# --budget 30m  stop in time, with the most important done first
 # --refresh     run (and compute) again what has not changed
 # --no-venv     use the Python at hand (Colab, a cluster, no network): nothing is installed, what is missing is named
-# --dry-run     say what would be done
+# --dry-run     say what would be done, and how long that takes here
 #
 # Everything is installed into .venv, once; a second call installs and runs only what has changed.
 # A run ends by writing results/<profile>/site/index.html: scorecard, lessons and sliders as pages that need no kernel.
