@@ -1,25 +1,34 @@
 """Every notebook runs in the smallest profile, its numbers agree with each other, and its anatomy is right."""
 
+import json
+import os
 import re
+from pathlib import Path
 
 import nbformat
 import pandas as pd
 import papermill
 import pytest
+from safetensors import safe_open
 
 from robustlib.data.folders import repository_root
+from robustlib.study.plan import units_of
+from robustlib.study.pool import compute
 
+NOT_STATED = ("cal:", "blind:")  # adversaries that only the notebook knows: what they do depends on another's result
 NOTEBOOKS = sorted((repository_root() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """One cache and one results folder for all notebooks, as in a run."""
+    """One cache and one results folder for all notebooks, as in a run: their units are computed, two at a time."""
     folder = tmp_path_factory.mktemp("notebooks")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROBUSTLIB_CACHE", str(folder / "cache"))
         patch.setenv("ROBUSTLIB_RESULTS", str(folder / "results"))
-
+        patch.setenv("ROBUSTLIB_WORKERS", "1")  # in kernels
+        outcome = compute([unit for path in NOTEBOOKS for unit in units_of(path.stem, "smoke")], workers=2)
+        assert (outcome.left, outcome.failures) == ([], {})
         yield folder / "results" / "smoke"
 
 
@@ -27,7 +36,9 @@ def results(tmp_path_factory):
 def test_runs_and_its_records_are_consistent(path, results):
     results.mkdir(parents=True, exist_ok=True)
     options = {"cwd": path.parent, "kernel_name": "python3", "progress_bar": False}
+    before = computed_so_far()
     executed = papermill.execute_notebook(path, results.parent / path.name, parameters={"profile": "smoke"}, **options)
+    assert not [entry for entry in computed_so_far() - before if not entry.startswith(NOT_STATED)]
     assert not re.search(r"\bnan\b", shown_text(executed), flags=re.IGNORECASE), "a result is NaN"
     figures = list((results / "figures").glob(f"{path.stem[:2]}_*.png"))
     assert figures
@@ -41,6 +52,17 @@ def test_runs_and_its_records_are_consistent(path, results):
     bounded = shares.dropna(subset=["low", "high"])
     assert bounded["mean"].between(bounded.low, bounded.high).all()
     assert frame["n"].gt(0).all()
+
+
+def computed_so_far() -> set[str]:
+    """Models and evaluations in the cache: adversary of an evaluation, and where it lies."""
+    entries = set()
+    for path in (Path(os.environ["ROBUSTLIB_CACHE"])).glob("*/*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            config = json.loads(file.metadata()["about"])["config"]
+        if path.parent.name in ("evaluation", "image_model", "text_model"):
+            entries.add(f"{config.get('adversary', path.parent.name)} {path.name}")
+    return entries
 
 
 def shown_text(notebook):
