@@ -24,7 +24,7 @@ def call(command: list[str], **options) -> tuple[int, str]:
     """Exit status, and stdout and stderr together; no input, as in continuous integration."""
     environ = {**os.environ, "PYTHON": sys.executable, **options.pop("environ", {})}
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    answer = subprocess.run(command, **streams, timeout=120, env=environ, **options)
+    answer = subprocess.run(command, **streams, timeout=300, env=environ, **options)
     return answer.returncode, answer.stdout
 
 

@@ -155,7 +155,7 @@ def test_when_the_time_is_over_what_is_done_is_kept(cache):
 
 
 def test_trainings_come_first_and_attacks_on_one_model_stay_together():
-    costs = Costs({"tiny on digits, cpu": 1e-3, "small_cnn on digits, cpu": 1e-3})
+    costs = Costs({"small_cnn on digits, cpu": 1e-3})
     first, second = (Victim("smoke", "image", seed) for seed in (0, 1))
     attacks = [Unit(victim, "pgd", design_temperature=T) for T in (1.0, 2.0, 3.0) for victim in (first, second)]
     chunks = chunked([*attacks, Unit(first), Unit(second)], costs, 1e9)

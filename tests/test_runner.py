@@ -296,11 +296,11 @@ class Process:
     def end(self, number: int | None = None) -> tuple[int, str]:
         if number:
             self.process.send_signal(number)
-        text, _ = self.process.communicate(timeout=60)
+        text, _ = self.process.communicate(timeout=120)
         return self.process.returncode, text
 
 
-def wait_until(condition, seconds: float = 60.0) -> None:
+def wait_until(condition, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"

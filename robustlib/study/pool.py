@@ -134,7 +134,8 @@ def chunked(units: Iterable[Unit], costs: Costs, seconds: float) -> list[list[Un
 
 def _in_worker(units: list[Unit], environment: dict[str, str]) -> list[tuple[Unit, float | None, str]]:
     """What became of each unit: the seconds it took (None: it was there), and why it failed."""
-    os.environ.update(environment)
+    if environment["ROBUSTLIB_PARENT"] != str(os.getpid()):  # one worker is the process itself
+        os.environ.update(environment)
     reports = []
     for unit in units:
         try:
@@ -151,6 +152,7 @@ def _environment() -> dict[str, str]:
         "ROBUSTLIB_CACHE": os.pathsep.join(str(folder.resolve()) for folder in cache_dirs()),
         "ROBUSTLIB_DATA": os.pathsep.join(str(folder.resolve()) for folder in data_dirs()),
         "ROBUSTLIB_PROGRESS": "0",
+        "ROBUSTLIB_PARENT": str(os.getpid()),
         "ROBUSTLIB_REFRESH": os.environ.get("ROBUSTLIB_REFRESH", ""),
     }
 
@@ -183,13 +185,13 @@ class _Bar:
     """Units done of how many, time used and left."""
 
     def __init__(self, units: list[Unit], costs: Costs, workers: int, stream: TextIO | None) -> None:
-        self.costs, self.workers, self.left = costs, workers, costs.total(units)
+        self.costs, self.workers, self.left, self.stream = costs, workers, costs.total(units), stream or sys.stderr
         self.bar = tqdm(
             total=len(units),
             desc=f"units on {workers} workers" if workers > 1 else "units",
             bar_format="{desc}: {n_fmt} of {total_fmt} |{bar:20}| {elapsed}{postfix}",
-            file=stream or sys.stderr,
-            mininterval=0.5 if (stream or sys.stderr).isatty() else 5.0,
+            file=self.stream,
+            mininterval=0.5 if self.stream.isatty() else 5.0,
             disable=os.environ.get("ROBUSTLIB_PROGRESS", "1") == "0",
         )
 
@@ -210,4 +212,4 @@ class _Bar:
 
     def say(self, text: str) -> None:
         """A line above the bar."""
-        self.bar.write(text, file=self.bar.fp)
+        self.bar.write(text, file=self.stream)

@@ -60,6 +60,7 @@ def run(profile: Profile, options: Options = Options()) -> int:
     state, deadline = State(results_dir(profile.name)), time.monotonic() + (options.budget or float("inf"))
     notebooks = select_notebooks(repository_root() / "notebooks", options.only)
     if options.dry_run:
+        os.environ["ROBUSTLIB_FETCH"] = "0"
         _say(_forecast(notebooks, state, profile, options).text())
         return 0
     with state.lock() as holder:
