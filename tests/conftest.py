@@ -15,10 +15,11 @@ settings.load_profile("robustlib")
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_folders(tmp_path_factory):
-    """No test reads the cache or writes the results of whoever runs the tests."""
+    """No test reads the cache or writes the results of whoever runs the tests, or starts workers unasked."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("CACHE", "RESULTS"):
             patch.setenv(f"ROBUSTLIB_{name}", str(tmp_path_factory.mktemp(name.lower())))
+        patch.setenv("ROBUSTLIB_WORKERS", "1")  # a notebook's units are computed by its cells
         patch.setenv("MPLBACKEND", os.environ.get("MPLBACKEND", "Agg"))
         patch.setenv("ROBUSTLIB_PROGRESS", "0")
         yield

@@ -26,7 +26,6 @@ def results(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROBUSTLIB_CACHE", str(folder / "cache"))
         patch.setenv("ROBUSTLIB_RESULTS", str(folder / "results"))
-        patch.setenv("ROBUSTLIB_WORKERS", "1")  # in kernels
         outcome = compute([unit for path in NOTEBOOKS for unit in units_of(path.stem, "smoke")], workers=2)
         assert (outcome.left, outcome.failures) == ([], {})
         yield folder / "results" / "smoke"

@@ -80,6 +80,8 @@ def compute(
             try:
                 _compute(outcome, bar, workers, cluster, deadline)
                 break
+            except TimeoutError:
+                break
             except TerminatedWorkerError:
                 outcome.left = [unit for unit in outcome.left if not unit.is_done()]
                 bar.say(f"a worker was killed; {len(outcome.left)} units are given to new ones")
@@ -93,9 +95,17 @@ def compute(
 
 
 def _compute(outcome: Outcome, bar: _Bar, workers: int, cluster: str | None, deadline: float) -> None:
+    """Fill in the outcome. At the deadline, units that several workers are at are given up, those of one are finished.
+
+    Raises:
+        TimeoutError: at the deadline.
+    """
     seconds = min(_CHUNK_SECONDS, bar.costs.total(outcome.left) / (4 * workers))
     chunks = chunked(outcome.left, bar.costs, max(1.0, seconds))
+    left = deadline - time.monotonic()
     with _backend(cluster) as options:
+        if workers > 1 and left < float("inf"):
+            options["timeout"] = max(1.0, left)
         parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1, **options)
         results = parallel(joblib.delayed(_in_worker)(chunk, _environment()) for chunk in chunks)
         for reports in results:
@@ -107,7 +117,7 @@ def _compute(outcome: Outcome, bar: _Bar, workers: int, cluster: str | None, dea
                 bar.step(unit, seconds)
             if time.monotonic() > deadline:
                 results.close()
-                return
+                raise TimeoutError
 
 
 def chunked(units: Iterable[Unit], costs: Costs, seconds: float) -> list[list[Unit]]:
