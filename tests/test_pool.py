@@ -31,6 +31,8 @@ UNITS = [*IMAGES[:12], *(unit for unit in units_of("05_text_illusion", "smoke") 
 def cache(tmp_path, monkeypatch):
     """`cache(name)`: an empty cache folder that is in use from then on."""
 
+    monkeypatch.setenv("ROBUSTLIB_PROGRESS", "1")
+
     def use(name: str) -> Path:
         monkeypatch.setenv("ROBUSTLIB_CACHE", str(tmp_path / name))
         return tmp_path / name
