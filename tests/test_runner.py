@@ -144,7 +144,7 @@ def test_only_what_has_changed_runs_again(root, first, write_notebook):
 
 def test_refresh_runs_again_and_tells_the_cache(root, first):
     status, text = run_and_read(only="4", refresh=True)
-    seconds = f"{round(first[2]['04_works']['seconds']):02}"
+    seconds = f"{int(first[2]['04_works']['seconds']):02}"
     assert (status, f"04_works: 0 units, about 00:{seconds} (refresh)" in text) == (0, True)  # by the last run
     assert re.search(r"refresh \d{10}", outputs(root / "results/smoke/notebooks/04_works.ipynb"))
     assert "ROBUSTLIB_REFRESH" not in os.environ
