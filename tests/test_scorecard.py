@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -164,7 +165,7 @@ def test_every_claim_has_one_row_for_images_and_one_for_text():
     assert set(frame.verdict) == {"reproduced", "not tested"}
     assert (frame.reason[frame.verdict != "reproduced"] != "").all()
     assert list(frame.claim[frame.verdict == "reproduced"]) == TESTABLE
-    untestable = {f"C{i}" for i in (8, 21, 22, 28)}  # need other encoders
+    untestable = {f"C{i}" for i in (22, 28)}  # need all of AG News, and DeBERTa beside Mistral-7B
     assert set(TESTS) == set(frame.claim) - untestable
 
 
@@ -516,6 +517,29 @@ def test_other_data_sets_count_for_their_own_claim_only(gain, expected):
     frame = scorecard(pd.concat([text, pd.DataFrame(wide)], ignore_index=True))
     assert row_of(frame, "C7", "text")["verdict"] == expected
     assert row_of(frame, "C1", "text")["verdict"] == "reproduced"
+
+
+@pytest.mark.parametrize(
+    ("model", "mean", "expected"),
+    [("mpnet", 20.0, "reproduced"), ("mpnet", 0.0, "inconclusive"), ("minilm-1-layers", 20.0, "not tested")],
+)
+def test_another_encoder_is_not_the_same_with_fewer_layers(model, mean, expected):
+    text = made_up(modality="text", model="minilm-2-layers")
+    template = difference(text, reference=HONEST, design_temperature=1e-3, adversary="none").to_dict()
+    template |= {"experiment": "07_text_breadth", "model": model, "mean": mean, "low": mean - 4, "high": mean + 4}
+    cold = Reference("baseline_gradnorm", "margin")
+    hot = [
+        template
+        | {"method": cold.method, "adversary": adversary, "design_temperature": 1.0, "training_temperature": 100.0}
+        | replace(cold, adversary=adversary).columns
+        for adversary in ("cal", "margin")
+    ]
+    frame = scorecard(pd.concat([text, pd.DataFrame([template, *hot])], ignore_index=True))
+    for claim in ("C8", "C21"):
+        row = row_of(frame, claim, "text")
+        assert row["verdict"] == expected
+        assert ("MPNet (12 layers, 108.9 M parameters" in row["ours"]) == (model == "mpnet")
+    assert row_of(frame, "C7", "text")["verdict"] == "not tested"
 
 
 def test_precision_counts_whatever_the_training_temperature():

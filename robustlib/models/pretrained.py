@@ -45,6 +45,7 @@ ENCODERS = {
     "roberta-base": Encoder("RoBERTa", 12, 39_000_576, 7_087_872, "masked-language training"),
     "microsoft/deberta-base": Encoder("DeBERTa", 12, 39_391_488, 8_267_520, "masked-language training"),
 }
+_MODEL_NAME = re.compile(r"(.+?)(?:-(\d+)-layers)?(@.+)?")
 
 
 def describe(model: str) -> str:
@@ -54,7 +55,7 @@ def describe(model: str) -> str:
         model: as records name it: an encoder, with "-2-layers" where only two are kept and "@bfloat16" where it
             computes so. A name that is not in `ENCODERS` is returned as it is.
     """
-    name, kept, precision = re.fullmatch(r"(.+?)(?:-(\d+)-layers)?(@.+)?", model).groups()
+    name, kept, precision = _MODEL_NAME.fullmatch(model).groups()
     if name not in ENCODERS:
         return model
     encoder = ENCODERS[name]
@@ -62,6 +63,11 @@ def describe(model: str) -> str:
     part = f"{layers} layers" if layers == encoder.layers else f"{layers} of {encoder.layers} layers"
     size = f"{encoder.parameters(layers) / 1e6:.1f} M parameters"
     return f"{encoder.title} ({part}, {size}, {encoder.training}){precision or ''}"
+
+
+def encoder_of(model: str) -> str:
+    """The encoder's name in what records call a model, such as "minilm" in "minilm-2-layers@bfloat16"."""
+    return _MODEL_NAME.fullmatch(model)[1]
 
 
 def model_name(encoder: str, layers: int | None) -> str:

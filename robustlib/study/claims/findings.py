@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from robustlib.attacks.crossed import crossed_mean
+from robustlib.models.pretrained import encoder_of
 from robustlib.study.records import (
     EXTREMES,
     HONEST,
@@ -57,6 +58,13 @@ class Evidence:
         if any(r is None or not isinstance(r["outcomes"], str) for r in (row, other)) or row["n"] != other["n"]:
             return None
         return minus(row, other)
+
+    @cached_property
+    def other_encoders(self) -> pd.DataFrame:
+        """Rows of `breadth` on this data set whose encoder is another one, not the same with fewer layers."""
+        own = {encoder_of(model) for model in self.rows.model}
+        same_data = self.breadth.dataset.isin(self.rows.dataset)
+        return self.breadth[same_data & ~self.breadth.model.map(encoder_of).isin(own)]
 
     def tried(self, prefix: str, methods: tuple[str, ...] = ()) -> list[str]:
         """Adversaries of the main attack whose name begins so, on one of the methods if any is given."""

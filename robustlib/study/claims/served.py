@@ -13,6 +13,7 @@ from itertools import combinations
 
 import pandas as pd
 
+from robustlib.models.pretrained import describe
 from robustlib.study.claims.findings import BASELINE, LOWEST, OTHER_END, OVER, UNDER, Evidence, minus
 from robustlib.study.claims.rules import (
     Finding,
@@ -232,6 +233,15 @@ def _elsewhere(data: Evidence, smallest: float) -> list[Finding]:
     ]
 
 
+def _other_encoders(data: Evidence, smallest: float) -> list[Finding]:
+    """Overconfidence raises the adversarial accuracy of other encoders on the main data set."""
+    served = {"attack": data.attack, "training_temperature": 1, "method": OVER, "adversary": "none"}
+    return [
+        judge_row(f"{describe(row['model'])} at T_d = {row['design_temperature']:g}", row, above(smallest))
+        for _, row in differences(data.other_encoders, reference=HONEST, **served).iterrows()
+    ]
+
+
 MINUS_HONEST = "points above honest"
 LEFT = f"{MINUS_HONEST}, as served -> after"
 MINUS_MARGIN = "points above the scale-free attack"
@@ -243,6 +253,7 @@ TESTS: dict[str, tuple[Test, str]] = {
     "C3": (_bowl, "points of the sweep, above its lowest"),
     "C6": (_scrambled, "Spearman correlation with the order at T_d = 1; points above honest, as served -> after"),
     "C7": (_elsewhere, MINUS_HONEST),
+    "C8": (_other_encoders, MINUS_HONEST),
     "C9": (partial(_cal, method=OVER, rule=removed), LEFT),
     "C10": (partial(_cal, method=UNDER, rule=standing), LEFT),
     # The paper's own search and ours in log T: the claim is about both.

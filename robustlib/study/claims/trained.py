@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from robustlib.models.pretrained import describe
 from robustlib.study.claims.findings import BASELINE, Evidence, gain, illusion, minus
 from robustlib.study.claims.rules import (
     CLEAN_COST,
@@ -207,6 +208,19 @@ def _declines(attack: str, curve: dict[float, pd.Series], hot: float, largest: f
     return judge_row(f"{attack}, T = {largest:g} minus T = {hot:g}", row, below(-smallest), condition=True)
 
 
+def helps_other_encoders(data: Evidence, smallest: float) -> list[Finding]:
+    """C21: the gain of `hot_gain` on other encoders, each at the highest temperature it was trained at."""
+    findings = []
+    for model, rows in data.other_encoders.groupby("model", sort=False):
+        hot = matching(rows, method=MAIN).training_temperature.max()
+        if not hot > 1:
+            continue
+        for adversary in ("cal", "margin"):
+            row = gain(rows, MAIN, attack=data.attack, adversary=adversary, training_temperature=hot)
+            findings.append(judge_row(f"{describe(model)}, {adversary} at T = {hot:g}", row, above(smallest)))
+    return findings
+
+
 @_at_high_temperature
 def star_protects(data: Evidence, smallest: float, hot: float) -> list[Finding]:
     """C23: at high temperature the normalised model is the more accurate one on clean examples."""
@@ -294,6 +308,7 @@ TESTS: dict[str, tuple[Test, str]] = {
     "C18": (adds_to_adversarial_training, _OVER_COLD),
     "C19": (seen_attack, _OVER_COLD),
     "C20": (one_for_all, _OVER_COLD),
+    "C21": (helps_other_encoders, _OVER_COLD),
     "C23": (star_protects, "points over training without normalisation at the same T"),
     "C24": (hot_illusion, f"as served, {_ABOVE_SELF}"),
     "C25": (transfer_is_weaker, _ABOVE_SELF),
