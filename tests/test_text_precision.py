@@ -3,6 +3,9 @@
 import pytest
 import torch
 
+from robustlib.attacks.result import FAILED, SKIPPED, SUCCEEDED
+from robustlib.attacks.scores import TrueClassProbability
+from robustlib.attacks.words import attack_in_low_precision, attack_texts
 from robustlib.models.forward import logits_of
 from robustlib.models.precision import (
     PRECISIONS,
@@ -162,3 +165,20 @@ def test_tf32_rounds_on_a_gpu(model):
     rounded = logits_of(at_precision(model, "tf32"), sentences())
     model.to("cpu")
     assert 0 < (rounded - exact).abs().max() < 0.05 * exact.abs().max()
+
+
+@pytest.mark.parametrize(("precision", "temperature"), [("bfloat16", 1.0), ("int8", 1.0), ("bfloat16", 1e-3)])
+def test_a_search_in_low_precision_is_judged_and_finished_in_float32(model, precision, temperature):
+    texts = sentences(12)
+    labels = model(texts).argmax(dim=1)
+    labels[::7] = 1 - labels[::7]  # wrong before the attack
+    score = TrueClassProbability(temperature)
+    result = attack_in_low_precision(model, texts, labels, precision=precision, score=score)
+    expected = attack_texts(model, texts, labels, score=score)
+    right_at_the_end = (model(result.adversarial).argmax(dim=1) == labels).tolist()
+    assert right_at_the_end == (result.outcome == FAILED).tolist()
+    assert ((result.outcome == SKIPPED) == (expected.outcome == SKIPPED)).all()
+    assert all(result.adversarial[i] == texts[i] for i in range(0, 12, 7))
+    robust = result.outcome == FAILED
+    assert set(expected.outcome[robust]) <= {FAILED}, "what stands here stands against the search in float32"
+    assert (result.outcome == SUCCEEDED).any() and (result.details["changed"][result.outcome == SUCCEEDED] > 0).all()

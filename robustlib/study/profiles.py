@@ -107,6 +107,9 @@ class TextSettings:
     breadth_encoders: tuple[tuple[str, int | None], ...]  # and layers kept, on the first data set
     n_breadth: int
     lessons: TrainingSettings
+    encoder_training_temperatures: tuple[
+        float, ...
+    ] = ()  # 1 and a high one, for `breadth_encoders`; () leaves them out
     masked_lm_name: str | None = None  # a checkpoint instead of one fine-tuned on `masked_lm_texts`
 
 

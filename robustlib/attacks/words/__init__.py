@@ -9,6 +9,7 @@ from robustlib.attacks.words.attack import (
     tied_share,
     word_importance,
 )
+from robustlib.attacks.words.lowered import attack_in_low_precision
 from robustlib.attacks.words.queries import QueryCache
 from robustlib.attacks.words.resources import RECIPES, load_recipe
 from robustlib.attacks.words.search import Recipe, Rules
