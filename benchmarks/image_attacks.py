@@ -1,44 +1,28 @@
-"""Image attacks and calibration, each timed beside a peer or a floor: the same model, images and budget, in one run.
-
-    python benchmarks/image_attacks.py [--profile quick] [--out results/benchmarks] [--threads 1 2]
-
-The things compared take turns, so that whatever else the machine does falls on all of them alike. A ratio is the
-median over the rounds of (time / time of the reference in the same round). Prints a table, writes image_attacks.csv.
-"""
+"""Image attacks and calibration, each timed beside a peer or a floor: the same model, images and budget, in one run."""
 
 from __future__ import annotations
 
-import argparse
-import csv
+import importlib.util
 import os
-import platform
-import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from measure import Row, plain_rows, take_turns, timing_rows
 from torch import Tensor, nn
 
 from robustlib.attacks import pgd
 from robustlib.attacks.diagnostics import input_jacobian, masking
+from robustlib.attacks.libraries import auto_attack, square
 from robustlib.attacks.scores import CrossEntropy
 from robustlib.calibration.fit import fit_temperature, fit_temperature_descent
-from robustlib.data.folders import results_dir
-from robustlib.data.progress import progress
 from robustlib.models.forward import evaluating, logits_of
-from robustlib.study.environment import environment, installed_version
-from robustlib.study.images import ImageStudy, image_study
+from robustlib.study.images import ImageStudy
 
 BATCH_SIZE = 512
 SWEEP = tuple(float(t) for t in np.logspace(-6, 8, 15))
 DIAGNOSED = tuple(float(t) for t in np.logspace(-4, 6, 50))
-
-Row = dict[str, Any]
 
 
 class CountedPasses(nn.Module):
@@ -52,55 +36,6 @@ class CountedPasses(nn.Module):
         self.n_forward += len(images)
         self.n_backward += len(images) * (images.requires_grad and torch.is_grad_enabled())
         return self.model(images)
-
-
-def take_turns(candidates: dict[str, Callable[[], Any]], repeats: int, description: str) -> dict[str, list[float]]:
-    """Seconds of each candidate in each of `repeats` rounds, after one round that is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    on_cuda = torch.cuda.is_available()
-    for turn in progress(range(repeats + 1), description=description):
-        for name, run in candidates.items():
-            began = time.perf_counter()
-            run()
-            if on_cuda:
-                torch.cuda.synchronize()
-            if turn:
-                seconds[name].append(time.perf_counter() - began)
-    return seconds
-
-
-def timing_rows(seconds: dict[str, list[float]], reference: str, n: int) -> list[Row]:
-    """A row per candidate: median, smallest and largest time, and the median ratio to the reference."""
-    return [
-        {
-            "name": name,
-            "value": statistics.median(times),
-            "unit": "s",
-            "low": min(times),
-            "high": max(times),
-            "reference": reference,
-            "n": n,
-            "repeats": len(times),
-            "ratio": statistics.median(ours / theirs for ours, theirs in zip(times, seconds[reference], strict=True)),
-        }
-        for name, times in seconds.items()
-    ]
-
-
-def plain_rows(values: dict[str, float], unit: str, reference: str, n: int) -> list[Row]:
-    """A row per number that no repetition changes."""
-    about = {"unit": unit, "reference": reference, "n": n, "repeats": 1}
-    return [
-        {
-            **about,
-            "name": name,
-            "value": value,
-            "low": value,
-            "high": value,
-            "ratio": value / values[reference] if values[reference] else float("nan"),
-        }
-        for name, value in values.items()
-    ]
 
 
 def foolbox_pgd(
@@ -234,101 +169,75 @@ def calibration(study: ImageStudy, repeats: int) -> list[Row]:
     return rows + plain_rows(nll, "NLL (nats)", descent, len(labels))
 
 
-def machine() -> dict[str, str]:
-    """Versions and device of a row, each in one column."""
-    about = environment()
-    names = ("robustlib", "python", "torch", "numpy")
-    others = (f"{name} {installed_version(name)}" for name in ("foolbox", "matplotlib"))
-    versions = "; ".join([*(f"{name} {about[name]}" for name in names), *others, f"commit {about['commit']}"])
-    return {"versions": versions, "device": f"{about['device_name']} ({_processor()}), {about['cpu_count']} cores"}
+def expert_attacks(study: ImageStudy, repeats: int) -> list[Row]:
+    """AutoAttack and Square on a few images, beside PGD on the same ones; a round each, since they are slow."""
+    n = min(study.settings.n_slow, 50)
+    images, labels, epsilon = study.images[:n], study.labels[:n], study.settings.epsilon_linf
+    budget = {"epsilon": epsilon, "batch_size": BATCH_SIZE}
+    once = f"PGD, {study.settings.pgd_steps} steps"
+    calls = {
+        once: partial(pgd, study.model, images, labels, steps=study.settings.pgd_steps, **budget),
+        f"Square, {study.settings.square_queries} queries": partial(
+            square, study.model, images, labels, n_queries=study.settings.square_queries, **budget
+        ),
+        "AutoAttack, standard": partial(auto_attack, study.model, images, labels, **budget),
+    }
+    rows = timing_rows(take_turns(calls, 1, "AutoAttack"), once, n)
+    accuracy = {name: call().adversarial_accuracy for name, call in calls.items()}
+    return rows + plain_rows(accuracy, "adversarial accuracy", once, n)
 
 
-def _processor() -> str:
-    listing = Path("/proc/cpuinfo")
-    lines = listing.read_text().splitlines() if listing.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+def calibrators(study: ImageStudy, repeats: int) -> list[Row]:
+    """The exact temperature of 10,000 rows of ten logits, beside scikit-learn's and, where it is installed, netcal's.
+
+    netcal is given probabilities, as it asks for. Logits are drawn, since no time depends on the images behind them.
+    """
+    generator = torch.Generator().manual_seed(0)
+    logits = 4 * torch.randn(10_000, 10, generator=generator)
+    labels = torch.distributions.Categorical(logits=logits / 2.5).sample()
+    ours = "exact fit, 10,000 x 10"
+    calls, temperatures = {ours: partial(fit_temperature, logits, labels)}, {}
+    temperatures[ours] = fit_temperature(logits, labels).temperature
+    peer, fit = _sklearn_temperature(logits.numpy(), labels.numpy())
+    calls[peer], temperatures[peer] = fit, fit()
+    if importlib.util.find_spec("netcal"):
+        from netcal.scaling import TemperatureScaling
+
+        probabilities = logits.double().softmax(dim=1).numpy()
+
+        def netcal_fit() -> float:
+            return 1 / float(TemperatureScaling().fit(probabilities, labels.numpy()).temperature[0])
+
+        calls["netcal, 10,000 x 10"], temperatures["netcal, 10,000 x 10"] = netcal_fit, netcal_fit()
+    rows = timing_rows(take_turns(calls, repeats, "calibrators"), ours, len(labels))
+    return rows + plain_rows(temperatures, "temperature", ours, len(labels))
 
 
-@contextmanager
-def torch_threads(number: int) -> Iterator[None]:
-    """That many torch threads inside."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _sklearn_temperature(logits: np.ndarray, labels: np.ndarray) -> tuple[str, Callable[[], float]]:
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.frozen import FrozenEstimator
+
+    class Given(ClassifierMixin, BaseEstimator):
+        """A fitted classifier whose decision function is its input."""
+
+        def fit(self, X, y):
+            self.classes_ = np.unique(y)
+            return self
+
+        def decision_function(self, X):
+            return X
+
+        def predict(self, X):
+            return X.argmax(axis=1)
+
+    given = FrozenEstimator(Given().fit(logits, labels))
+
+    def fit() -> float:
+        fitted = CalibratedClassifierCV(given, method="temperature").fit(logits, labels)
+        return 1 / float(fitted.calibrated_classifiers_[0].calibrators[0].beta_)
+
+    return "scikit-learn, 10,000 x 10", fit
 
 
-def measure_all(
-    parts: Sequence[Callable[[ImageStudy, int], list[Row]]],
-    study: ImageStudy,
-    profile: str,
-    threads: Sequence[int],
-    repeats: int,
-) -> list[Row]:
-    """Every part at each number of threads, with what the rows have in common."""
-    rows, about = [], machine()
-    for number in dict.fromkeys(threads):
-        with torch_threads(number):
-            for part in parts:
-                measured = part(study, repeats)
-                load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else float("nan")
-                common = {"profile": profile, "dataset": study.dataset, "threads": number, "load": load, **about}
-                rows += [row | common for row in measured]
-    return rows
-
-
-def report(rows: list[Row], path: Path) -> None:
-    """Print the table and write it as a tidy CSV."""
-    width = max(len(row["name"]) for row in rows)
-    for row in rows:
-        value = f"{row['value']:10.4g} [{row['low']:.4g}, {row['high']:.4g}]"
-        count = f"n = {row['n']}, {row['repeats']} times, load {row['load']}, {row['threads']} threads"
-        print(f"{row['name']:{width}}  {value:32} {row['unit']:20} x {row['ratio']:7.4g}  {count}")
-    print(f"{rows[0]['versions']}\n{rows[0]['device']}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    columns = [
-        "name",
-        "value",
-        "unit",
-        "reference",
-        "ratio",
-        "low",
-        "high",
-        "n",
-        "repeats",
-        "profile",
-        "dataset",
-        "threads",
-        "load",
-        "versions",
-        "device",
-    ]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    print(f"written to {path}")
-
-
-def options(description: str, repeats: int, meaning: str) -> argparse.ArgumentParser:
-    """The options that all benchmarks in one process share."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--profile", default="quick")
-    parser.add_argument("--out", type=Path, default=None, help="folder (default: results/benchmarks)")
-    parser.add_argument("--repeats", type=int, default=repeats, help=f"{meaning} (default: {repeats})")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, torch.get_num_threads()])
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    chosen = options(__doc__.split("\n")[0], 5, "rounds after the warm-up").parse_args(arguments)
-    study = image_study(chosen.profile)
-    parts = (against_foolbox, against_the_floor, sweeps, calibration)
-    rows = measure_all(parts, study, chosen.profile, chosen.threads, chosen.repeats)
-    report(rows, (chosen.out or results_dir("benchmarks")) / "image_attacks.csv")
-
-
-if __name__ == "__main__":
-    main()
+PARTS = (against_foolbox, against_the_floor, sweeps, expert_attacks, calibration, calibrators)

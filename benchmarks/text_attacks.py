@@ -1,21 +1,17 @@
 """Text attacks, ours against TextAttack 0.3.11: the same fine-tuned model, sentences and recipe, in one run.
 
-    python benchmarks/text_attacks.py --textattack-python PATH/bin/python [--recipes dg pwws] [--sentences 100]
-
-See benchmarks/README.md for TextAttack's environment and for what the columns mean. Prints a table, the targets and
-whether they are met, and writes text_attacks.csv and text_attacks.json.
+See benchmarks/README.md for TextAttack's environment.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,22 +20,22 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from measure import CLOCKS, Row, plain_rows
 
 from robustlib.attacks.result import FAILED, SKIPPED
 from robustlib.attacks.scores import TrueClassProbability
 from robustlib.attacks.words.attack import attack_texts
 from robustlib.attacks.words.lexicon import STOP_WORDS
+from robustlib.attacks.words.lowered import attack_in_low_precision
 from robustlib.attacks.words.queries import QueryCache
 from robustlib.attacks.words.resources import load_recipe
 from robustlib.data import load_text, resolve_dataset
-from robustlib.data.folders import results_dir
 from robustlib.models.texts import TextClassifier
-from robustlib.study.environment import environment
 from robustlib.training.texts import TextTraining, train_text_classifier
 
 TEMPERATURES = tuple(10.0**power for power in range(-4, 6))
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 AS_IS, DYNAMIC, OURS, PLAIN = "TextAttack", "TextAttack, dynamic padding", "ours", "ours, torch's own products"
+LOW = "ours, bfloat16 search"
 SWEEP = ", ten temperatures"
 
 
@@ -104,6 +100,16 @@ def run_ours(model: TextClassifier, texts, labels, name: str, system: str, clock
     return rows
 
 
+def run_low(model: TextClassifier, texts, labels, name: str, clock) -> dict:
+    """The search in bfloat16, judged and finished in float32; its copy of the model is made on the clock."""
+    recipe = load_recipe(name)
+    attack_in_low_precision(model, texts[:4], labels[:4], recipe=recipe)
+    began = clock()
+    result = attack_in_low_precision(model, texts, labels, recipe=recipe)
+    seconds = clock() - began
+    return row(LOW, name, seconds, float("nan"), result.n_forward, result.outcome, result.queries)
+
+
 def run_textattack(python: str, request: dict[str, Any]) -> dict[str, Any]:
     """Answer of benchmarks/textattack_side.py, run by the interpreter of TextAttack's environment."""
     side = Path(__file__).with_name("textattack_side.py")
@@ -132,117 +138,71 @@ def textattack_rows(answer: dict[str, Any], runs: list[dict[str, Any]]) -> list[
     return rows
 
 
-def targets(rows: list[dict], recipe: str) -> list[dict]:
-    """What is aimed at, what was measured, and whether that is enough."""
-    by_system = {line["system"]: line for line in rows if line["recipe"] == recipe}
-    ours, checks = by_system[OURS], []
-
-    def check(what: str, value: float, limit: float, at_least: bool) -> None:
-        met = value >= limit if at_least else value <= limit
-        checks.append({"recipe": recipe, "target": what, "limit": limit, "measured": value, "met": bool(met)})
-
-    if AS_IS in by_system:
-        ratio = by_system[AS_IS]["seconds_per_attacked"] / ours["seconds_per_attacked"]
-        check("times faster than TextAttack", ratio, 20, True)
-    if DYNAMIC in by_system:
-        dynamic = by_system[DYNAMIC]
-        check("times faster, dynamic padding", dynamic["seconds_per_attacked"] / ours["seconds_per_attacked"], 2, True)
-        difference = 100 * abs(dynamic["adversarial_accuracy"] - ours["adversarial_accuracy"])
-        check("difference of adversarial accuracy, points", difference, 3, False)
-        swept = sum(line["seconds"] for name, line in by_system.items() if name.startswith(f"{DYNAMIC}, T = "))
-        ten = swept or len(TEMPERATURES) * dynamic["seconds"]
-        check(
-            "sweep: times faster than ten runs with dynamic padding", ten / by_system[OURS + SWEEP]["seconds"], 6, True
-        )
-    check("sweep: cost in single attacks", by_system[OURS + SWEEP]["seconds"] / ours["seconds"], 3, False)
-    check("share of wall time outside forwards", ours["share_outside_forwards"], 0.25, False)
-    return checks
-
-
-def show(rows: list[dict]) -> None:
-    """Print dictionaries with the same keys as an aligned table."""
-    cells = [list(rows[0]), *([f"{v:.4g}" if isinstance(v, float) else str(v) for v in r.values()] for r in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for line in cells:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    print()
-
-
 def beside_textattack(
-    options: argparse.Namespace, model: TextClassifier, texts: list, labels: torch.Tensor
-) -> tuple[list[dict], str]:
-    """TextAttack's lines on the same sentences and weights, and the versions of its side."""
-    runs = []
-    for name in options.recipes:
-        one = {"recipe": name, "n": options.sentences, "temperature": 1.0, "dynamic_padding": True}
-        runs.append({**one, "system": DYNAMIC})
-        runs.append({**one, "system": AS_IS, "dynamic_padding": False, "n": options.as_is})
-        if options.sweep_textattack:
-            runs += [{**one, "system": f"{DYNAMIC}, T = {t:g}", "temperature": t} for t in TEMPERATURES]
+    options: argparse.Namespace, name: str, model: TextClassifier, texts: list, labels: torch.Tensor
+) -> list[dict]:
+    """TextAttack's lines on the same sentences and weights."""
+    one = {"recipe": name, "n": options.sentences, "temperature": 1.0}
+    runs = [
+        {**one, "system": DYNAMIC, "dynamic_padding": True},
+        {**one, "system": AS_IS, "dynamic_padding": False, "n": options.as_is},
+    ]
     with tempfile.TemporaryDirectory() as folder:
         model.save(folder)
         request = {"victim": folder, "texts": texts, "labels": labels.tolist(), "seed": 0}
-        request |= {"runs": runs, "threads": options.threads, "clock": options.clock}
+        request |= {"runs": runs, "threads": torch.get_num_threads(), "clock": options.clock}
         answer = run_textattack(options.textattack_python, request)
     difference = (torch.tensor(answer["logits"]) - model(texts)).abs().max().item()
     print(f"same model on both sides: logits differ by at most {difference:.1e}")
-    return textattack_rows(answer, runs), f"torch {answer['torch']}, transformers {answer['transformers']}"
+    print(f"TextAttack's side: torch {answer['torch']}, transformers {answer['transformers']}")
+    return textattack_rows(answer, runs)
 
 
-def write(rows: list[dict], about: dict[str, Any], output: Path) -> None:
-    """text_attacks.csv holds the rows, text_attacks.json all there is."""
-    output.mkdir(parents=True, exist_ok=True)
-    with (output / "text_attacks.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    (output / "text_attacks.json").write_text(json.dumps({**about, "rows": rows}, indent=1, default=float))
-    print(f"written to {output}")
+def measure(options: argparse.Namespace) -> list[Row]:
+    """All systems on the same sentences, as rows of the one table: seconds, texts and queries, adversarial accuracy.
 
-
-def parsed_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--textattack-python", default=os.environ.get("TEXTATTACK_PYTHON"), help="or TEXTATTACK_PYTHON")
-    parser.add_argument("--recipes", nargs="+", default=["dg"], choices=["dg", "pwws"])
-    parser.add_argument("--sentences", type=int, default=100)
-    parser.add_argument("--as-is", type=int, default=25, help="sentences for TextAttack as it is (3 s a sentence)")
-    parser.add_argument("--sweep-textattack", action="store_true", help="run TextAttack at the ten temperatures too")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads, for both")
-    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu, with one thread: for a busy machine")
-    parser.add_argument("--layers", type=int, default=None)
-    parser.add_argument("--output", type=Path, default=None, help="folder (default: results/benchmarks)")
-    return parser.parse_args()
-
-
-def main() -> None:
-    options = parsed_arguments()
-    torch.set_num_threads(options.threads)
+    Args:
+        options: recipes, sentences, as_is, textattack_python (None leaves TextAttack out), layers, epochs, clock.
+    """
     clock = CLOCKS[options.clock]
-
     dataset, _ = resolve_dataset(("rotten_tomatoes", "rotten_tomatoes_rated"))
-    data, train = load_text(dataset, "test", n=options.sentences), load_text(dataset, "train")
-    training = TextTraining(layers=options.layers, epochs=2, batch_size=32, learning_rate=5e-5)
+    data, train = load_text(dataset, "test", n=options.sentences), load_text(dataset, "train", n=options.train)
+    training = TextTraining(layers=options.layers, epochs=options.epochs, batch_size=32, learning_rate=5e-5)
     model = train_text_classifier(training, train.texts, train.labels)
-    accuracy = (model(data.texts).argmax(dim=1) == data.labels).double().mean()
-    print(f"{dataset}, {len(data.texts)} sentences, clean accuracy {accuracy:.3f}")
-    print(f"{options.threads} threads, {options.clock} time")
-
-    rows = []
+    table: list[Row] = []
     for name in options.recipes:
-        rows += run_ours(model, data.texts, data.labels, name, OURS, clock)
-        rows += run_ours(model, data.texts, data.labels, name, OURS, clock, TEMPERATURES)
+        lines = run_ours(model, data.texts, data.labels, name, OURS, clock)
+        lines += run_ours(model, data.texts, data.labels, name, OURS, clock, TEMPERATURES)[-1:]
         with patch("robustlib.models.texts.onednn_products", nullcontext):
-            rows += run_ours(model, data.texts, data.labels, name, PLAIN, clock)
-    about = {"dataset": dataset, "training": str(training), "clock": options.clock, "threads": options.threads}
-    about["environment"] = environment()
-    if options.textattack_python:
-        theirs, about["environment"]["textattack_side"] = beside_textattack(options, model, data.texts, data.labels)
-        rows += theirs
-    show(rows)
-    about["targets"] = [check for name in options.recipes for check in targets(rows, name)]
-    show(about["targets"])
-    write(rows, about, options.output or results_dir("benchmarks"))
+            lines += run_ours(model, data.texts, data.labels, name, PLAIN, clock)
+        lines.append(run_low(model, data.texts, data.labels, name, clock))
+        if options.textattack_python:
+            lines += beside_textattack(options, name, model, data.texts, data.labels)
+        table += as_rows(name, lines)
+    return table
 
 
-if __name__ == "__main__":
-    main()
+def as_rows(recipe: str, lines: list[dict]) -> list[Row]:
+    """Lines in the columns of the one table; ratios are to our attack.
+
+    TextAttack as it is, too slow for all sentences, is given the texts a sentence that the mended one asked for: its
+    seconds are those of a text times their number.
+    """
+    systems = {line["system"]: line for line in lines}
+    if AS_IS in systems:
+        forwards = systems[DYNAMIC]["forwards_per_attacked"]
+        as_is = systems[AS_IS]
+        as_is["seconds_per_attacked"] *= forwards / as_is["forwards_per_attacked"]
+    rows, reference = [], f"{recipe}: {OURS}"
+    for column, unit in (
+        ("seconds_per_attacked", "s"),
+        ("forwards_per_attacked", "texts per attacked sentence"),
+        ("mean_queries", "queries per attacked sentence"),
+        ("adversarial_accuracy", "adversarial accuracy"),
+        ("share_outside_forwards", "share of time outside the network"),
+    ):
+        for system, line in systems.items():
+            if not math.isnan(line[column]):
+                values = {reference: systems[OURS][column]} | {f"{recipe}: {system}": line[column]}
+                rows.append(plain_rows(values, unit, reference, line["sentences"])[-1])
+    return rows

@@ -1,12 +1,9 @@
 """A training step of every method beside its floor: its forward-backward passes, each as long as a standard step.
 
-    python benchmarks/training.py [--profile quick] [--out results/benchmarks] [--threads 1]
-
 Images: the small CNN, 128 images of 28 x 28. Texts: MiniLM with two layers, 32 texts of 25 tokens. Both are random,
 since no time depends on them; `smoke` takes smaller ones. All methods take turns, in float32 and, where the hardware
 has it, in bfloat16; a turn is a few steps. On a CPU times are CPU time; on a GPU wall time, synchronised at either end
-of a turn. Prints a table, writes training.csv.
-"""
+of a turn."""
 
 from __future__ import annotations
 
@@ -18,10 +15,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from image_attacks import Row, measure_all, options, report
+from measure import Row
 from torch import Tensor, nn
 
-from robustlib.data.folders import results_dir
 from robustlib.data.progress import progress
 from robustlib.models.forward import seeded
 from robustlib.models.images import build_image_model
@@ -222,15 +218,8 @@ def rate_row(name: str, seconds: Sequence[float], reference: Sequence[float], n:
     }
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = options(__doc__.split("\n")[0], 10, "rounds after the warm-up")
-    parser.set_defaults(threads=[1])
-    chosen = parser.parse_args(arguments)
-    sizes = SMOKE if chosen.profile == "smoke" else Sizes()
-    parts = [partial(methods_beside_their_floors, build) for build in (trained_images, trained_texts)]
-    rows = measure_all(parts, sizes, chosen.profile, chosen.threads, chosen.repeats)
-    report(rows, (chosen.out or results_dir("benchmarks")) / "training.csv")
-
-
-if __name__ == "__main__":
-    main()
+def measure(sizes: Sizes, repeats: int) -> list[Row]:
+    """Images, then texts."""
+    return [
+        row for build in (trained_images, trained_texts) for row in methods_beside_their_floors(build, sizes, repeats)
+    ]

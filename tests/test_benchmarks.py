@@ -1,6 +1,6 @@
 """The benchmarks run on the smallest profile and write finite numbers; no time is asserted."""
 
-import importlib.util
+import importlib
 import sys
 
 import numpy as np
@@ -14,10 +14,19 @@ from robustlib.training.autocast import resolve_precision
 
 # every part of a benchmark must have left rows with these units, on the smallest profile as on the others
 UNITS = {
-    "image_attacks": {"s", "adversarial accuracy", "passes per example", "NLL (nats)"},
+    "images": {"s", "adversarial accuracy", "passes per example", "NLL (nats)", "temperature"},
+    "texts": {
+        "s",
+        "texts per attacked sentence",
+        "queries per attacked sentence",
+        "adversarial accuracy",
+        "share of time outside the network",
+    },
     "training": {"s", "examples per second"},
+    "overhead": {"s", "MB"},
 }
 IMAGE_STEPS = ("standard", "fgsm", "pgd K=3", "pgd K=5", "freelb K=3", "trades K=3", "ddi M=3 K=3")
+FOLDER = repository_root() / "benchmarks"
 STEPS = {  # passes of each method's training step, worked out by hand
     "images": dict(zip(IMAGE_STEPS, (1, 2, 4, 6, 3, 5, 12), strict=True)),
     "texts": {"standard": 1, "pgd K=3": 4, "freelb K=3": 3, "ddi M=2 K=2": 6, "ascc K=5": 7},
@@ -25,20 +34,64 @@ STEPS = {  # passes of each method's training step, worked out by hand
 
 
 @pytest.fixture(scope="module")
-def tables(tmp_path_factory):
-    """What each script writes, by its name; one cache, so that the model is trained once."""
-    folder = repository_root() / "benchmarks"
-    out, state = tmp_path_factory.mktemp("benchmarks"), torch.random.get_rng_state()
+def script():
+    """`script(name)`: that script as a module, where its spawned processes and dataclasses look for it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(folder))
-        for name in UNITS:
-            spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
-            script = importlib.util.module_from_spec(spec)
-            patch.setitem(sys.modules, spec.name, script)  # where its dataclasses look for their names
-            spec.loader.exec_module(script)
-            script.main(["--profile", "smoke", "--repeats", "1", "--threads", "1", "--out", str(out)])
+        patch.syspath_prepend(str(FOLDER))
+        for path in FOLDER.glob("*.py"):
+            patch.delitem(sys.modules, path.stem, raising=False)
+        yield importlib.import_module
+
+
+@pytest.fixture(scope="module")
+def tables(script, tmp_path_factory):
+    """What is written, by part; one cache, so that the model is trained once."""
+    out, state = tmp_path_factory.mktemp("benchmarks"), torch.random.get_rng_state()
+    options = ["--profile", "smoke", "--repeats", "1", "--threads", "1", "--out", str(out)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("TEXTATTACK_PYTHON", raising=False)
+        patch.setenv("ROBUSTLIB_CLOCK", "wall")  # which `run` sets for its parts
+        script("run").main(options)
     assert torch.equal(torch.random.get_rng_state(), state)
-    return {name: pd.read_csv(out / f"{name}.csv") for name in UNITS}
+    table = pd.read_csv(out / "benchmarks.csv")
+    parts = {part: rows.reset_index(drop=True) for part, rows in table.groupby("part")}
+    return parts | {"targets": pd.read_csv(out / "targets.csv")}
+
+
+def test_targets_are_judged_where_both_sides_were_measured(tables):
+    met = tables["targets"].set_index("target").met
+    assert set(met[met.index.str.contains("TextAttack")]) == {"not measured"}
+    assert set(met[met.index.str.contains("foolbox|calibration|unit|float32")]) <= {"yes", "no"}
+
+
+def test_the_search_in_bfloat16_leaves_what_float32_leaves(tables):
+    table = tables["texts"].query("unit == 'adversarial accuracy'").set_index("name").value
+    assert table["dg: ours, bfloat16 search"] <= table["dg: ours"]
+
+
+def test_gpu_costs_are_measured_once_and_a_second_run_goes_on(script, tmp_path, capsys):
+    gpu = script("gpu")
+    gpu.main(["--out", str(tmp_path), "--sizes", "small", "--only", "images"])
+    gpu.main(["--out", str(tmp_path), "--sizes", "small"])
+    table = pd.read_csv(tmp_path / "gpu.csv")
+    assert table.name.is_unique and (table.per_second > 0).all()
+    assert set(table.unit) == {"image passes", "training steps", "texts"}
+    assert capsys.readouterr().out.count("images, float32") == 1
+
+
+def test_scaling_says_what_was_not_measured(script, tmp_path, monkeypatch):
+    scaling = script("scaling")
+    curves = {"T sweep": pd.DataFrame({"temperatures": [1, 2, 4], "texts asked": [100, 120, 150]})}
+    monkeypatch.setattr(scaling, "growth", lambda: curves)
+    gpu = tmp_path / "gpu.csv"
+    gpu.write_text('name,per_second\n"steps, 16 models at a time",1000\n"queries, 16 processes",50000\n')
+    scaling.main(["--gpu", str(gpu), "--out", str(tmp_path / "scaling.md")])
+    text = (tmp_path / "scaling.md").read_text()
+    grid = [line.split(" | ") for line in text.splitlines() if line.startswith("| the paper's grid | one GPU")]
+    hours = [float(line[-1].strip(" |").replace(",", "")) for line in grid]
+    assert hours[0] > hours[1] > hours[2] and hours[0] == pytest.approx(8 * hours[1], rel=0.01)
+    assert "| text lessons of `full` | one CPU core | 1 | not measured |" in text
+    assert "| T sweep | 0.29 |" in text
 
 
 @pytest.mark.parametrize("name", UNITS)
@@ -56,7 +109,7 @@ def test_every_number_is_finite_and_says_what_it_depends_on(name, tables):
 
 def test_foolbox_and_ours_did_the_same(tables):
     """From one start, with one step and as many of them: the same accuracy; leaving early saves passes only."""
-    whole = tables["image_attacks"]
+    whole = tables["images"]
     assert set(whole.reference) <= set(whole.name) and (whole.loc[whole.name == whole.reference, "ratio"] == 1).all()
     table = whole.query("name.str.contains('from the image: ')", engine="python")
     accuracy = table[table.unit == "adversarial accuracy"].value

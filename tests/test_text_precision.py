@@ -167,9 +167,10 @@ def test_tf32_rounds_on_a_gpu(model):
     assert 0 < (rounded - exact).abs().max() < 0.05 * exact.abs().max()
 
 
-@pytest.mark.parametrize(("precision", "temperature"), [("bfloat16", 1.0), ("int8", 1.0), ("bfloat16", 1e-3)])
+@pytest.mark.parametrize("model", ["tiny-bert"], indirect=True)
+@pytest.mark.parametrize(("precision", "temperature"), [("int8", 1.0), ("bfloat16", 1e-3)])
 def test_a_search_in_low_precision_is_judged_and_finished_in_float32(model, precision, temperature):
-    texts = sentences(12)
+    texts = sentences(8)
     labels = model(texts).argmax(dim=1)
     labels[::7] = 1 - labels[::7]  # wrong before the attack
     score = TrueClassProbability(temperature)
@@ -178,7 +179,7 @@ def test_a_search_in_low_precision_is_judged_and_finished_in_float32(model, prec
     right_at_the_end = (model(result.adversarial).argmax(dim=1) == labels).tolist()
     assert right_at_the_end == (result.outcome == FAILED).tolist()
     assert ((result.outcome == SKIPPED) == (expected.outcome == SKIPPED)).all()
-    assert all(result.adversarial[i] == texts[i] for i in range(0, 12, 7))
+    assert all(result.adversarial[i] == texts[i] for i in range(0, 8, 7))
     robust = result.outcome == FAILED
     assert set(expected.outcome[robust]) <= {FAILED}, "what stands here stands against the search in float32"
     assert (result.outcome == SUCCEEDED).any() and (result.details["changed"][result.outcome == SUCCEEDED] > 0).all()

@@ -47,6 +47,11 @@ class Memory:
         self._answers: OrderedDict[Hashable, Any] = OrderedDict()
         self._bytes = 0
 
+    @property
+    def n_bytes(self) -> int:
+        """What is remembered, in bytes, roughly."""
+        return self._bytes
+
     def answers(self, questions: Sequence[Hashable]) -> list[Any]:
         answers, missing = [], {}
         for question in questions:
