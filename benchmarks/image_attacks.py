@@ -194,7 +194,7 @@ def calibrators(study: ImageStudy, repeats: int) -> list[Row]:
     """
     generator = torch.Generator().manual_seed(0)
     logits = 4 * torch.randn(10_000, 10, generator=generator)
-    labels = torch.distributions.Categorical(logits=logits / 2.5).sample()
+    labels = torch.multinomial((logits / 2.5).softmax(dim=1), 1, generator=generator).squeeze(1)
     ours = "exact fit, 10,000 x 10"
     calls, temperatures = {ours: partial(fit_temperature, logits, labels)}, {}
     temperatures[ours] = fit_temperature(logits, labels).temperature

@@ -120,7 +120,7 @@ def measure_all(
     """Every part at each number of threads, with what the rows have in common."""
     rows, about = [], machine()
     for number in dict.fromkeys(threads):
-        with torch_threads(number):
+        with torch_threads(number), torch.random.fork_rng():  # peers draw from the generator of whoever runs this
             for part in parts:
                 measured = part(study, repeats)
                 load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else float("nan")

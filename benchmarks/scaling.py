@@ -95,6 +95,8 @@ def rates(benchmarks: pd.DataFrame | None, gpu: pd.DataFrame | None) -> dict[str
     of_layers = ENCODERS["minilm"].of_a_layer
     known: dict[str, tuple[float, float] | None] = {"one CPU core": None, "one GPU": None}
     if benchmarks is not None:
+        if set(benchmarks.profile) == {"smoke"}:
+            raise ValueError("the benchmarks of `smoke` time other models than MiniLM: run those of `quick`")
         rows = benchmarks.set_index(["name", "unit"])
         step = rows.value.get(("texts, float32: standard", "s"))
         attack, texts = (rows.value.get(("dg: ours", unit)) for unit in ("s", "texts per attacked sentence"))
@@ -132,7 +134,7 @@ def growth() -> dict[str, pd.DataFrame]:
         attack_texts(cache, texts[:n], labels[:n])
         sentences.append({"sentences": n, "texts asked": cache.n_forward, "bytes": cache.n_bytes})
     searches = []
-    for n in (2, 4, 8):
+    for n in (8, 16, 32):
         fresh = replace(study, settings=replace(study.settings))
         examples = fresh.validation_inputs, fresh.validation_labels
         before = fresh.cache.n_forward + len(examples[0])  # all of which are asked once, whatever n is
