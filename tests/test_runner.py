@@ -20,8 +20,9 @@ import pytest
 from filelock import FileLock
 
 from robustlib.__main__ import main
+from robustlib.course.run.forecast import Forecast
 from robustlib.course.run.runner import Options, run
-from robustlib.course.run.state import fingerprint, library_digest, select_notebooks
+from robustlib.course.run.state import Step, fingerprint, library_digest, select_notebooks
 from robustlib.study.profiles import get_profile
 
 SMOKE = get_profile("smoke")  # its data set comes with scikit-learn: no test here needs a network
@@ -196,6 +197,20 @@ def test_a_notebook_that_reads_records_runs_again_after_those_that_made_them(tmp
     copied = (tmp_path / "results/smoke/notebooks/02_judges.ipynb").stat().st_mtime
     os.utime(record, (copied + 1, copied + 1))
     assert reasons() == ["01_measures: unchanged", "new records)"]
+
+
+def test_a_budget_chooses_what_carries_most_of_the_scorecard_and_says_what_is_left_out(root, first):
+    steps = [
+        Step(Path(f"{name}.ipynb"), Path(), "", "never run", None, name.startswith("13"))
+        for name in ("00_a", "04_b", "06_c", "09_d", "13_e")
+    ]
+    seconds = dict(zip(steps, ((10.0, 5.0), (80.0, 5.0), (200.0, 5.0), (60.0, 5.0), (0.0, 5.0)), strict=True))
+    ordered = tuple(steps[k] for k in (1, 2, 3, 0, 4))
+    forecast = Forecast(ordered, dict.fromkeys(steps, []), seconds, (), workers=2)
+    assert [step.name for step in forecast.within(100.0).steps] == ["04_b", "09_d", "00_a", "13_e"]  # 06 takes 102
+    assert [step.name for step in forecast.within(None).steps] == ["04_b", "06_c", "09_d", "00_a", "13_e"]
+    status, text = run_and_read(refresh=True, budget=1.0)
+    assert "Left out for lack of time: 01_fails, 02_dies, 03_misspells, 04_works." in text
 
 
 def test_a_second_run_of_a_profile_is_told_who_holds_it(root, first):

@@ -55,7 +55,8 @@ class Forecast:
             if share <= left or step.reads_records:
                 chosen.append(step)
                 left -= share
-        return Forecast(tuple(chosen), self.units, self.seconds, self.unchanged, self.workers)
+        ranked = tuple(step for step in self.steps if step in chosen)
+        return Forecast(ranked, self.units, self.seconds, self.unchanged, self.workers)
 
     @property
     def all_units(self) -> list[Unit]:

@@ -75,9 +75,8 @@ def run(profile: Profile, options: Options = Options()) -> int:
             with kernel_environment(**variables, ROBUSTLIB_WORKERS="1"):
                 everything = _forecast(notebooks, state, profile, options)
                 _say(everything.text())
-                chosen = everything.within(options.budget)
-                steps = _with_units(chosen, options, deadline)
-                failed = _run_steps(steps, state, profile, chosen.workers)
+                steps = _with_units(everything, options, deadline)
+                failed = _run_steps(steps, state, profile, everything.workers)
         except KeyboardInterrupt:
             _say(f"\nInterrupted. What is finished is kept; go on with: ./run_all.sh {profile.name}")
             return INTERRUPTED
@@ -101,18 +100,22 @@ def _parameters(profile: Profile) -> dict[str, object]:
     return {"profile": profile.name, "seed": profile.seeds[0], "solutions": True}
 
 
-def _with_units(forecast: Forecast, options: Options, deadline: float) -> list[Step]:
-    """Compute the units; returns the steps that have theirs. Without a deadline a notebook computes what is missing."""
-    own = sum(seconds for _, seconds in forecast.seconds.values()) / forecast.workers
-    seconds = max(0.0, deadline - time.monotonic() - own) if options.budget else None
-    try:
-        left = compute(forecast.all_units, workers=forecast.workers, cluster=options.cluster, seconds=seconds).left
-    except LostWorkersError as error:
-        _say(str(error))
-        left = []
+def _with_units(everything: Forecast, options: Options, deadline: float) -> list[Step]:
+    """Compute the units; returns the steps that are now to run: within a budget, those that have their units.
+
+    What time a budget leaves goes to the other units, for the next run.
+    """
+    chosen = everything.within(options.budget)
+    own = sum(chosen.seconds[step][1] for step in chosen.steps) / chosen.workers
+    for units in (chosen.all_units, everything.all_units) if options.budget else (chosen.all_units,):
+        seconds = max(0.0, deadline - time.monotonic() - own) if options.budget else None
+        try:
+            compute(units, workers=everything.workers, cluster=options.cluster, seconds=seconds)
+        except LostWorkersError as error:  # a notebook computes what is missing, alone
+            _say(str(error))
     if not options.budget:
-        return list(forecast.steps)
-    return [step for step in forecast.steps if not set(left) & set(forecast.units[step])]
+        return list(everything.steps)
+    return [step for step in chosen.steps if all(unit.is_done() for unit in everything.units[step])]
 
 
 def _run_steps(steps: Sequence[Step], state: State, profile: Profile, workers: int) -> list[tuple[Step, Execution]]:
