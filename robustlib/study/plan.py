@@ -183,6 +183,11 @@ def _breadth(plan: _Plan) -> Iterator[Unit]:
         victims.append(plan.victim("text", dataset=dataset, n_train=settings.n_breadth_train))
     for encoder, layers in settings.breadth_encoders:
         victims.append(plan.victim("text", dataset=settings.dataset, encoder=encoder, layers=layers))
+    for encoder, layers in settings.breadth_encoders:
+        for T in settings.encoder_training_temperatures:
+            changes = {"gradient_rule": "normalise", "training_temperature": T}
+            victim = plan.victim("text", encoder=encoder, layers=layers, **changes)
+            yield from _grid(replace(victim, few=settings.n_breadth), "dg", ADVERSARIES, (1.0,))
     for victim in victims:
         yield from _grid(victim, "dg", "none", (1.0,), n=settings.n_breadth)
         yield from _grid(victim, "dg", ("none", "cal-exact", "margin"), (over, under), n=settings.n_breadth)

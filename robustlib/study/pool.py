@@ -113,6 +113,8 @@ def _compute(outcome: Outcome, bar: _Bar, workers: int, cluster: str | None, dea
                 outcome.left.remove(unit)
                 outcome.computed += not failure
                 if failure:
+                    if failure not in outcome.failures.values():
+                        bar.say(f"{unit}: {failure}")
                     outcome.failures[unit] = failure
                 bar.step(unit, seconds)
             if time.monotonic() > deadline:

@@ -31,6 +31,7 @@ class Victim:
         variant: a training of notebooks 08 and 09; default: the model of the other notebooks.
         changes: what differs from the profile, as `image_study` and `text_study` take it, by name.
         precision: what a text model computes in, or "4-decimals" where its probabilities are rounded.
+        few: judged on the first test examples only.
     """
 
     profile: str
@@ -39,6 +40,7 @@ class Victim:
     variant: Variant | None = None
     changes: tuple[tuple[str, Any], ...] = ()
     precision: str = "float32"
+    few: int | None = None
 
     def __str__(self) -> str:
         changes = ", ".join(f"{name} = {value}" for name, value in self.changes)
@@ -51,6 +53,9 @@ class Victim:
 
 @lru_cache(maxsize=4)
 def _study(victim: Victim) -> Study:
+    if victim.few is not None:
+        study = replace(victim, few=None).study()
+        return replace(study, inputs=study.inputs[: victim.few], labels=study.labels[: victim.few])
     if victim.precision != "float32":
         exact = replace(victim, precision="float32").study()
         decimals = victim.precision.removesuffix("-decimals")
