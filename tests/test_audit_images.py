@@ -153,5 +153,14 @@ def test_l2_and_features_of_one_row_are_images_too():
 
 
 def test_forward_passes_are_those_of_the_attacks():
-    report = audit(white())
+    report = audit(white(), figures=False)
     assert report.forwards <= 1.2 * sum(rung.forwards for rung in report.rungs)
+
+
+def test_figures_get_accuracy_by_radius_and_reliability():
+    report = audit(white(behind=lambda z: 1e4 * z), n=80)
+    served, most = (dict(map(tuple, report.curves["radius"][name])) for name in ("as served", "at most"))
+    assert served[0.0] == most[0.0] == report.clean.percent and served[EPSILON] == report.as_served.percent
+    assert served[0.5] > 50 and most[0.5] == 0
+    assert sum(count for *_, count in report.curves["reliability"]) == 80
+    assert report.finding("attack.rising").severity == "fine"

@@ -7,7 +7,8 @@ import torch
 from audit_subjects import EPSILON, N_CLASSES, Shown, held_out, net, sentences, white, words_subject
 
 from robustlib.audit import Audit, IllusionError, run, rungs
-from robustlib.audit.run import audit_subject, smallest_gap
+from robustlib.audit.record import smallest_gap
+from robustlib.audit.run import audit_subject
 from robustlib.audit.subject import Subject
 
 

@@ -40,6 +40,7 @@ class Case:
         parts: (name, callable) that predict as the subject does, to be searched instead of it.
         more: further inputs without an attack, for a surrogate.
         temperature: T* of the served logits.
+        curves: as of `Audit`.
         points: by rung, the adversarial inputs of the attacked examples, where later rungs go on from.
     """
 
@@ -56,6 +57,7 @@ class Case:
     surrogate: Callable | None = None
     findings: list[Finding] = field(default_factory=list)
     rungs: list[Rung] = field(default_factory=list)
+    curves: dict[str, Any] = field(default_factory=dict)
     points: dict[str, Any] = field(default_factory=dict)
 
     @property

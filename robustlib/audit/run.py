@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 import os
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-import robustlib
 from robustlib.attacks.words import load_recipe
-from robustlib.audit import checks, gradients, rungs, words
+from robustlib.audit import checks, curves, gradients, rungs, words
 from robustlib.audit.case import Case, accuracy_of, difference_of, taken
-from robustlib.audit.findings import Audit, Finding, Rung, rung_from
+from robustlib.audit.findings import Audit, Finding, Rung
+from robustlib.audit.record import record
 from robustlib.audit.rungs import IMAGE_LADDER, Plan
-from robustlib.audit.served import Served, device_of, left_alone, parts_that_predict
+from robustlib.audit.served import Served, as_logits, device_of, left_alone, parts_that_predict
+from robustlib.audit.state import Store
 from robustlib.audit.subject import Subject
-from robustlib.audit.verdict import THRESHOLD, judge
+from robustlib.audit.verdict import judge
 from robustlib.calibration.checks import check_counts, check_labels, check_pixels, check_radius
 from robustlib.models.forward import mixed_seed, seeded
 from robustlib.models.texts import check_texts
@@ -33,7 +30,6 @@ from robustlib.models.texts import check_texts
 N_DRAWS = 8  # passes by which a random subject is judged
 N_MORE = {"image": 1000, "text": 400}  # examples beyond n that are asked without an attack
 FEWEST = 50  # examples that a small budget leaves
-BACKWARD = 2.0  # forward passes that a backward pass costs
 NO_GRADIENT = ("does not require grad", "not have been used in the graph")  # PyTorch's words
 REACHED = 5.0  # percent that may stand at a radius that allows anything
 
@@ -52,6 +48,7 @@ def audit_subject(
     random: bool = False,
     surrogate: Callable | None = None,
     thorough: bool = False,
+    figures: bool = True,
     seed: int = 0,
     batch_size: int | None = None,
     state: str | os.PathLike | None = None,
@@ -70,6 +67,7 @@ def audit_subject(
         random: randomness is part of the model as served, and no mistake.
         surrogate: inputs to logits, to transfer from, instead of a plain one fitted to the answers.
         thorough: run every rung, also where cheaper ones say that it is not needed.
+        figures: measure the accuracy against the radius, too (images with gradients), for the report's figure.
         state: file in which finished rungs are kept, from which an interrupted audit goes on.
         tell: gets a line before each rung.
 
@@ -91,9 +89,10 @@ def audit_subject(
         ladder = IMAGE_LADDER if subject.modality == "image" else words.TEXT_LADDER
         case, notes = _affordable(case, ladder, budget, start)
         case.findings = [*findings, *notes]
-        store = _Store(state, case, {"n": len(case.inputs), "seed": seed, **_plain_threat(threat)})
+        store = Store(state, case)
         complete = _climbed(case, ladder, store, budget, start, tell or (lambda line: None))
-    return _record(case, claim, complete, budget, start)
+        complete = complete and (not figures or _drawn(case, budget, start))
+    return record(case, claim=claim, complete=complete, budget=budget, seconds=time.perf_counter() - start)
 
 
 def _checked(
@@ -141,6 +140,8 @@ def _examined(
     device = attacked.device if isinstance(attacked, Tensor) else "cpu"
     case = Case(served, attacked, labels[rows].to(device), clean, threat, temperature)
     case.more = taken(everything, more) if len(more) else None
+    if served.subject.gives != "labels" and torch.isfinite(answers).all():
+        case.curves["reliability"] = curves.reliability(as_logits(answers[by], served.subject.gives), look.labels[by])
     predictions = checks.predicted(answers)
     case.parts = [*served.subject.inner, *served.retried(lambda: parts_that_predict(served, inputs, predictions))]
     if isinstance(attacked, Tensor):
@@ -181,7 +182,7 @@ def _seconds_a_pass(served: Served) -> float:
 
 
 def _climbed(
-    case: Case, ladder: tuple[Plan, ...], store: _Store, budget: float | None, start: float, tell: Callable[[str], None]
+    case: Case, ladder: tuple[Plan, ...], store: Store, budget: float | None, start: float, tell: Callable[[str], None]
 ) -> bool:
     """Run the ladder into `case.rungs`; whether it came to its end."""
     before = len(case.findings)
@@ -212,6 +213,21 @@ def _climbed(
             case.findings.append(Finding("attack.failed", "attack", "warning", sentence, {"rung": plan.name}))
         case.findings += _afterwards(case, plan)
         store.save(case.rungs, case.findings[before:])
+    return True
+
+
+def _drawn(case: Case, budget: float | None, start: float) -> bool:
+    """Accuracy against the radius, where gradients and time allow it; whether it came to its end."""
+    found_by = judge(case.findings, case.rungs).found_by
+    seconds = 6 * 3 * curves.STEPS * len(case.rows) * _seconds_a_pass(case.served)
+    late = budget is not None and time.perf_counter() - start + seconds > budget
+    if case.served.subject.modality != "image" or not len(case.rows) or late:
+        return True
+    try:
+        case.curves["radius"] = case.served.retried(lambda: curves.accuracy_by_radius(case, found_by))
+    except KeyboardInterrupt:
+        return False
+    case.findings += curves.rising(case.curves["radius"])
     return True
 
 
@@ -309,116 +325,3 @@ def _searched_well(case: Case, plan: Plan) -> list[Finding]:
     if any(finding.severity != "fine" for finding in facts):
         return []
     return [Finding(f"{plan.name}.sound", "gradient", "fine", f"{plan.adversary}: gradients are sound there")]
-
-
-def _record(case: Case, claim: float | None, complete: bool, budget: float | None, start: float) -> Audit:
-    """Everything as it is written down."""
-    subject, served = case.served.subject, case.served
-    if served.batch_size < served.first_batch_size:
-        sentence = f"memory ran out: batches were halved to {served.batch_size}"
-        case.findings.append(Finding("attack.memory", "attack", "note", sentence, {"batch_size": served.batch_size}))
-    verdict = judge(case.findings, case.rungs)
-    bound = [rung for rung in case.rungs if rung.status == "done" and rung.family != "sanity"]
-    usual = next((rung for rung in bound if rung.family == "served"), None)
-    low = next((rung for rung in bound if rung.name == verdict.found_by), None)
-    together = accuracy_of(np.min([rung.standing for rung in bound], axis=0)) if bound else None
-    n = len(case.inputs)
-    outcome = ""
-    if claim is not None and low is not None:
-        outcome = "refuted" if low.accuracy.high < 100 * claim else "not refuted"
-    settings = {
-        **_plain_threat(case.threat),
-        "n": n,
-        "seed": case.seed,
-        "budget": budget,
-        "batch_size": served.batch_size,
-        "draws": served.draws,
-        "examples": digest(case.inputs, case.labels),
-        "robustlib": robustlib.__version__,
-        "torch": torch.__version__,
-    }
-    return Audit(
-        verdict=verdict.verdict,
-        reason=verdict.reason,
-        remedy=verdict.remedy,
-        subject={
-            "name": subject.name,
-            "gives": subject.gives,
-            "modality": subject.modality,
-            "n_classes": subject.n_classes,
-            "access": "gradients" if subject.module is not None else "answers",
-            "notes": list(subject.notes),
-        },
-        settings=settings,
-        clean=accuracy_of(case.clean) if n else None,
-        as_served=usual.accuracy if usual else None,
-        at_most=low.accuracy if low else None,
-        together=together,
-        gap=verdict.gap,
-        found_by=verdict.found_by,
-        smallest=smallest_gap(n),
-        findings=tuple(case.findings),
-        rungs=tuple(case.rungs),
-        seconds=time.perf_counter() - start,
-        forwards=served.n_forward,
-        backwards=served.n_backward,
-        complete=complete,
-        claim=None if claim is None else 100 * claim,
-        claim_outcome=outcome,
-    )
-
-
-def smallest_gap(n: int) -> float:
-    """The smallest true gap, in points, that n examples show in four of five repetitions, at least the threshold.
-
-    If every example that differs falls one way, a gap g has the standard error sqrt(g (1 - g) / n), and must be
-    1.96 + 0.84 of them from 0.
-    """
-    factor = (1.96 + 0.84) ** 2
-    return max(THRESHOLD, 100 * factor / (n + factor))
-
-
-def digest(inputs: Any, labels: Tensor) -> str:
-    """Sixteen hexadecimal digits that stand for these examples in this order."""
-    content = hashlib.sha256(labels.cpu().numpy().tobytes())
-    if isinstance(inputs, Tensor):
-        content.update(inputs.detach().cpu().float().numpy().tobytes())
-    else:
-        content.update(json.dumps(list(inputs)).encode())
-    return content.hexdigest()[:16]
-
-
-def _plain_threat(threat: dict) -> dict:
-    return {name: getattr(value, "name", value) for name, value in threat.items()}
-
-
-class _Store:
-    """Finished rungs in a file, under a key of the examples, the settings and the clean answers."""
-
-    def __init__(self, path: str | os.PathLike | None, case: Case, settings: dict) -> None:
-        self.path = Path(path) if path is not None else None
-        known = {**settings, "name": case.served.subject.name, "examples": digest(case.inputs, case.labels)}
-        known["clean"] = hashlib.sha256(case.clean.tobytes()).hexdigest()
-        known["temperature"] = f"{case.temperature:.6g}" if math.isfinite(case.temperature) else "none"
-        known["version"] = robustlib.__version__
-        self.key = json.dumps(known, sort_keys=True, default=str)
-
-    def load(self) -> tuple[dict[str, Rung], list[Finding]]:
-        """Rungs of an earlier audit of the same thing, by name, and what they found."""
-        if self.path is None or not self.path.exists():
-            return {}, []
-        kept = json.loads(self.path.read_text(encoding="utf-8"))
-        if kept.get("key") != self.key:
-            return {}, []
-        return {row["name"]: rung_from(row) for row in kept["rungs"]}, [Finding(**row) for row in kept["findings"]]
-
-    def save(self, rungs: list[Rung], findings: list[Finding]) -> None:
-        """Write the finished rungs, all or nothing."""
-        if self.path is None:
-            return
-        rows = [asdict(rung) for rung in rungs if rung.status == "done"]
-        kept = [asdict(finding) for finding in findings if finding.name != "attack.failed"]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_name(self.path.name + ".new")
-        beside.write_text(json.dumps({"key": self.key, "rungs": rows, "findings": kept}), encoding="utf-8")
-        beside.replace(self.path)

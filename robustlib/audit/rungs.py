@@ -167,10 +167,11 @@ def inner(case: Case) -> Callable:
     return case.served.search(case.parts[0][1], "logits")
 
 
-def _through(case: Case) -> Tensor:
+def through(case: Case) -> Callable:
+    """The model with a backward pass through its steps and saturation, as a search function."""
     module, gives = case.served.subject.module, case.served.subject.gives
     # Probabilities stay: their logarithm has no slope where they are 0.
-    return strongest(case, case.served.search(straight_through(module), "logits" if gives == "probabilities" else None))
+    return case.served.search(straight_through(module), "logits" if gives == "probabilities" else None)
 
 
 def inside(case: Case) -> Callable:
@@ -183,9 +184,24 @@ def _strongest_of(search: Callable[[Case], Callable]) -> Callable[[Case], Tensor
     return lambda case: strongest(case, search(case))
 
 
-def _averaged(case: Case) -> Tensor:
-    search = inner(case) if case.parts else _search(case)
-    return strongest(case, case.served.averaged(search, N_AVERAGED))
+def averaged(case: Case) -> Callable:
+    """The mean of several passes over a random model, as a search function."""
+    return case.served.averaged(inner(case) if case.parts else _search(case), N_AVERAGED)
+
+
+def search_of(case: Case, name: str) -> tuple[Callable, Score] | None:
+    """What the rung of that name climbs; None for one that is no ascent."""
+    scores = {
+        "as served": CrossEntropy(),
+        "calibrated": CrossEntropy(case.temperature),
+        "margin": Margin(),
+        "targeted": Margin(),
+        "ratio": DLR(),
+    }
+    if name in scores:
+        return (_search(case), scores[name]) if case.white else None
+    others = {"inner": inner, "straight-through": through, "inside": inside, "averaged": averaged}
+    return (others[name](case), Margin()) if name in others else None
 
 
 def _transfer(case: Case) -> Tensor:
@@ -335,7 +351,7 @@ IMAGE_LADDER = (
         "pgd",
         "unmask",
         _if_hidden,
-        _through,
+        _strongest_of(through),
         12 * STEPS,
     ),
     Plan(
@@ -353,7 +369,7 @@ IMAGE_LADDER = (
         "pgd",
         "unmask",
         _if_random,
-        _averaged,
+        _strongest_of(averaged),
         9 * STEPS * N_AVERAGED,
     ),
     Plan("radius", "margin at a radius that allows anything", "pgd", "sanity", _white, _radius(anything), 30),
