@@ -80,7 +80,7 @@ def run(profile: Profile, options: Options = Options()) -> int:
         except KeyboardInterrupt:
             _say(f"\nInterrupted. What is finished is kept; go on with: ./run_all.sh {profile.name}")
             return INTERRUPTED
-        left_out = [step.name for step in everything.steps if step not in steps]
+        left_out = sorted(step.name for step in everything.steps if step not in steps)
         summarised = report(state.results, left_out)
     if failed:
         _say(f"\n{len(failed)} of {len(steps)} notebooks failed:")
