@@ -197,7 +197,7 @@ def test_a_lesson_shows_prose_figures_and_tables_but_no_leftovers_of_a_kernel(si
     assert (site / "figures" / "00_first-1.png").read_bytes() == PNG
     for leftover in ("VBox", "vnd.jupyter", "bar</pre>", "10%", "<style scoped", "# Parameters", "&#39;quick&#39;"):
         assert leftover not in page, leftover
-    assert page.count('<div class="scroll" tabindex="0" role="region" aria-label="table"><table') == 2
+    assert page.count('<div class="scroll" tabindex="0" role="group" aria-label="table"><table') == 2
     assert "<thead>" not in page  # the table of facts has an empty one
     assert page.count("This widget needs a running notebook") == 1
     assert page.count('<script type="module">') == 3
@@ -367,6 +367,30 @@ def test_a_landscape_says_what_is_flat_what_decides_and_what_came_out(open_page)
     assert part(page, "loss-heading") == "What the attacker climbs: margin."
     page.get_by_label("Directions:").select_option(label="weights")
     page.wait_for_function("document.querySelector('[data-part=steps]').closest('figure').hidden")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_any_page(browser, site, published_site, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
+    page, violations = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme), []
+    for path in sorted([*site.glob("*.html"), *published_site.glob("*.html")]):
+        page.goto(path.as_uri())
+        found = axe.run(page).response["violations"]
+        violations += [f"{path.name}: {one['id']} at {one['nodes'][0]['html'][:200]}" for one in found]
+    page.close()
+    assert violations == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [360, 800, 1280, 1920])
+def test_no_slider_page_is_wider_than_the_screen(browser, site, width):
+    page = browser.new_page(viewport={"width": width, "height": 844})
+    for path in site.glob("*-0[03]*.html"):
+        page.goto(path.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path.name
+        assert page.locator(".rl-control").first.bounding_box()["width"] > 0.75 * min(width, 62 * 16), "a track as wide"
+    page.close()
 
 
 @pytest.mark.browser

@@ -35,7 +35,7 @@ def to_html(source: str, *, pages: dict[str, str]) -> str:
 
 def scrolling_tables(body: str) -> str:
     """Put each table into a box that scrolls by finger or keyboard, so that the page need not."""
-    box = '<div class="scroll" tabindex="0" role="region" aria-label="table"><table'
+    box = '<div class="scroll" tabindex="0" role="group" aria-label="table"><table'
     body = re.sub(r"<th[^>]*>\s*</th>", "<td></td>", body)  # an empty heading is none
     return body.replace("<table", box).replace("</table>", "</table></div>")
 
@@ -54,7 +54,7 @@ class _Renderer(IPythonRenderer):
         return formula(body)
 
     def block_math(self, body: str) -> str:
-        return formula(body, block=True)
+        return f'<div class="scroll" tabindex="0" role="group" aria-label="formula">{formula(body, block=True)}</div>'
 
     def heading(self, text: str, level: int, **attributes: object) -> str:
         name = anchor(html.unescape(re.sub(r"<[^>]+>", "", text)))

@@ -24,22 +24,24 @@ class HiddenGap(Slider):
     kappa = positive(1.0)
 
     def figure(self) -> Figure:
-        """The model's own gaps, and mean confidence and calibration error for every kappa."""
+        """Mean confidence and calibration error for every kappa."""
         logits, labels = torch.tensor(unpacked(self.stored["logits"])), torch.tensor(self.stored["labels"])
-        figure, (left, right) = plots.plt.subplots(1, 2, figsize=(11, 3.8))
-        top = logits.topk(2, dim=1).values
-        left.hist((top[:, 0] - top[:, 1]).numpy(), bins=40, color=plots.COLOURS[5])
-        left.axvline(self.kappa, color=plots.COLOURS[1], lw=3)
-        left.set(xlabel="gap of the two largest logits", ylabel="inputs", title=f"line: kappa = {self.kappa:.3g}")
-        rows = []
-        for kappa in np.geomspace(0.05, 20, 27):
-            report = calibration_report(TemperaturePerInput(float(kappa))(logits), labels)
-            rows.append((kappa, 100 * report.mean_confidence, "mean confidence"))
-            rows.append((kappa, 100 * report.expected_calibration_error, "expected calibration error"))
-        labels = {"xlabel": "kappa (logits, log scale)", "ylabel": "percent", "title": self.stored["title"]}
-        frame = pd.DataFrame(rows, columns=["kappa", "mean", "curve"])
-        plots.plot_curves(frame, x="kappa", by="curve", marker="", reference=100 * report.accuracy, **labels, ax=right)
-        return figure
+        kappas = np.geomspace(0.05, 20, 27).tolist()
+        reports = [calibration_report(TemperaturePerInput(kappa)(logits), labels) for kappa in kappas]
+        curves = {
+            "mean confidence": [100 * report.mean_confidence for report in reports],
+            "expected calibration error": [100 * report.expected_calibration_error for report in reports],
+        }
+        frame = (
+            pd.DataFrame(curves, index=pd.Index(kappas, name="kappa")).reset_index().melt("kappa", value_name="mean")
+        )
+        names = {
+            "xlabel": "kappa (logits, log scale)",
+            "ylabel": "percent",
+            "title": self.stored["title"],
+            "marker": "",
+        }
+        return plots.plot_curves(frame, x="kappa", by="variable", reference=100 * reports[0].accuracy, **names).figure
 
 
 def hidden_gap(logits: Tensor, labels: Tensor, *, title: str) -> HiddenGap:

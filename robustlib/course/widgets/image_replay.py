@@ -6,11 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from robustlib.attacks.diagnostics import input_gradient, input_jacobian
-from robustlib.course import plots
 from robustlib.course.widgets.paths import pgd_paths
 from robustlib.course.widgets.slider import Slider, offered, packed, unpacked
 
@@ -36,18 +34,6 @@ class ImageReplay(Slider):
     def largest(self) -> np.ndarray:
         """(n_temperatures, steps + 1): largest entry of the gradient; 0 where it is exactly 0."""
         return np.array(self.stored["largest"]).reshape(self.logits.shape[:2])
-
-    def figure(self) -> Figure:
-        """Image, change and result at the present step, a row for each of the two temperatures."""
-        figure, axes = plots.plt.subplots(2, 3, figsize=(8, 5.4))
-        path = unpacked(self.stored["path"], "u1") / 255
-        for row, temperature in zip(axes, (self.left, self.right), strict=True):
-            place = self.stored["temperatures"].index(temperature)
-            now = self.stored["class_names"][self.logits[place, self.step].argmax()]
-            titles = f"served at T_d = {temperature:g}", "change", f"step {self.step}: {now}"
-            plots.plot_attack(path[place, 0], path[place, self.step], titles, axes=row)
-        figure.suptitle(self.stored["title"], fontsize=11)
-        return figure
 
 
 def image_replay(

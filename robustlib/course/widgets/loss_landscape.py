@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from robustlib.attacks.landscape import Landscape
 from robustlib.attacks.scores import DLR, CrossEntropy, Margin, Score
-from robustlib.course import plots
 from robustlib.course.widgets.paths import pgd_path, pgd_paths
-from robustlib.course.widgets.slider import Slider, nearest, offered, packed, positive, unpacked
+from robustlib.course.widgets.slider import Slider, offered, packed, positive
 from robustlib.models.forward import logits_of
 
 TEMPERATURES = tuple(float(f"{t:.4g}") for t in np.logspace(-3, 4, 57))
@@ -31,24 +29,6 @@ class LossLandscape(Slider):
     temperature = positive(1.0)
     loss = offered("cross-entropy", lambda stored: [*stored["margins"]])
     directions = offered("", lambda stored: [*stored["views"]])
-
-    def figure(self) -> Figure:
-        """Cross-entropy at the present temperature, the margin, and PGD's margin step by step."""
-        figure, axes = plots.plt.subplots(1, 3, figsize=(14, 4))
-        view, row = self.stored["views"][self.directions], nearest(self.stored["temperatures"], self.temperature)
-        logits, places = torch.tensor(unpacked(view["logits"])), np.array(view["coordinates"])
-        landscape = Landscape(logits, torch.tensor(view["labels"]), places, *view["axes"])
-        scores = {f"cross-entropy at T = {self.temperature:.3g} (nats)": CrossEntropy(self.temperature)}
-        for ax, (name, score) in zip(axes, (scores | {"margin (logits)": Margin()}).items(), strict=False):
-            labels = {"xlabel": view["axes"][0], "ylabel": view["axes"][1], "title": name, "unit": name}
-            plots.plot_landscape(landscape.surface(score), places, **labels, ax=ax)
-            if view["paths"]:
-                ax.plot(*np.array(view["paths"]["cross-entropy"][row]).T, ".-", color=plots.COLOURS[1])
-        axes[2].plot(self.stored["margins"]["cross-entropy"][row], ".-")
-        axes[2].axhline(0, color="grey", ls="--")
-        axes[2].set(xlabel="PGD step", ylabel="margin (logits)", title="what PGD reaches (above 0: fooled)")
-        figure.suptitle(self.stored["title"], fontsize=11)
-        return figure
 
 
 def loss_landscape(

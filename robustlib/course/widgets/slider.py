@@ -60,11 +60,6 @@ def unpacked(stored: dict[str, Any], dtype: str = "<f4") -> np.ndarray:
     return np.frombuffer(base64.b64decode(stored["values"]), dtype).reshape(stored["shape"])
 
 
-def nearest(values: Sequence[float], value: float) -> int:
-    """Index of the entry nearest to a positive value on a log axis."""
-    return int(np.abs(np.log(values) - np.log(value)).argmin())
-
-
 def positive(default: float) -> traitlets.Float:
     """A temperature as a trait: finite and above 0; TraitError for anything else."""
     return _Positive(default).tag(sync=True, chosen=True)
@@ -144,7 +139,7 @@ class Slider(anywidget.AnyWidget):
         )
         return (
             f'<style>{self._css}</style>\n<div class="rl-slider" id="{name}"><p>{html.escape(self.stored["title"])}: '
-            "this slider needs JavaScript; a figure beside it shows one of its states.</p></div>\n"
+            "this slider needs JavaScript; the figures around it show some of its states.</p></div>\n"
             f'<script type="application/json" id="{name}-state">{state}</script>\n'
             f'<script type="module">\n{module("page")}\n{self._esm}\n{start}\n</script>'
         )

@@ -26,23 +26,17 @@ class TemperatureLab(Slider):
     example = offered(0, lambda stored: range(len(stored["examples"])))
 
     def figure(self) -> Figure:
-        """Probabilities of the example, reliability, and what an attack reports, at the present temperature."""
-        stored, title = self.stored, f"T = {self.temperature:.3g}"
-        figure, (bars, diagram, curve) = plots.plt.subplots(1, 3, figsize=(13, 3.9))
-        logits = torch.tensor(unpacked(stored["logits"])).double()
-        probs, labels = torch.softmax(scale_logits(logits, self.temperature), dim=1), torch.tensor(stored["labels"])
-        row = stored["examples"][self.example]
-        plots.plot_probabilities(
-            probs[row], stored["class_names"], int(labels[row]), title=f"example, {title}", ax=bars
-        )
-        plots.plot_reliability(reliability_bins(*top_label(probs, labels)), title=f"reliability, {title}", ax=diagram)
+        """Reliability at the present temperature, and what an attack reports there."""
+        stored, (figure, (left, right)) = self.stored, plots.plt.subplots(1, 2, figsize=(11, 4))
+        logits, labels = torch.tensor(unpacked(stored["logits"])).double(), torch.tensor(stored["labels"])
+        confidence, correct = top_label(torch.softmax(scale_logits(logits, self.temperature), dim=1), labels)
+        plots.plot_reliability(reliability_bins(confidence, correct), title=f"T = {self.temperature:.3g}", ax=left)
         attacks = stored["adversarial_accuracy"].items()
         points = [(attack, *point) for attack, points in attacks for point in points]
-        rows = pd.DataFrame(points, columns=["attack", "temperature", "mean", "low", "high"])
-        clean = 100 * float((logits.argmax(dim=1) == labels).double().mean())
-        names = {"xlabel": plots.LABELS["T_d"], "title": "what an attack reports"}
-        plots.plot_curves(rows, x="temperature", by="attack", reference=clean, ax=curve, **names)
-        curve.axvline(self.temperature, color="grey", lw=1)
+        rows = pd.DataFrame(points, columns=["attack", "T_d", "mean", "low", "high"])
+        clean = 100 * float(correct.double().mean())
+        plots.plot_curves(rows, x="T_d", by="attack", title="what an attack reports", reference=clean, ax=right)
+        right.axvline(self.temperature, color="grey", lw=1)
         figure.suptitle(stored["title"], fontsize=11)
         return figure
 

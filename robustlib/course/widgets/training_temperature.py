@@ -6,12 +6,10 @@ Taught in: notebooks/09.
 from __future__ import annotations
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from robustlib.course import plots
 from robustlib.course.widgets.slider import Slider, offered
 
-LABELS = {"accuracy": "accuracy (%)", "logit_range": "logit range (logits)", "margin": "margin (logits)"}
+METRICS = ("accuracy", "logit_range", "margin")
 
 
 class TrainingTemperature(Slider):
@@ -21,24 +19,6 @@ class TrainingTemperature(Slider):
     name = "Training temperature"
     about = "What the temperature of the training loss changes: accuracy, logit range and margin, from the records."
     temperature = offered(1.0, lambda stored: stored["temperatures"])
-
-    def figure(self) -> Figure:
-        """A panel for each metric, the present temperature marked."""
-        panels = {name: curves for name, curves in self.stored["series"].items() if curves}
-        figure, axes = plots.plt.subplots(1, len(panels), figsize=(4.3 * len(panels), 3.8), squeeze=False)
-        for ax, (name, curves) in zip(axes[0], panels.items(), strict=True):
-            rows = [
-                (curve, t, *point)
-                for curve, points in curves.items()
-                for t, point in zip(self.stored["temperatures"], points, strict=True)
-                if point
-            ]
-            frame = pd.DataFrame(rows, columns=["curve", "T", "mean", "low", "high"])
-            labels = {"xlabel": "training temperature T (log scale)", "ylabel": LABELS[name], "title": LABELS[name]}
-            plots.plot_curves(frame, x="T", by="curve", **labels, ax=ax)
-            ax.axvline(self.temperature, color="grey", lw=1)
-        figure.suptitle(self.stored["title"], fontsize=11)
-        return figure
 
 
 def training_temperature(frame: pd.DataFrame, *, title: str, start: float | None = None) -> TrainingTemperature:
@@ -52,11 +32,11 @@ def training_temperature(frame: pd.DataFrame, *, title: str, start: float | None
     Raises:
         ValueError: there is no clean accuracy, or a setting has two rows.
     """
-    rows = frame[frame["metric"].isin(LABELS)]
+    rows = frame[frame["metric"].isin(METRICS)]
     if rows.duplicated(["training_temperature", "metric", "attack", "adversary"]).any():
         raise ValueError("two rows for one training temperature, metric, attack and adversary: pass over_seeds(frame)")
     temperatures = sorted(float(t) for t in rows["training_temperature"].unique())
-    series: dict[str, dict[str, list]] = {metric: {} for metric in LABELS}
+    series: dict[str, dict[str, list]] = {metric: {} for metric in METRICS}
     for (metric, attack, adversary), part in rows.groupby(["metric", "attack", "adversary"], sort=False):
         name = attack if attack == "clean" else f"{attack}, {adversary}"
         curve = part.set_index("training_temperature")[["mean", "low", "high"]].astype(float).round(6)

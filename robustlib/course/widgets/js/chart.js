@@ -86,6 +86,10 @@ export const curves = (series, { px, py }, rings = []) =>
 export const key = (names) =>
   `<ul class="rl-key">${names.map((name, i) => `<li><span class="rl-swatch rl-series${i % 6}"></span> ${escape(name)}</li>`).join("")}</ul>`;
 
+/** Numbers that stand above the drawings: pairs (part, words). */
+export const readings = (pairs) =>
+  `<div class="rl-readings">${pairs.map(([part, words]) => `<div><span>${words}</span> <strong data-part="${part}"></strong></div>`).join("")}</div>`;
+
 /** A figure: heading, a sentence, a drawing named `part`, and what stands below. */
 export const panel = (part, heading, text = "", below = "") =>
   `<figure class="rl-panel"><figcaption><strong>${heading}</strong> ${text}</figcaption>` +

@@ -1,6 +1,6 @@
 // What T(x) = gap / kappa shows for every kappa, from stored logits.
 import { calibrationOf, floats, gaps, nearest } from "./numbers.js";
-import { curves, frame, key, line, logSteps, mount, panel, percent, short } from "./chart.js";
+import { curves, frame, key, line, logSteps, mount, panel, percent, readings, short } from "./chart.js";
 
 export const render = ({ model, el }) => {
   const data = model.get("stored");
@@ -24,8 +24,7 @@ export const render = ({ model, el }) => {
     title: data.title,
     controls: [{ name: "kappa", label: "Gap shown for every input, κ", note: "(logits, log scale)", values: kappas, text: (kappa) => `κ = ${short(kappa)}`,
       presets: [[best, `as confident as accurate, κ = ${short(best)}`]] }],
-    body: '<dl class="rl-readings"><div><dt>accuracy (never changes)</dt><dd data-part="accuracy"></dd></div><div><dt>mean confidence</dt><dd data-part="confidence"></dd></div>' +
-      '<div><dt>ECE, 15 bins</dt><dd data-part="ece"></dd></div></dl><div class="rl-panels rl-two">' +
+    body: readings([["accuracy", "accuracy (never changes)"], ["confidence", "mean confidence"], ["ece", "ECE, 15 bins"]]) + '<div class="rl-panels">' +
       panel("gaps", "Gaps before and after.", "Bars: gap of the two largest logits of the model. Line: the gap shown instead, the same for every input.") +
       panel("sweep", "What the answers look like.", "Dashed: accuracy.", key(names)) + "</div>",
     draw: (show) => {

@@ -20,11 +20,11 @@ export const render = ({ model, el }) => {
   return mount(model, el, {
     title: data.title,
     controls: [
-      { name: "temperature", label: "The defender serves at T<sub>d</sub>", values, text: (t) => `T_d = ${short(t)}`, presets: [[0.001, "0.001"], [1, "1, as trained"], [1000, "1000"]] },
+      { name: "temperature", label: "Served at T<sub>d</sub>", values, text: (t) => `T_d = ${short(t)}`, presets: [[0.001, "0.001"], [1, "1, as trained"], [1000, "1000"]] },
       { name: "adversary_temperature", label: "Your copy's T<sub>a</sub>", note: "(1: you attack it as served)", values, text: (t) => `T_a = ${short(t)}` },
     ],
-    body: '<p class="rl-verdict"><strong data-part="standing"></strong> <span data-part="words"></span></p><div class="rl-panels rl-two">' +
-      panel("curve", `What ${data.attack} reports.`, "Ring: your attack. Hollow diamond: the model as served, T<sub>a</sub> = 1. Dashed: clean accuracy.") +
+    body: '<p class="rl-verdict"><strong data-part="standing"></strong> <span data-part="words"></span></p><div class="rl-panels">' +
+      panel("curve", `What ${data.attack} reports.`, "Ring: your attack. Diamond: as served, T<sub>a</sub> = 1. Dashed: clean accuracy.") +
       `<figure class="rl-panel"><figcaption><strong>What it says about one ${image ? "image" : "sentence"}.</strong> <span data-part="said"></span></figcaption>` +
       (image ? '<div class="rl-pair"><figure><canvas data-part="picture" role="img" aria-label="the image"></canvas></figure></div>' : `<blockquote data-part="sentence"></blockquote>`) +
       `<svg data-part="softmax" viewBox="0 0 360 270" role="img"></svg>${TRUE_KEY}</figure></div>`,
@@ -42,7 +42,7 @@ export const render = ({ model, el }) => {
       const top = argmax(logits);
       show.put("said", `${data.class_names[top]} at every T, now with probability ${probs[top].toFixed(4)}.`);
       show.put("standing", percent(measured(product())[1] / 100));
-      show.put("words", `stand under ${data.attack}. As served: ${y.toFixed(1)} %; no prediction on clean examples ever changes (${data.clean.toFixed(1)} % correct).`);
+      show.put("words", `stand under ${data.attack}; as served ${y.toFixed(1)} %. Clean accuracy at every T: ${data.clean.toFixed(1)} %.`);
     },
     say: () => `${verdict()}.`,
   });

@@ -51,7 +51,7 @@ export const render = ({ model, el }) => {
       { kind: "list", name: "right", label: "Right:", options: temperatures },
     ],
     body: '<p class="rl-reading">Change and gradient: purple below 0, orange above; pixel values from 0 to 1. The gradient is that of the cross-entropy as served, in float32.</p>' +
-      `<div class="rl-panels rl-two">${half("left")}${half("right")}</div>`,
+      `<div class="rl-panels">${half("left")}${half("right")}</div>`,
     draw: (show) => ["left", "right"].forEach((side) => drawHalf(side, show)),
     say: () => `Step ${model.get("step")}. ` + ["left", "right"].map((side) => {
       const now = state(model.get(side));

@@ -1,6 +1,6 @@
 // Loss landscape: what the attacker climbs beside what decides, from stored logits, with the path that PGD takes.
 import { exactlyFlat, floats, nearest, surface } from "./numbers.js";
-import { curves, ends, frame, line, mount, panel, percent, short } from "./chart.js";
+import { curves, ends, frame, line, mount, panel, percent, readings, short } from "./chart.js";
 
 const UNITS = { "cross-entropy": "nats", margin: "logits", DLR: "no unit" };
 const SIZE = 352; // of a map's drawing; slider.css places the canvas where `frame` leaves room for data
@@ -52,6 +52,10 @@ const contour = (values, level, xs, ys) => {
   return parts.join("");
 };
 
+/** Nine levels between the ends of a range. */
+const contours = (values, [low, high], places) => (high > low
+  ? Array.from({ length: 9 }, (_, i) => contour(values, low + ((i + 1) / 10) * (high - low), ...places)).join("") : "");
+
 const range = (values) => {
   let [low, high] = [Infinity, -Infinity];
   for (const value of values) {
@@ -77,7 +81,8 @@ const prepare = (view) => {
   const places = [coordinates.map(plot.px), coordinates.map(plot.py)];
   const margins = surface(logits, view.labels, "margin", 1);
   const edge = contour(margins, 0, ...places);
-  return { logits, side, half, reach, plot, places, margins, single: logits.shape[2] === 1,
+  const lines = contours(margins, range(margins), places);
+  return { logits, side, half, reach, plot, places, margins, lines, single: logits.shape[2] === 1,
     boundary: `<path class="rl-boundary rl-under" d="${edge}"/><path class="rl-boundary" d="${edge}"/>` };
 };
 
@@ -108,15 +113,13 @@ export const render = ({ model, el }) => {
     return line(points, "rl-walk rl-under") + line(points, "rl-walk") + marks.join("");
   };
 
-  const drawMap = (part, view, values, [low, high], stops, words, extra, show) => {
+  const drawMap = (part, view, values, [low, high], lines, stops, words, extra, show) => {
     const { side, plot } = view;
     const span = high - low;
     paint(show.part(`${part}-picture`), side, side, stops, (x, y) => (span ? (values[x * side + side - 1 - y] - low) / span : 0.5));
     paint(show.part(`${part}-colours`), 64, 1, stops, (x) => (span ? x / 63 : 0.5));
-    const levels = span ? Array.from({ length: 9 }, (_, i) => low + ((i + 1) / 10) * span) : [];
-    const lines = `<path class="rl-contour" d="${levels.map((level) => contour(values, level, ...view.places)).join("")}"/>`;
     const centre = `<circle class="rl-centre" cx="${plot.px(0)}" cy="${plot.py(0)}" r="5"/>`;
-    show.draw(part, plot.axes + lines + extra + centre, words, SIZE);
+    show.draw(part, plot.axes + `<path class="rl-contour" d="${lines}"/>` + extra + centre, words, SIZE);
   };
 
   const hatching = (view, flat) => {
@@ -150,8 +153,7 @@ export const render = ({ model, el }) => {
     { kind: "list", name: "loss", label: "The attacker climbs:", options: losses.map((loss) => [loss, loss === "cross-entropy" ? "cross-entropy at T" : `${loss} (no T in it)`]) },
     { kind: "list", name: "directions", label: "Directions:", options: Object.keys(data.views).map((name) => [name, name]) },
   ];
-  const readings = [["span", "range of the loss on the grid"], ["flat", "exactly flat in float32"], ["fooled", "model fooled on"]];
-  const body = `<dl class="rl-readings">${readings.map(([part, words]) => `<div><dt>${words}</dt><dd data-part="${part}"></dd></div>`).join("")}</dl>` +
+  const body = readings([["span", "range of the loss on the grid"], ["flat", "exactly flat in float32"], ["fooled", "model fooled on"]]) +
     '<div class="rl-panels rl-maps">' +
     map("loss", '<span data-part="loss-heading"></span>', "Hatched: equal to all its neighbours to the last bit, so there is no direction to climb.") +
     map("decides", '<span data-part="decides-heading"></span>', "The margin, largest wrong logit minus the true one; no T in it. Thick white line: where it is 0 and the prediction changes.") +
@@ -170,9 +172,9 @@ export const render = ({ model, el }) => {
       const path = walk(view, loss);
       const boundary = view.single ? view.boundary : "";
       const words = `${lossName(loss)}, ${model.get("directions")}, from ${ends(low, high).join(" to ")} ${UNITS[loss]}`;
-      drawMap("loss", view, values, [low, high], VIRIDIS, words, hatching(view, flat) + boundary + path, show);
+      drawMap("loss", view, values, [low, high], contours(values, [low, high], view.places), VIRIDIS, words, hatching(view, flat) + boundary + path, show);
       const size = range(view.margins).reduce((largest, value) => Math.max(largest, Math.abs(value)), 0);
-      drawMap("decides", view, view.margins, [-size, size], DIVERGING, `margin from ${ends(...range(view.margins)).join(" to ")} logits`, view.boundary + path, show);
+      drawMap("decides", view, view.margins, [-size, size], view.lines, DIVERGING, `margin from ${ends(...range(view.margins)).join(" to ")} logits`, view.boundary + path, show);
       show.put("loss-heading", view.paths ? `What the attacker climbs: ${lossName(loss)}.` : `The loss around the weights: ${lossName(loss)}.`);
       show.put("decides-heading", view.single ? "What decides: the margin." : `What decides: the mean margin of ${view.labels.length} examples.`);
       const [lowest, highest] = ends(low, high);

@@ -36,11 +36,12 @@ const nextAbove = (value) => {
 export const scaleLogits = (logits, temperature) => {
   const largest = Math.max(...logits);
   let second = -Infinity;
-  const scaled = Float32Array.from(logits, (logit) => {
-    const value = f32(Math.min(Math.max(logit / temperature, -LARGEST), logit === largest ? LARGEST : BELOW_LARGEST));
-    if (logit !== largest && value > second) second = value;
-    return value;
-  });
+  const scaled = new Float32Array(logits.length);
+  for (let i = 0; i < logits.length; i++) {
+    const isTop = logits[i] === largest;
+    scaled[i] = Math.min(Math.max(logits[i] / temperature, -LARGEST), isTop ? LARGEST : BELOW_LARGEST);
+    if (!isTop && scaled[i] > second) second = scaled[i];
+  }
   if (second > -Infinity) {
     const least = nextAbove(second);
     for (let i = 0; i < scaled.length; i++) if (logits[i] === largest && scaled[i] < least) scaled[i] = least;
@@ -56,9 +57,8 @@ export const softmax = (logits, temperature) => {
   return powers.map((power) => power / total);
 };
 
-/** Gradient of the cross-entropy with respect to the scaled logits, p - onehot, in float32. */
-export const gradient = (logits, label, temperature) => {
-  const slopes = scaleLogits(logits, temperature);
+/** Scaled logits become, in place, the gradient of the cross-entropy with respect to them, p - onehot, in float32. */
+const intoGradient = (slopes, label) => {
   const largest = Math.max(...slopes);
   let total = 0;
   for (let i = 0; i < slopes.length; i++) {
@@ -69,6 +69,9 @@ export const gradient = (logits, label, temperature) => {
   slopes[label] -= 1;
   return slopes;
 };
+
+/** Gradient of the cross-entropy with respect to the scaled logits, from the logits. */
+export const gradient = (logits, label, temperature) => intoGradient(scaleLogits(logits, temperature), label);
 
 /** Gradient with respect to the pixels, from the Jacobian (n_classes, n_pixels) of one example. */
 export const inputGradient = (slopes, jacobian, nPixels) => {
@@ -118,20 +121,26 @@ export const calibrationOf = (logits, labels, divisor, nBins = 15) => {
 /** `calibrationOf` at one temperature for all examples. */
 export const calibration = (logits, labels, temperature) => calibrationOf(logits, labels, () => temperature);
 
-/** Largest minus second largest logit of each example, in double precision. */
-export const gaps = (logits, n) =>
-  Float64Array.from({ length: n }, (_, i) => {
-    const ordered = Float32Array.from(row(logits, i)).sort();
-    return ordered[ordered.length - 1] - ordered[ordered.length - 2];
-  });
+/** Largest minus second largest entry, in double precision. */
+const gapOf = (values) => {
+  let [largest, second] = [-Infinity, -Infinity];
+  for (const value of values) {
+    if (value > largest) [second, largest] = [largest, value];
+    else if (value > second) second = value;
+  }
+  return largest - second;
+};
+
+/** Gap of each example's logits. */
+export const gaps = (logits, n) => Float64Array.from({ length: n }, (_, i) => gapOf(row(logits, i)));
 
 /** Shares of examples behind each float32 wall, and of cross-entropy gradients that are exactly 0 or one-sided. */
 export const walls = (logits, labels, temperature) => {
   const count = { beyondProbability: 0, beyondGradient: 0, zeroGradient: 0, oneSided: 0 };
   for (let i = 0; i < labels.length; i++) {
-    const scaled = scaleLogits(row(logits, i), temperature).sort();
-    const gap = f32(scaled[scaled.length - 1] - scaled[scaled.length - 2]);
-    const slopes = gradient(row(logits, i), labels[i], temperature);
+    const scaled = scaleLogits(row(logits, i), temperature);
+    const gap = f32(gapOf(scaled));
+    const slopes = intoGradient(scaled, labels[i]);
     const zero = slopes.every((slope) => slope === 0);
     count.beyondProbability += gap > PROBABILITY_WALL ? 1 : 0;
     count.beyondGradient += gap > GRADIENT_WALL ? 1 : 0;

@@ -1,6 +1,6 @@
 // Pierce it yourself: the learner is the adversary, against a hidden design temperature.
 import { nearest } from "./numbers.js";
-import { curves, frame, line, logSteps, mount, panel, short } from "./chart.js";
+import { curves, frame, line, logSteps, mount, panel, readings, short } from "./chart.js";
 
 export const render = ({ model, el }) => {
   const data = model.get("stored");
@@ -40,8 +40,8 @@ export const render = ({ model, el }) => {
     watch: ["asked", "round"],
     controls: [{ name: "temperature", label: "Your adversary temperature T<sub>a</sub>", note: "(no unit, log scale)", values: tried, text: (t) => `T_a = ${short(t)}` }],
     body: '<p class="rl-buttons"><button type="button" data-part="attack">Attack (costs 1)</button> <button type="button" data-part="again">New game</button></p>' +
-      '<p data-part="state" class="rl-state"></p><dl class="rl-readings"><div><dt>your copy is confident (free)</dt><dd data-part="confidence"></dd></div>' +
-      '<div><dt>it is accurate</dt><dd data-part="clean"></dd></div><div><dt>stand under attack as served</dt><dd data-part="naive"></dd></div></dl>' +
+      '<p data-part="state" class="rl-state"></p>' +
+      readings([["confidence", "your copy is confident (free)"], ["clean", "it is accurate"], ["naive", "stand under attack as served"]]) +
       panel("game", "Your attacks.", "Dots: share of images that stood after each of your attacks. Diamond: mean confidence of your copy at this T<sub>a</sub>. Dashed: clean accuracy; dash-dotted: the attack on the model as served. The whole curve is shown at the end."),
     draw: (show) => {
       const { asked, naive, accuracy, confidence, left } = round();

@@ -1,6 +1,6 @@
 // Temperature lab: everything that one temperature changes about a classifier, side by side, from stored logits.
 import { argmax, bytes, calibrated, calibration, floats, gradient, inputGradient, nearest, row, softmax, walls } from "./numbers.js";
-import { curves, frame, key, line, logSteps, mount, panel, percent, picture, probabilityBars, short, signedPicture, TRUE_KEY } from "./chart.js";
+import { curves, frame, key, line, logSteps, mount, panel, percent, picture, probabilityBars, readings, short, signedPicture, TRUE_KEY } from "./chart.js";
 
 const reliability = ({ bins, n, ece }, show) => {
   const plot = frame({ x: [0, 1.02], y: [0, 1.02], xlabel: "confidence (largest probability)", ylabel: "accuracy (fraction correct)", height: 300 });
@@ -101,8 +101,7 @@ export const render = ({ model, el }) => {
     ? '<div class="rl-pair"><figure><canvas data-part="picture" role="img" aria-label="the example"></canvas><figcaption>image</figcaption></figure>' +
       (jacobian ? '<figure><canvas data-part="pixels" role="img" aria-label="gradient by pixel"></canvas><figcaption>gradient by pixel, <span data-part="pixel-words"></span></figcaption></figure>' : "") + "</div>"
     : data.sentences ? '<blockquote data-part="sentence"></blockquote>' : "";
-  const readings = [["accuracy", "accuracy (never changes)"], ["confidence", "mean confidence"], ["ece", "ECE, 15 bins"], ["nll", "NLL (nats)"]];
-  const body = `<dl class="rl-readings">${readings.map(([part, words]) => `<div><dt>${words}</dt><dd data-part="${part}"></dd></div>`).join("")}</dl>` +
+  const body = readings([["accuracy", "accuracy (never changes)"], ["confidence", "mean confidence"], ["ece", "ECE, 15 bins"], ["nll", "NLL (nats)"]]) +
     '<div class="rl-panels">' +
     (attacks.length ? panel("attack", "What an attack then reports.", "From the records of this run, not computed here. Dashed: clean accuracy; ring: the nearest temperature that was attacked.",
       key(attacks.map(([name]) => name)) + '<p data-part="attack-words" class="rl-reading"></p>') : "") +

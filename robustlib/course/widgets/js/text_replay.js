@@ -44,7 +44,7 @@ export const render = ({ model, el }) => {
       { kind: "list", name: "right", label: "Right:", options: temperatures },
     ],
     body: '<p class="rl-reading">Changed words stand in [brackets], the word being tried is underlined. Bars: score 1 − P(true class) as served, from 0 to 1, the highest ones.</p>' +
-      `<div class="rl-panels rl-two">${half("left")}${half("right")}</div>`,
+      `<div class="rl-panels">${half("left")}${half("right")}</div>`,
     draw: (show) => ["left", "right"].forEach((side) => drawHalf(side, show)),
     say: () => ["left", "right"].map((side) => {
       const { words, changed, scores, what, heading } = state(model.get(side));
