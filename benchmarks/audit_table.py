@@ -1,0 +1,256 @@
+"""From truths and audits to the tables of audit.md: confusion, errors, sizes, and which check found what."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audit_masks import Entry
+from audit_truth import HONEST_GAP
+
+from robustlib.audit.findings import Finding, Rung, rung_from
+from robustlib.audit.verdict import judge
+
+TRUTHS = ("no illusion found", "miscalibration", "masked", "broken")
+VERDICTS = (*TRUTHS, "inconclusive", "refused")
+BORDERLINE = 3.0  # points around the threshold within which a wrong verdict weighs little
+CLOSE = 5.0  # points between the size of an illusion as measured and as audited
+
+
+@dataclass(frozen=True)
+class Result:
+    """An entry with its truth and its audit."""
+
+    entry: Entry
+    truth: dict[str, Any]
+    audit: dict[str, Any]
+
+    @property
+    def true_verdict(self) -> str:
+        return self.entry.accepts[0] if self.entry.accepts else self.truth["truth"]
+
+    @property
+    def right(self) -> bool:
+        """Inconclusive counts only where the truth cannot be had with the access given."""
+        accepted = self.entry.accepts or (self.truth["truth"],)
+        return self.verdict in accepted or (self.verdict == "inconclusive" and not self.entry.reachable)
+
+    @property
+    def verdict(self) -> str:
+        return self.audit["verdict"]
+
+    @property
+    def borderline(self) -> bool:
+        return not self.entry.accepts and abs(self.truth["gap"] - HONEST_GAP) <= BORDERLINE
+
+    @property
+    def size(self) -> float | None:
+        """As served minus at most, in points."""
+        if not self.audit.get("as_served") or not self.audit.get("at_most"):
+            return None
+        return self.audit["as_served"]["percent"] - self.audit["at_most"]["percent"]
+
+    def rungs(self) -> list[Rung]:
+        return [rung_from(row) for row in self.audit.get("rungs", ())]
+
+    def findings(self) -> list[Finding]:
+        return [Finding(**row) for row in self.audit.get("findings", ())]
+
+
+def in_short(result: dict[str, Any]) -> str:
+    """One line on a truth or an audit."""
+    if "truth" in result:
+        return (
+            f"clean {result['clean']:.1f}, standard {result['standard']:.1f}, scale {result['scale']:.1f}, strongest "
+            f"{result['strongest']:.1f}: {result['truth']}"
+        )
+    if result["verdict"] == "refused":
+        return f"refused: {result['reason']}"
+    flagged = [row["name"] for row in result["findings"] if row["severity"] in ("warning", "fatal")]
+    rungs = [f"{r['name']} {r['accuracy']['percent']:.1f}" for r in result["rungs"] if r["accuracy"]]
+    return f"{result['verdict']} [{', '.join(rungs)}] {flagged} {result['seconds']:.0f} s, cpu {result['cpu']:.0f} s"
+
+
+def load(out: Path, entries: Sequence[Entry], path_of: Callable[[Path, str, Entry], Path]) -> list[Result]:
+    """The results that are there; an entry without a truth or an audit is left out."""
+    results = []
+    for entry in entries:
+        paths = [path_of(out, kind, entry) for kind in ("truth", "audit")]
+        if all(path.exists() for path in paths):
+            results.append(Result(entry, *(json.loads(path.read_text()) for path in paths)))
+    return results
+
+
+def write(out: Path, kinds: dict[str, Sequence[Entry]], path_of: Callable, folder: Path) -> None:
+    """Write audit.md and audit.csv into `folder`, and print what is missing."""
+    tuned, fresh = (load(out, kinds[kind], path_of) for kind in ("tuned", "fresh"))
+    results = [*tuned, *fresh]
+    there = {result.entry.name for result in results}
+    if missing := [entry.name for kind in ("tuned", "fresh") for entry in kinds[kind] if entry.name not in there]:
+        print("without truth or audit:", ", ".join(missing))
+    parts = [
+        "# The audit on models of known truth\n\nWritten by `audit_bench.py report`; how to read it: README.md.",
+        f"## The {len(tuned)} models that rules were tuned on\n\n{confusion(tuned)}",
+        f"## The {len(fresh)} models that were held back\n\n{confusion(fresh)}",
+        f"## Honest models over seeds\n\n{over_seeds(out, kinds['seeds'], path_of)}",
+        f"## Wrong verdicts\n\n{errors(results)}",
+        f"## Sizes\n\n{sizes(results)}",
+        f"## What found what\n\n{checks(results)}\n\n{without(results)}",
+        f"## All models\n\n{all_rows(results)}",
+    ]
+    (folder / "audit.md").write_text("\n\n".join(parts) + "\n")
+    with (folder / "audit.csv").open("w", newline="") as file:
+        rows = [record(result) for result in results]
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    wrong = [result.entry.name for result in results if not result.right]
+    print(f"{len(results) - len(wrong)} of {len(results)} right; wrong: {', '.join(wrong) or 'none'}")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "/") for cell in line) + " |" for line in lines)
+
+
+def confusion(results: Sequence[Result]) -> str:
+    rows = []
+    for truth in TRUTHS:
+        verdicts = [result.verdict for result in results if result.true_verdict == truth]
+        rows.append([f"{truth} ({len(verdicts)})", *(verdicts.count(verdict) or "" for verdict in VERDICTS)])
+    right = sum(result.right for result in results)
+    head = ("measured truth", *VERDICTS)
+    return f"{table(head, rows)}\n\n{right} of {len(results)} right ({100 * right / max(1, len(results)):.0f} %)."
+
+
+def over_seeds(out: Path, entries: Sequence[Entry], path_of: Callable) -> str:
+    """How often an honest model is accused; the truth of those that were is measured, too."""
+    paths = {entry.name: path_of(out, "audit", entry) for entry in entries}
+    audits = {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
+    accused = [entry for entry in entries if entry.name in audits and audits[entry.name]["verdict"] != TRUTHS[0]]
+    gaps = [a["as_served"]["percent"] - a["at_most"]["percent"] for a in audits.values() if a.get("at_most")]
+    text = f"{len(accused)} of {len(audits)} not cleared; largest gap {max(gaps, default=0):.1f} points."
+    rows = []
+    for entry in accused:
+        path = path_of(out, "truth", entry)
+        truth = json.loads(path.read_text()) if path.exists() else None
+        measured = f"{truth['truth']}, gap {truth['gap']:.1f}" if truth else "not measured"
+        rows.append((entry.name, audits[entry.name]["verdict"], measured, audits[entry.name]["reason"]))
+    return f"{text}\n\n{table(('model', 'audit', 'measured', 'its reason'), rows)}" if rows else text
+
+
+def errors(results: Sequence[Result]) -> str:
+    rows = [
+        (
+            result.entry.name + (" (fresh)" if result.entry.fresh else ""),
+            result.true_verdict + (", borderline" if result.borderline else ""),
+            _number(result.truth["gap"]),
+            result.verdict,
+            _number(result.size),
+            result.audit["reason"],
+        )
+        for result in results
+        if not result.right
+    ]
+    return table(("model", "measured", "gap", "audit", "its gap", "its reason"), rows) if rows else "None."
+
+
+def sizes(results: Sequence[Result]) -> str:
+    """How near the audit's gap is, for the illusions that it can see."""
+    illusions = [r for r in results if r.true_verdict in ("miscalibration", "masked") and r.size is not None]
+    far = [r for r in illusions if abs(r.size - r.truth["gap"]) > CLOSE]
+    share = 100 * (1 - len(far) / max(1, len(illusions)))
+    text = (
+        f"Within {CLOSE:g} points of the measured gap: {len(illusions) - len(far)} of {len(illusions)} ({share:.0f} %)."
+    )
+    rows = [(r.entry.name, _number(r.truth["gap"]), _number(r.size), r.verdict, r.audit["found_by"]) for r in far]
+    return f"{text}\n\n{table(('model', 'gap', 'audit', 'verdict', 'by'), rows)}" if rows else text
+
+
+def checks(results: Sequence[Result]) -> str:
+    """How often each finding was no mere note, by measured truth, and where it was the only one."""
+    names = sorted({f.name for r in results for f in r.findings()})
+    rows = []
+    for name in names:
+        flagged = [r for r in results if name in _flagged(r)]
+        alone = [r.entry.name for r in flagged if _flagged(r) == {name} and r.true_verdict != TRUTHS[0]]
+        counts = [sum(r.true_verdict == truth for r in flagged) or "" for truth in TRUTHS]
+        rows.append((f"`{name}`", *counts, ", ".join(alone)))
+    totals = [sum(r.true_verdict == truth for r in results) for truth in TRUTHS]
+    head = ("finding (warning or fatal)", *(f"{t} ({k})" for t, k in zip(TRUTHS, totals, strict=True)), "alone in")
+    return table(head, rows)
+
+
+def without(results: Sequence[Result]) -> str:
+    """What each rung of the ladder brings: verdicts that change, and bounds that rise, where it is left out."""
+    names = dict.fromkeys(rung.name for r in results for rung in r.rungs() if rung.status == "done")
+    rows = []
+    for name in names:
+        ran = [r for r in results if any(rung.name == name and rung.status == "done" for rung in r.rungs())]
+        changed, higher = [], []
+        for result in ran:
+            rest = [rung for rung in result.rungs() if rung.name != name]
+            if name != "as served" and judge(result.findings(), rest).verdict != result.verdict:
+                changed.append(result.entry.name)
+            bound = [r.accuracy.percent for r in rest if r.status == "done" and r.family != "sanity"]
+            if bound and result.audit["at_most"] and min(bound) > result.audit["at_most"]["percent"] + CLOSE:
+                higher.append(result.entry.name)
+        seconds = sum(rung.seconds for r in ran for rung in r.rungs() if rung.name == name)
+        rows.append((name, len(ran), f"{seconds:.0f}", ", ".join(changed), ", ".join(higher)))
+    return table(
+        ("rung", "ran", "s in all", "verdict changes without it", f"bound rises by > {CLOSE:g} without it"), rows
+    )
+
+
+def all_rows(results: Sequence[Result]) -> str:
+    head = ("model", "built as", "clean", "standard", "scale", "strongest", "truth", "as served", "at most", "by")
+    rows = [
+        (
+            r.entry.name + (" (fresh)" if r.entry.fresh else ""),
+            r.entry.built_as,
+            *(_number(r.truth[key]) for key in ("clean", "standard", "scale", "strongest")),
+            r.true_verdict,
+            *(_number((r.audit.get(key) or {}).get("percent")) for key in ("as_served", "at_most")),
+            r.audit.get("found_by", ""),
+            ("" if r.right else "**") + r.verdict + ("" if r.right else "**"),
+            f"{r.audit['cpu']:.0f}",
+        )
+        for r in results
+    ]
+    return table((*head, "audit", "CPU s"), rows)
+
+
+def record(result: Result) -> dict[str, Any]:
+    """A row of audit.csv."""
+    audit = result.audit
+    spent = sum(rung.forwards for rung in result.rungs())
+    return {
+        "model": result.entry.name,
+        "data": result.entry.data,
+        "fresh": result.entry.fresh,
+        "built_as": result.entry.built_as,
+        **{f"true_{key}": value for key, value in result.truth.items() if key != "truth"},
+        "truth": result.true_verdict,
+        "verdict": result.verdict,
+        "right": result.right,
+        "as_served": (audit.get("as_served") or {}).get("percent"),
+        "at_most": (audit.get("at_most") or {}).get("percent"),
+        "found_by": audit.get("found_by"),
+        "findings": " ".join(sorted(_flagged(result))),
+        "forwards": audit.get("forwards"),
+        "forwards_of_rungs": spent,
+        "cpu_seconds": round(audit["cpu"], 1),
+    }
+
+
+def _flagged(result: Result) -> set[str]:
+    return {finding.name for finding in result.findings() if finding.severity in ("warning", "fatal")}
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None or value != value else f"{value:.1f}"
