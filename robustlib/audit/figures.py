@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from robustlib.audit.findings import Audit, Rung
 
@@ -26,7 +26,8 @@ def by_adversary(audit: Audit) -> str:
     height = top + row * len(rungs) + 42
     scale = (_WIDTH - left - 20) / 100
     lowest = audit.found_by
-    parts = [_axis_x(left, top, row * len(rungs), scale, "accuracy after the attack, percent [95 % interval]")]
+    ticks = {step / 4: f"{25 * step}" for step in range(5)}
+    parts = [_axis_x(left, top, 100 * scale, row * len(rungs), "accuracy after the attack, percent", ticks)]
     if audit.clean is not None:
         parts.append(
             _line(
@@ -43,17 +44,21 @@ def by_adversary(audit: Audit) -> str:
 
 
 def by_radius(audit: Audit) -> str:
-    """Accuracy against the radius of the attack, as served and at most; "" where it was not measured."""
+    """Accuracy against the radius of the attack, as served and at most; "" where it was not measured.
+
+    The radii stand at equal distances: the last one, which allows anything, is many times the others.
+    """
     curves = audit.curves.get("radius", {})
-    points = [point for curve in curves.values() for point in curve]
-    if not points:
+    radii = sorted({point[0] for curve in curves.values() for point in curve})
+    if len(radii) < 2:
         return ""
-    widest = max(point[0] for point in points)
-    parts, (left, top, width, height) = _frame("radius of the attack", "accuracy, percent", widest)
+    ticks = {index / (len(radii) - 1): f"{radius:.3g}" for index, radius in enumerate(radii)}
+    parts, (left, top, width, height) = _frame("radius of the attack (not to scale)", "accuracy, percent", ticks)
+    place = dict(zip(radii, ticks, strict=True))
     for index, (name, curve) in enumerate(curves.items()):
         colour = (COLOURS["served"], COLOURS["unmask"])[index % 2]
-        place = [(left + width * r / widest, top + height * (1 - percent / 100)) for r, percent in curve]
-        parts.append(_path(place, colour, name))
+        points = [(left + width * place[radius], top + height * (1 - percent / 100)) for radius, percent in curve]
+        parts.append(_path(points, colour, name))
         parts.append(_text(left + 110 * index, top - 9, f"● {name}", colour=colour, anchor="start"))
     return _svg(top + height + 44, "Accuracy against radius", parts, _NARROW)
 
@@ -63,7 +68,9 @@ def reliability(audit: Audit) -> str:
     bins = audit.curves.get("reliability", [])
     if not bins:
         return ""
-    parts, (left, top, width, height) = _frame("confidence", "accuracy, percent", 1.0)
+    parts, (left, top, width, height) = _frame(
+        "confidence", "accuracy, percent", {step / 4: f"{step / 4:g}" for step in range(5)}
+    )
     parts.append(_line(left, top + height, left + width, top, "diagonal"))
     largest = max(count for _, _, count in bins)
     for confidence, accuracy, count in bins:
@@ -90,10 +97,12 @@ def _bar(rung: Rung, left: float, y: float, scale: float, *, bold: bool) -> str:
     )
 
 
-def _frame(x_label: str, y_label: str, widest: float) -> tuple[list[str], tuple[float, float, float, float]]:
-    """Axes from 0 to `widest` and from 0 to 100 percent; also left, top, width and height of the area."""
+def _frame(
+    x_label: str, y_label: str, ticks: Mapping[float, str]
+) -> tuple[list[str], tuple[float, float, float, float]]:
+    """Axes with ticks at shares of the width, and from 0 to 100 percent; also left, top, width and height."""
     left, top, width, height = 62, 26, 396, 220
-    parts = [_axis_x(left, top, height, width / widest, x_label, widest)]
+    parts = [_axis_x(left, top, width, height, x_label, ticks)]
     for percent in (0, 25, 50, 75, 100):
         y = top + height * (1 - percent / 100)
         parts += [_line(left, y, left + width, y, "grid"), _text(left - 8, y + 4, str(percent), anchor="end")]
@@ -103,13 +112,12 @@ def _frame(x_label: str, y_label: str, widest: float) -> tuple[list[str], tuple[
     return parts, (left, top, width, height)
 
 
-def _axis_x(left: float, top: float, height: float, scale: float, label: str, widest: float = 100.0) -> str:
+def _axis_x(left: float, top: float, width: float, height: float, label: str, ticks: Mapping[float, str]) -> str:
     parts = []
-    for step in range(5):
-        value = widest * step / 4
-        x = left + scale * value
-        parts += [_line(x, top, x, top + height, "grid"), _text(x, top + height + 16, f"{value:.3g}")]
-    return "".join([*parts, _text(left + scale * widest / 2, top + height + 34, label)])
+    for share, tick in ticks.items():
+        x = left + width * share
+        parts += [_line(x, top, x, top + height, "grid"), _text(x, top + height + 16, tick)]
+    return "".join([*parts, _text(left + width / 2, top + height + 34, label)])
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:

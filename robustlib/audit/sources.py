@@ -142,7 +142,7 @@ def _pipeline(model: Any, gives: str | None) -> Source:
 
 
 def _with_tokenizer(pair: tuple[Any, Any], gives: str | None) -> Source:
-    """A `transformers` model and its tokenizer, run in the mode it is in, on texts sorted by length."""
+    """A `transformers` model and its tokenizer, run in the mode it is in, on a few texts at a time in their order."""
     model, tokenizer = pair
     _check_head(model)
     longest = _longest(model, tokenizer)
@@ -158,9 +158,7 @@ def _with_tokenizer(pair: tuple[Any, Any], gives: str | None) -> Source:
         return raw_answers(model(**encoded), len(texts))
 
     def ask(texts: list[Any], size: int = 64) -> Tensor:
-        order = sorted(range(len(texts)), key=lambda row: sum(map(len, texts[row])))
-        parts = [run([texts[row] for row in order[start : start + size]]) for start in range(0, len(order), size)]
-        return torch.cat(parts)[torch.tensor(order).argsort().to(parts[0].device)]
+        return torch.cat([run(texts[start : start + size]) for start in range(0, len(texts), size)])
 
     return Source(type(model).__name__, ask, module=model, class_names=_class_names(model.config))
 
