@@ -510,3 +510,13 @@ def test_labels_may_be_of_any_integer_type_and_texts_none():
         assert same(attack_texts(Linear(), TEXTS, other), attack_texts(Linear(), TEXTS, labels))
     nothing = attack_texts(Linear(), [], labels[:0])
     assert (len(nothing), nothing.n_forward) == (0, 0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.4, 1.0])
+def test_at_most_a_share_of_the_words_is_changed_and_one_always_may_be(share):
+    recipe = replace(recipes.deepwordbug(), most_changed=share)
+    result = attack_texts(Linear(), TEXTS, torch.zeros(len(TEXTS), dtype=torch.long), recipe=recipe, score=Margin())
+    for text, perturbed in zip(TEXTS, result.adversarial, strict=True):
+        words, others = text.split(), perturbed.split()
+        changed = sum(one != other for one, other in itertools.zip_longest(words, others))
+        assert changed <= max(1, int(share * len(Words.of(text)))) or len(words) != len(others)

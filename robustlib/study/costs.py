@@ -87,12 +87,14 @@ def passes(unit: Unit) -> float:
     if not unit.attack:
         return _training_passes(unit, settings)
     sizes = settings.lessons if unit.victim.variant else settings
-    slow = unit.attack in (_PASSES["few"] if modality == "image" else ("tf", "bae"))
+    slow = unit.attack in _PASSES["few"] if modality == "image" else unit.attack.startswith(("tf", "bae"))
     n = unit.n or (settings.n_slow if slow and not unit.victim.variant else sizes.n_test)
     adversary = unit.adversary if isinstance(unit.adversary, str) else type(unit.adversary).__name__
     n_search = sizes.n_opt if unit.victim.variant else sizes.n_search
     searched = _PASSES["searches"].get(adversary, 0) * n_search
-    each = _PASSES["attacks"][unit.attack] * _PASSES["adversaries"].get(adversary, 1.0)
+    each = _PASSES["attacks"][unit.attack.partition("-")[0] if modality == "text" else unit.attack] * _PASSES[
+        "adversaries"
+    ].get(adversary, 1.0)
     if modality == "image":
         each *= settings.pgd_steps if unit.attack.startswith(("pgd", "apgd", "autoattack")) else 1
     return each * (n + searched) + _PASSES["unit"]

@@ -90,7 +90,9 @@ class TextStudy(Study):
     def recipe(self, name: str) -> Recipe:
         sizes = self.settings
         masked_lm = (
-            (sizes.masked_lm_name, self.dataset, sizes.n_train, sizes.masked_lm_texts) if name == "bae" else None
+            (sizes.masked_lm_name, self.dataset, sizes.n_train, sizes.masked_lm_texts)
+            if name.startswith("bae")
+            else None
         )
         return _recipe(name, self.training.seed, self.training.device, masked_lm)
 
@@ -99,7 +101,7 @@ class TextStudy(Study):
 
     def options(self, attack: str) -> dict[str, Any]:
         """The recipe's name and substitutes, for bae its language model, and what else is not in the training."""
-        masked_lm = [self.settings.masked_lm_name, self.settings.masked_lm_texts] if attack == "bae" else []
+        masked_lm = [self.settings.masked_lm_name, self.settings.masked_lm_texts] if attack.startswith("bae") else []
         return {
             "recipe": attack,
             "note": self.note(attack),
@@ -131,7 +133,7 @@ class TextStudy(Study):
         return self.cache
 
     def size(self, attack: str) -> int:
-        return min(len(self.inputs), self.settings.n_slow if attack in ("tf", "bae") else self.settings.n_test)
+        return min(len(self.inputs), self.settings.n_slow if attack.startswith(("tf", "bae")) else self.settings.n_test)
 
 
 @lru_cache(maxsize=8)

@@ -4,6 +4,7 @@ What stands in for an unavailable resource is written into the recipe's `note`, 
 """
 
 import json
+import re
 from dataclasses import replace
 from functools import lru_cache
 
@@ -28,6 +29,7 @@ def load_recipe(
     Thesauri and models are loaded once in a process, and their answers remembered: keep the recipe for a sweep.
 
     Args:
+        name: "tf-10" is tf that changes at most 10 % of a text's words; so for every recipe and percentage.
         seed: of DeepWordBug's edits.
         device: where the sentence encoder of tf and bae runs.
         masked_lm: for bae only: see `recipes.bae`.
@@ -35,6 +37,9 @@ def load_recipe(
     Raises:
         ValueError, FetchError: unknown name, or bae without a masked language model; no source has WordNet.
     """
+    if match := re.fullmatch(r"(\w+)-(\d+)", name):
+        recipe = load_recipe(match[1], seed=seed, device=device, masked_lm=masked_lm)
+        return replace(recipe, name=name, most_changed=int(match[2]) / 100)
     if name == "dg":
         return recipes.deepwordbug(seed=seed)
     if name == "pwws":

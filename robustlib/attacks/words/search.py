@@ -48,6 +48,7 @@ class Recipe:
     constraints: tuple[Constraint, ...] = ()  # applied in order, then `similarity`
     similarity: Similarity | None = None
     note: str = ""  # what stands in for unavailable resources, for records
+    most_changed: float = 1.0  # share of the words that may be changed, at least one word
 
 
 class Ask(NamedTuple):
@@ -155,8 +156,9 @@ def search_sentence(
     if ranking is None:
         ranking = yield from rank_words(original, recipe, questions, score, scale_free=scale_free)
     trace.append({"step": "ranking", "words": ranking.words, "importance": ranking.importance.tolist()})
+    changes_left = max(1, int(recipe.most_changed * len(original)))
     for index in ranking.order():
-        if questions.exhausted:
+        if questions.exhausted or not changes_left:
             break
         swap = yield from judge_swaps(original, current, index, recipe, questions, prefer_fooled=rules.leave_early)
         if swap is None:
@@ -166,6 +168,7 @@ def search_sentence(
         trace.append({"step": "swap", "word": current.words[index], **swap.as_step(accepted)})
         if accepted:
             current, example, score, fooled = Words.of(swap.text), swap.text, swap.score, swap.success
+            changes_left -= 1
             if fooled and rules.leave_early:
                 break
     outcome = SKIPPED if misclassified else SUCCEEDED if fooled else FAILED
