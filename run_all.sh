@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# usage: ./run_all.sh [smoke|quick|full|paper|quick-all-methods] [--only 02,04] [--refresh]   install, fetch the data, run the notebooks
+# usage: ./run_all.sh [smoke|quick|night|full|paper|quick-all-methods] [--only 02,04] [--refresh]   install, fetch the data, run the notebooks
 #        ./run_all.sh test [pytest arguments]                               install, then the tests
 #        ./run_all.sh lab [JupyterLab arguments]                            install, then JupyterLab on the notebooks
 #        ./run_all.sh install                                               install only

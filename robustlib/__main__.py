@@ -13,7 +13,7 @@ from robustlib.data.folders import NoCheckoutError, ReadOnlyFolderError, reposit
 
 # What needs installed packages is imported inside the functions: arguments are checked before anything is installed.
 
-PROFILES = ("smoke", "quick", "full", "paper", "quick-all-methods")
+PROFILES = ("smoke", "quick", "night", "full", "paper", "quick-all-methods")
 _EXTRAS = {"run": ("text", "course"), "lab": ("text", "course"), "test": ("text", "course", "test"), "install": ()}
 
 

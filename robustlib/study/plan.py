@@ -204,8 +204,8 @@ def _trainings(
 ) -> Iterator[Unit]:
     """What `TrainingLesson.train_and_judge` asks for; `main`: with the further seeds of the main rows."""
     sizes: TrainingSettings = settings_of(plan.profile, modality).lessons
-    further = [plan.seed + number for number in range(sizes.main_seeds)] if main else []
-    for seed in dict.fromkeys([*plan.seeds, *further]):
+    further = range(max(sizes.row_seeds, sizes.main_seeds) if main else sizes.row_seeds)
+    for seed in dict.fromkeys([*plan.seeds, *(plan.seed + number for number in further)]):
         for variant in variants:
             victim = Victim(plan.profile, modality, seed, variant)
             yield from _grid(victim, attacks or sizes.attacks[:1], adversaries, (1.0,))

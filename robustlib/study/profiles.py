@@ -32,6 +32,7 @@ class TrainingSettings:
     n_geometry: int
     epsilon: float | None = None
     more_data: int | None = None  # training examples to see whether a gain survives more data; None leaves it out
+    row_seeds: int = 1  # trainings of every row, at least one for each seed of the profile
     main_seeds: int = 1  # trainings of each main row, at least one for each seed of the profile
 
 

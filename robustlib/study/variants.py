@@ -201,13 +201,17 @@ class TrainingLesson:
 
     @property
     def seeds(self) -> list[int]:
-        return [self.seed + number for number in get_profile(self.profile).seeds]
+        """Of the trainings of every row."""
+        return self._at_least(self.sizes.row_seeds)
 
     @property
     def main_seeds(self) -> list[int]:
         """Those of `seeds` first: trainings of the main rows, since trainings differ by more than their examples do."""
-        further = (self.seed + number for number in range(self.sizes.main_seeds))
-        return list(dict.fromkeys([*self.seeds, *further]))
+        return self._at_least(self.sizes.main_seeds)
+
+    def _at_least(self, n: int) -> list[int]:
+        numbers = dict.fromkeys([*get_profile(self.profile).seeds, *range(self.sizes.row_seeds), *range(n)])
+        return [self.seed + number for number in numbers]
 
     @cached_property
     def book(self) -> RecordBook:
