@@ -89,7 +89,7 @@ def test_an_unknown_profile_and_an_unknown_setting_are_named():
     text = (Path(profiles.__file__).parent / "profiles.toml").read_text()
     assert read_profiles(text) == PROFILES
     for make, given, message in (
-        (get_profile, "fast", "choose one of smoke, quick, full, paper"),
+        (get_profile, "fast", "choose one of smoke, quick, night, full, paper"),
         (read_profiles, text.replace("epochs", "epochz"), "unexpected keyword argument 'epochz'"),
         (read_profiles, text.replace("n_test = 600\n", ""), r"missing .* 'n_test'"),
     ):
