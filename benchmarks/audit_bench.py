@@ -27,7 +27,7 @@ from audit_masks import Entry
 from audit_truth import Truth, image_truth, text_truth
 
 import robustlib
-from robustlib.audit.run import digest
+from robustlib.audit.record import digest
 from robustlib.data.folders import cache_dir
 from robustlib.models.forward import mixed_seed
 
