@@ -241,3 +241,47 @@ def test_epsilon_is_in_units_of_the_inputs():
     assert other.settings["epsilon"] == pytest.approx(0.05)
     with pytest.raises(ValueError, match="epsilon"):
         audit(model, images, labels)
+
+
+class InPlace(nn.Module):
+    """Normalises the tensor that it was given."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, images):
+        return self.net(images.sub_(0.1))
+
+
+def rough(logits):
+    """Logits of which some are NaN."""
+    return torch.where(logits > logits.mean(), torch.nan, logits)
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "verdict", "sentence"),
+    [
+        (lambda net: lambda x: net(x).detach().numpy(), {}, None, "audited as a black box"),
+        (lambda net: lambda x: net(x).tolist(), {}, None, "audited as a black box"),
+        (lambda net: lambda x: net(torch.from_numpy(x)).numpy(), {}, None, "takes numpy arrays"),
+        (lambda net: lambda x: net(x).softmax(1), {}, "no illusion found", "at most"),
+        (lambda net: lambda x: net(x).argmax(1), {}, None, "labels only"),
+        (lambda net: lambda x: net(x).softmax(1), {"gives": "logits"}, "broken", "softmax would be applied twice"),
+        (lambda net: lambda x: rough(net(x)), {"gives": "logits"}, "broken", "of 80 answers hold NaN"),
+        (lambda net: lambda x: (2e4 * net(x)).softmax(1).log(), {}, None, "return log_softmax"),
+        (lambda net: lambda x: net(x)[:, 1] - net(x)[:, 0], {}, "no illusion found", "one column z"),
+        (lambda net: lambda x: -net(x), {}, "broken", "the labels are permuted"),
+        (lambda net: InPlace(net), {}, "broken", "changes its inputs in place"),
+        (lambda net: lambda x: {"logits": net(x)}, {}, "no illusion found", "at most"),
+    ],
+)
+def test_what_stopped_an_evaluation_gets_a_verdict_and_a_sentence(folder, make, options, verdict, sentence):
+    """Everything that today's users meet as an exception of somebody's code."""
+    space = {}
+    exec(MODULE, space)
+    images, labels = space["data"]()
+    net = space["net"]().requires_grad_(False)
+    result = audit(make(net), images, labels, epsilon=0.02, n=40, **options)
+    assert verdict in (None, result.verdict)
+    assert sentence in " ".join(str(result).split())

@@ -156,8 +156,10 @@ def _floating_parameter(module: nn.Module | None) -> Tensor | None:
 
 def _passes_gradients(module: nn.Module, pixels: Tensor) -> bool:
     with torch.enable_grad():
-        # a copy that is no leaf: a function may change its inputs in place
-        return module(pixels.clone().requires_grad_().clone()).requires_grad
+        try:  # on a copy that is no leaf: a function may change its inputs in place
+            return module(pixels.clone().requires_grad_().clone()).requires_grad
+        except RuntimeError:  # a tensor that requires a gradient has no .numpy()
+            return False
 
 
 def _fed_with_arrays_if_need_be(source: Source, examples: Examples, n: int) -> tuple[Source, list[str]]:
@@ -174,7 +176,7 @@ def _fed_with_arrays_if_need_be(source: Source, examples: Examples, n: int) -> t
         try:
             arrays.ask(_entered(arrays, examples.entrance, probe))
         except Exception as second:
-            raise _refused(source, examples, second) from first
+            raise _refused(source, examples, first, second) from first
         return arrays, ["the function takes numpy arrays: it was audited as a black box"]
 
 
@@ -184,7 +186,7 @@ def _entered(source: Source, entrance: Entrance, pixels: Tensor) -> Tensor:
     return inputs if reference is None else inputs.to(reference)
 
 
-def _refused(source: Source, examples: Examples, error: Exception) -> ValueError:
+def _refused(source: Source, examples: Examples, *errors: Exception) -> ValueError:
     """What to say where a model raises on its first batch."""
     shape = tuple(examples.entrance(examples.inputs[:1]).shape[1:])
     layout = ""
@@ -192,7 +194,6 @@ def _refused(source: Source, examples: Examples, error: Exception) -> ValueError
         layout = " Channels last? Give images.permute(0, 3, 1, 2), or transpose(0, 3, 1, 2) of an array."
     elif len(shape) == 2:
         layout = " Without channels? Give images[:, None]."
-    first = (str(error).splitlines() or [""])[0]
-    return ValueError(
-        f"{source.name} raised {type(error).__name__} on a batch of examples of shape {shape}: {first}.{layout}"
-    )
+    raised = [f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}" for error in errors]
+    what = f"a batch of examples of shape {shape}"
+    return ValueError(f"{source.name} raised on {what} {' and, given an array, '.join(raised)}.{layout}")

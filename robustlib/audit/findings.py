@@ -190,12 +190,6 @@ class Audit:
 
         return text(self)
 
-    def _repr_html_(self) -> str:
-        """The report in a notebook."""
-        from robustlib.audit.report import page
-
-        return page(self)
-
     def save(self, path: str | os.PathLike) -> None:
         """Write the report as a page (.html), in Markdown (.md), or the record (.json).
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from robustlib.audit.answers import described, raw_answers
+from robustlib.models.pretrained import quiet_transformers
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Source:
 
 def source_of(model: Any, gives: str | None = None) -> Source:
     """How to ask a model of any kind: the first row of `SOURCES` that knows it."""
+    if hasattr(model, "set_mode_default") and hasattr(model, "model"):  # of torchattacks
+        raise TypeError(f"{type(model).__name__} is an attack and no model: audit its model")
     for knows, source in SOURCES:
         if knows(model):
             return source(model, gives)
@@ -195,11 +198,14 @@ def _checkpoint(folder: str | Path, gives: str | None) -> Source:
     if not path.is_dir() and (path.is_absolute() or str(folder).startswith(".") or str(folder).count("/") > 1):
         raise ValueError(f"there is no folder {folder}")
     if path.is_dir() and not (path / "config.json").is_file():
-        inside = sorted((part for part in path.glob("checkpoint-*") if part.is_dir()), key=lambda part: part.name)
+        inside = sorted(
+            (part for part in path.glob("checkpoint-*") if part.is_dir()), key=lambda part: (len(part.name), part.name)
+        )
         hint = f": do you mean {inside[-1]}?" if inside else ""
         raise ValueError(f"{folder} holds no config.json, so it is no checkpoint{hint}")
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True).eval()
+        with quiet_transformers():
+            model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True).eval()
     except OSError as error:
         first = str(error).splitlines()[0]
         raise ValueError(
