@@ -1,5 +1,7 @@
 """Every notebook runs in the smallest profile, its numbers agree with each other, and its anatomy is right."""
 
+import ast
+import importlib
 import json
 import os
 import re
@@ -29,6 +31,18 @@ def results(tmp_path_factory):
         outcome = compute([unit for path in NOTEBOOKS for unit in units_of(path.stem, "smoke")], workers=2)
         assert (outcome.left, outcome.failures) == ([], {})
         yield folder / "results" / "smoke"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_it_imports_is_there(path):
+    cells = nbformat.read(path, as_version=4).cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("robustlib"):
+            room = importlib.import_module(node.module)
+            missing = [alias.name for alias in node.names if not hasattr(room, alias.name)]
+            for name in missing:
+                importlib.import_module(f"{node.module}.{name}")
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
