@@ -29,6 +29,9 @@ PNG = base64.b64decode(
 )
 
 
+OTHERS = ("loss_landscape", "image_replay", "text_replay", "pierce", "training_temperature", "hidden_gap")
+
+
 def display(data: dict, metadata: dict | None = None) -> dict:
     return new_output("display_data", data=data, metadata=metadata or {})
 
@@ -74,7 +77,7 @@ def first_notebook() -> nbformat.NotebookNode:
 def second_notebook() -> nbformat.NotebookNode:
     error = new_output("error", ename="ValueError", evalue="bad", traceback=["\x1b[31mValueError\x1b[0m: bad <logits>"])
     return new_notebook(
-        cells=[new_markdown_cell("# 03 · Second"), new_code_cell("1 / 0", outputs=[error, slider("loss_landscape")])]
+        cells=[new_markdown_cell("# 03 · Second"), new_code_cell("1 / 0", outputs=[error, *map(slider, OTHERS)])]
     )
 
 
@@ -145,6 +148,7 @@ def pages(site: Path) -> dict[str, Page]:
 
 def test_the_site_has_an_index_a_page_a_notebook_and_a_page_a_slider(site):
     sliders = {"temperature-lab-00.html", "temperature-lab-00-2.html", "illusion-00.html", "landscape-03.html"}
+    sliders |= {f"{name.replace('_', '-')}-03.html" for name in OTHERS if name != "loss_landscape"}
     expected = {"index.html", "00_first.html", "03_second.html"} | sliders
     assert set(pages(site)) == expected
     assert expected - {"index.html"} <= set(pages(site)["index.html"].links)
