@@ -6,7 +6,7 @@ import torch
 from models_for_tests import LinearClassifier, random_images
 from torch import nn
 
-from robustlib.attacks import Margin, TargetedMargin, pgd
+from robustlib.attacks import Margin, TargetedMargin, pgd, square
 from robustlib.attacks.signs import rays, sign_hunter
 from robustlib.attacks.straight_through import straight_through
 from robustlib.attacks.surrogate import fit_image_surrogate, fit_text_surrogate
@@ -111,3 +111,15 @@ def test_a_surrogate_of_texts_knows_the_words_and_every_class():
     surrogate = fit_text_surrogate(texts, [1, 0] * 6, n_classes=3)
     logits = surrogate(["a good one", ("a bad one", "so bad")])
     assert logits.argmax(dim=1).tolist() == [1, 0] and logits.shape == (2, 3)
+
+
+def test_square_shrinks_its_squares_over_the_queries_it_has():
+    images = random_images(40, (1, 12, 12), low=0.2, high=0.8)
+    model = LinearClassifier(3, (1, 12, 12))
+    labels = model(images).argmax(dim=1)
+    options = {"epsilon": 0.05, "n_queries": 150}
+    fixed, rescaled = (
+        square(model, images, labels, rescale_schedule=rescale, **options).adversarial_accuracy
+        for rescale in (False, True)
+    )
+    assert rescaled < fixed

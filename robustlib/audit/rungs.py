@@ -24,7 +24,7 @@ from robustlib.audit.case import Case, taken
 STEPS = 20  # of gradient ascent
 N_TARGETS = 3  # likeliest wrong classes that are aimed at
 N_AVERAGED = 8  # passes of one step over a random subject
-N_QUERIES, N_SIGNS = 300, 500  # of Square, and of a search for signs of pixels
+N_QUERIES, N_SIGNS = 300, 300  # of Square, and of a search for signs of pixels
 INSIDE = 1e-3  # how far pixels are kept from 0 and 1 where gradients are NaN
 
 
@@ -244,6 +244,12 @@ def _if_ratio(case: Case) -> str:
     return "the model answers with labels only" if case.served.subject.gives == "labels" else ""
 
 
+def _if_scale_varies(case: Case) -> str:
+    if case.served.subject.module is not None:
+        return "the model itself is at hand"
+    return "" if case.thorough or case.random or case.flagged("boundary.jump") else "no sign of a scale that varies"
+
+
 def _if_log_odds(case: Case) -> str:
     return (
         "" if not case.white and case.served.subject.gives == "probabilities" else "the gradient's margin does as much"
@@ -331,7 +337,7 @@ IMAGE_LADDER = (
         "ratio of logit differences, by queries",
         "queries",
         "scale",
-        lambda case: _if_ratio(case) or ("" if not case.white else "the gradient's ratio does as much"),
+        lambda case: _if_ratio(case) or _if_scale_varies(case),
         lambda case: _queries(case, _ratio),
         N_QUERIES,
     ),
