@@ -99,10 +99,12 @@ def test_a_good_start_saves_queries(linear, images):
 def test_a_surrogate_of_images_predicts_as_the_model_does():
     images = random_images(150, (1, 8, 8), low=0.0, high=1.0)
     model = LinearClassifier(3, (1, 8, 8))
-    surrogate = fit_image_surrogate(lambda x: model(x).argmax(dim=1), images, 3, epsilon=0.05, steps=120)
+    surrogate = fit_image_surrogate(lambda x: model(x).argmax(dim=1), images, 3, epsilon=0.05)
     assert (surrogate(images).argmax(dim=1) == model(images).argmax(dim=1)).float().mean() > 0.8
     rows = images.reshape(150, 1, 1, 64)  # features of an estimator
-    flat = fit_image_surrogate(lambda x: model(x.reshape(-1, 1, 8, 8)).argmax(dim=1), rows, 3, epsilon=0.05, steps=60)
+    flat = fit_image_surrogate(
+        lambda x: model(x.reshape(-1, 1, 8, 8)).argmax(dim=1), rows, 3, epsilon=0.05, rounds=1, steps=60
+    )
     assert flat(rows).shape == (150, 3)
 
 

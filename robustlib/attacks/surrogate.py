@@ -6,39 +6,54 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustlib.attacks.pgd import pgd
+from robustlib.attacks.scores import Margin
 from robustlib.attacks.words.words import joined
 from robustlib.models.forward import gradients_on, seeded
 from robustlib.models.images import Normalised, small_cnn
 
 
 def fit_image_surrogate(
-    ask: Callable[[Tensor], Tensor], images: Tensor, n_classes: int, *, epsilon: float, steps: int = 300, seed: int = 0
+    ask: Callable[[Tensor], Tensor],
+    images: Tensor,
+    n_classes: int,
+    *,
+    epsilon: float,
+    rounds: int = 3,
+    steps: int = 200,
+    seed: int = 0,
 ) -> nn.Module:
-    """A small convolutional network fitted to the classes that a model predicts, on images and on noise around them.
+    """A small convolutional network fitted to the classes that a model predicts, also where the network is fooled.
+
+    After each round the model is asked about images moved across the network's own boundary (as Papernot et al. 2017
+    do with its Jacobian), so that the two boundaries come nearer to each other near the images.
 
     Args:
         ask: images (n, channels, height, width) to predicted classes (n,).
         images: at least 100 or so, in [0, 1]; their device is where the network lives.
-        epsilon: noise of two and of four times this size is answered, too, so that the classes near images are seen.
-        steps: of Adam, on batches of 64.
+        epsilon: size of the moves; noise and moves are of twice that.
+        rounds, steps: of questions, and of Adam on batches of 64 in each.
     """
     with seeded(seed), gradients_on():
-        noisy = [(images + scale * epsilon * (2 * torch.rand_like(images) - 1)).clamp(0, 1) for scale in (2, 4)]
-        inputs = torch.cat([images, *noisy])
-        labels = ask(inputs).to(images.device)
         side, channels = max(images.shape[2:]), images.shape[1]
         padded = nn.ZeroPad2d((0, side - images.shape[3], 0, side - images.shape[2]))
-        network = (
-            nn.Sequential(padded, small_cnn(channels, side, n_classes)) if side >= 4 else _perceptron(images, n_classes)
-        )
-        model = Normalised(network, [0.5] * channels, [0.25] * channels).to(images.device)
-        optimiser = torch.optim.Adam(model.parameters(), lr=2e-3, weight_decay=1e-4)
-        for _ in range(steps):
-            rows = torch.randint(0, len(inputs), (64,), device=images.device)
-            loss = nn.functional.cross_entropy(model(inputs[rows].float()), labels[rows])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+        convolutions = nn.Sequential(padded, small_cnn(channels, side, n_classes))
+        network = convolutions if min(images.shape[2:]) >= 4 else _perceptron(images, n_classes)
+        model = Normalised(network, [0.5] * channels, [0.5] * channels).to(images.device)
+        optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
+        own = ask(images).to(images.device)
+        noisy = (images + 2 * epsilon * (2 * torch.rand_like(images) - 1)).clamp(0, 1)
+        inputs, labels = torch.cat([images, noisy]), torch.cat([own, ask(noisy).to(images.device)])
+        for _ in range(rounds):
+            for _ in range(steps):
+                rows = torch.randint(0, len(inputs), (64,), device=images.device)
+                loss = nn.functional.cross_entropy(model(inputs[rows].float()), labels[rows])
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+            options = {"epsilon": 2 * epsilon, "score": Margin(), "steps": 4, "leave_early": False, "seed": seed}
+            moved = pgd(model, images, own, **options).adversarial
+            inputs, labels = torch.cat([inputs, moved]), torch.cat([labels, ask(moved).to(images.device)])
     return model.eval()
 
 

@@ -20,6 +20,18 @@ BLINDING = (
     "attack.radius",
 )
 
+# Signs that scores do not show what decides. Without any, a black-box attack that does better is a better attack.
+HIDING = {
+    *BLINDING,
+    "answers.coarse",
+    "answers.finite",
+    "answers.random",
+    "answers.ties",
+    "gradient.saturated",
+    "scale.temperature",
+    "scale.walls",
+}
+
 REMEDIES = {
     "no illusion found": "quote the upper bound with its attacks; an attacker made for this model may do better",
     "miscalibration": "publish the upper bound, serve logits divided by T*, compare models by margin or AutoAttack",
@@ -46,6 +58,8 @@ def judge(findings: list[Finding], rungs: list[Rung]) -> Verdict:
     1. A fatal finding: broken.
     2. The rung that leaves least lies more than 5 points below the usual attack, and surely below: an illusion. It is
        miscalibration if a temperature or a scale-free score closes more of the gap than it leaves, else masked.
+       Two gaps are no evidence of a mask: those of labels alone, of which the usual attack is no more than one among
+       others, and those that a surrogate or decisions open where no finding says that scores hide anything.
     3. No illusion, but the search was blind (a finding of `BLINDING`, coarse answers): inconclusive.
     4. Otherwise none was found.
     """
@@ -61,7 +75,10 @@ def judge(findings: list[Finding], rungs: list[Rung]) -> Verdict:
         return Verdict("broken", reason, REMEDIES["broken"], found_by, gap)
     if served is None or gap is None:
         return Verdict("inconclusive", "the usual attack did not finish", _instead(findings), found_by, gap)
-    if gap.points > THRESHOLD and gap.low > 0:
+    flagged = {finding.name for finding in findings if finding.severity != "fine"}
+    if gap.points > THRESHOLD and gap.low > 0 and "answers.labels" not in flagged:
+        if low.family == "black box" and not flagged & HIDING:
+            return Verdict("inconclusive", _stronger(served, low), _instead(findings), found_by, gap)
         return _illusion(served, low, gap, bound, findings)
     if reasons := _blind(findings):
         reason = f"the answers hide what a search needs ({'; '.join(reasons)})"
@@ -76,6 +93,13 @@ def judge(findings: list[Finding], rungs: list[Rung]) -> Verdict:
     if any(f.name.startswith("scale.") and f.severity == "warning" for f in findings):
         reason += "; the model is miscalibrated, but that hides nothing here"
     return Verdict("no illusion found", reason, REMEDIES["no illusion found"], found_by, gap)
+
+
+def _stronger(served: Rung, low: Rung) -> str:
+    return (
+        f"{low.name} ({low.adversary}) leaves {low.accuracy.percent:.1f} %, the usual attack "
+        f"{served.accuracy.percent:.1f} %, but nothing says that scores are hidden: it may just be the better attack"
+    )
 
 
 def _illusion(served: Rung, low: Rung, gap: Difference, bound: list[Rung], findings: list[Finding]) -> Verdict:
