@@ -55,7 +55,7 @@ def attack_records() -> pd.DataFrame:
     rows = [
         ("accuracy", adversary, attack, t, mean, mean - 5, mean + 5)
         for adversary, attack in (("none", "pgd"), ("cal", "pgd"), ("none", "clean"))
-        for t, mean in ((1e2, 40.0), (1e-2, 80.0), (1.0, 20.0))
+        for t, mean in ((1e2, 40.0), (1e-6, 80.0), (1.0, 20.0))
     ]
     columns = ["metric", "adversary", "attack", "design_temperature", "mean", "low", "high"]
     return pd.DataFrame(rows, columns=columns).reindex(columns=COLUMNS)

@@ -341,8 +341,8 @@ def test_the_keyboard_moves_a_slider_and_everything_that_it_shows(open_page):
     for name in ("softmax", "reliability"):
         assert page.locator(f'[data-part="{name}"]').inner_html() != before[name], name
     page.keyboard.press("Home")
-    page.wait_for_function("document.querySelector('output').textContent === 'T = 0.01'")
-    assert "80.0 % (measured at Td = 0.01)" in part(page, "attack-words")
+    page.wait_for_function("document.querySelector('output').textContent === 'T = 1e-6'")
+    assert "80.0 % (measured at Td = 1e-6)" in part(page, "attack-words")
     page.get_by_role("button", name="as trained").click()
     page.wait_for_function("document.querySelector('output').textContent === 'T = 1'")
     assert page.locator('[data-part="attack"]').inner_html() == before["attack"]

@@ -83,7 +83,7 @@ def test_the_lab_stores_the_logits_to_the_last_bit_and_the_naive_attackers_curve
     stored = made.temperature_lab().stored
     assert unpacked(stored["logits"]).tobytes() == logits.numpy().tobytes()
     assert stored["labels"] == labels.tolist()
-    rows = [[0.01, 80.0, 75.0, 85.0], [1.0, 20.0, 15.0, 25.0], [100.0, 40.0, 35.0, 45.0]]
+    rows = [[1e-6, 80.0, 75.0, 85.0], [1.0, 20.0, 15.0, 25.0], [100.0, 40.0, 35.0, 45.0]]
     assert stored["adversarial_accuracy"] == {"pgd, naive attacker": rows}
 
 

@@ -57,7 +57,7 @@ def illusion(
     """
     if (picture is None) == (sentence is None):
         raise ValueError("an example is a picture or a sentence: pass one of the two")
-    points = curve.sort_values("T_d")[["T_d", "mean", "low", "high"]].astype(float).round(4)
+    points = curve.sort_values("T_d")[["T_d", "mean", "low", "high"]].astype(float)
     stored = {"title": title, "logits": packed(logits), "label": int(label), "class_names": list(class_names)}
     stored |= {"attack": attack, "clean": clean, "curve": points.to_numpy().tolist(), "sentence": sentence}
     stored["picture"] = None if picture is None else packed_pixels(picture[None])

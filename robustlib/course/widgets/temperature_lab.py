@@ -77,7 +77,7 @@ def temperature_lab(
     attacked = (records.metric == "accuracy") & (records.adversary == "none") & (records.attack != "clean")
     columns = ["design_temperature", "mean", "low", "high"]
     curves = {
-        f"{attack}, naive attacker": part.sort_values("design_temperature")[columns].astype(float).round(4)
+        f"{attack}, naive attacker": part.sort_values("design_temperature")[columns].astype(float)
         for attack, part in records[attacked].groupby("attack", sort=False)
     }
     stored = {"title": title, "class_names": list(class_names), "logits": packed(logits), "labels": labels.tolist()}
