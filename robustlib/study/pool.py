@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 import joblib
 import psutil
+import torch
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
@@ -21,6 +22,7 @@ from robustlib.study.costs import Costs
 from robustlib.study.units import Unit
 
 WORKER_BYTES = 1.5 * 2**30  # a worker with a text model, its resources and its memory of answers
+GPU_BYTES = 4 * 2**30  # several processes share a GPU
 TRIES = 3  # how often units are given to new workers after some were killed
 _CHUNK_SECONDS = 15.0  # units of one model stay together that long: a process loads it once, and remembers its answers
 
@@ -39,11 +41,14 @@ class Outcome:
 
 
 def default_workers() -> int:
-    """As many as processors may be used and memory holds; ROBUSTLIB_WORKERS decides where it is set."""
+    """As many as processors may be used and memory (that of a GPU, too) holds; ROBUSTLIB_WORKERS decides where set."""
     named = os.environ.get("ROBUSTLIB_WORKERS")
     if named:
         return max(1, int(named))
-    return max(1, min(joblib.cpu_count(), int(psutil.virtual_memory().available // WORKER_BYTES)))
+    limits = [joblib.cpu_count(), psutil.virtual_memory().available // WORKER_BYTES]
+    if torch.cuda.is_available():
+        limits.append(torch.cuda.mem_get_info()[0] // GPU_BYTES)
+    return max(1, int(min(limits)))
 
 
 def compute(
