@@ -59,7 +59,8 @@ class Costs:
         model = _model(unit)
         if model not in self.seconds:
             self.seconds[model] = _timed(unit)
-        return passes(unit) * _layers(unit) * self.seconds[model] * self.factors.get(kind(unit), 1.0)
+        seconds = passes(unit) * _layers(unit) * self.seconds[model] + _PASSES["unit_seconds"]
+        return seconds * self.factors.get(kind(unit), 1.0)
 
     def learn(self, unit: Unit, seconds: float) -> None:
         """Take into account what a unit took."""
@@ -97,7 +98,7 @@ def passes(unit: Unit) -> float:
     ].get(adversary, 1.0)
     if modality == "image":
         each *= settings.pgd_steps if unit.attack.startswith(("pgd", "apgd", "autoattack")) else 1
-    return each * (n + searched) + _PASSES["unit"]
+    return each * (n + searched)
 
 
 def _training_passes(unit: Unit, settings: Any) -> float:
@@ -108,7 +109,7 @@ def _training_passes(unit: Unit, settings: Any) -> float:
         of_step = definition.passes(definition.steps or variant.steps or sizes.steps, variant.solutions)
     n = changes.get("n_train", sizes.n_train) or _PASSES["all"]
     longer = variant.longer if variant else 1
-    return 3 * n * sizes.epochs * longer * of_step + _PASSES["unit"]  # backward takes twice as long as forward
+    return 3 * n * sizes.epochs * longer * of_step  # backward takes twice as long as forward
 
 
 def _model(unit: Unit) -> str:

@@ -17,7 +17,7 @@ from robustlib.study.profiles import TrainingSettings, get_profile
 from robustlib.study.units import Averaged, Guided, Mixed, Unit, Victim, settings_of
 from robustlib.study.variants import ADVERSARIES, Variant
 
-AUDITED_IMAGES = ("none", "cal", "cal-mean", "cal-exact", "opt-paper", "opt", "margin", "dlr", "mifpe")
+AUDITED_IMAGES = ("none", "cal", "cal-mean", "cal-exact", "opt-paper", "opt", "margin", "dlr", "mifpe", "t-mifpe")
 AUDITED_TEXTS = ("none", "ties", "cal", "cal-exact", "opt-paper", "opt", "margin")
 DISGUISES = {"T(x) gap": 1.0, "T(x) confidence": 1.0, "T per query": 1.0, "floor 2.5": 1.0}
 
