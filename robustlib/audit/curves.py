@@ -40,13 +40,17 @@ def accuracy_by_radius(case: Case, found_by: str) -> dict[str, list[list[float]]
     return curves
 
 
-def rising(curves: dict[str, list[list[float]]]) -> list[Finding]:
-    """More room must never help the model: what stands at a larger radius stands at a smaller one."""
+def rising(curves: dict[str, list[list[float]]], *, forwards: int) -> list[Finding]:
+    """More room must never help the model: what stands at a larger radius stands at a smaller one.
+
+    Args:
+        forwards: passes that the curves cost, for the record.
+    """
     rises = [b[1] - a[1] for curve in curves.values() for a, b in pairwise(curve)]
     if not rises:
         return []
     worst = max(rises)
-    values = {"rise": worst, "threshold": THRESHOLD}
+    values = {"rise": worst, "threshold": THRESHOLD, "forwards": forwards}
     if worst > THRESHOLD:
         sentence = f"{worst:.0f} points more stand at a larger radius than at a smaller one: the search fails at some"
         return [Finding("attack.rising", "attack", "warning", sentence, values)]

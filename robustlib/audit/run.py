@@ -223,11 +223,12 @@ def _drawn(case: Case, budget: float | None, start: float) -> bool:
     late = budget is not None and time.perf_counter() - start + seconds > budget
     if case.served.subject.modality != "image" or not len(case.rows) or late:
         return True
+    before = case.served.n_forward
     try:
         case.curves["radius"] = case.served.retried(lambda: curves.accuracy_by_radius(case, found_by))
     except KeyboardInterrupt:
         return False
-    case.findings += curves.rising(case.curves["radius"])
+    case.findings += curves.rising(case.curves["radius"], forwards=case.served.n_forward - before)
     return True
 
 
