@@ -298,10 +298,10 @@ sys.exit(main())
 class Process:
     """`python -m robustlib run smoke` over a checkout whose notebook 02 waits for the file `go`."""
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, workers: int = 1):
         self.root = root
         (root / "kernel.txt").unlink(missing_ok=True)
-        command = [sys.executable, "-c", PROGRAM, "run", "smoke", "--workers", "1"]
+        command = [sys.executable, "-c", PROGRAM, "run", "smoke", "--workers", str(workers)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def wait_for_the_second_notebook(self) -> psutil.Process:
@@ -354,6 +354,18 @@ def test_a_run_that_is_stopped_or_killed_leaves_no_kernel_and_goes_on_where_it_w
     assert (status, "headline" in text) == (0, True), text
     assert "01_quick: unchanged" in text and "[1/1] 02_long: done" in text
     assert (tmp_path / "order.txt").read_text().split() == ["1", "2"]
+
+
+def test_an_interrupt_between_units_keeps_those_that_are_done(tmp_path, monkeypatch, write_notebook):
+    make_root(tmp_path, monkeypatch)
+    monkeypatch.setenv("ROBUSTLIB_CACHE", str(tmp_path / "cache"))
+    write_notebook(tmp_path / "notebooks/04_piercing_the_illusion.ipynb", "1")
+    stopped = Process(tmp_path, workers=2)
+    wait_until(lambda: len(list(tmp_path.glob("cache/unit/*.safetensors"))) > 3)
+    status, text = stopped.end(signal.SIGINT)
+    assert (status, "What is finished is kept" in text, "Traceback" in text) == (130, True, False), text
+    before, after = (int(re.search(r"(\d+) units, about", said)[1]) for said in (text, planned()[0]))
+    assert 0 < after < before - 3
 
 
 def test_results_that_cannot_be_written_are_one_line_with_the_way_out(tmp_path, monkeypatch, write_notebook, capsys):

@@ -150,8 +150,10 @@ def end_kernels() -> None:
     """Kill kernels and workers of a run that is stopped: asked politely, they die with a traceback."""
     import psutil
 
-    children = psutil.Process().children(recursive=True)
-    for process in children:
+    killed = []
+    for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(children, timeout=5)
+            if not any("resource_tracker" in word for word in process.cmdline()):  # it clears up and ends by itself
+                process.kill()
+                killed.append(process)
+    psutil.wait_procs(killed, timeout=5)
