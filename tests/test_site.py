@@ -52,7 +52,12 @@ def first_notebook() -> nbformat.NotebookNode:
             new_code_cell("profile = 'quick'", metadata={"tags": ["parameters"]}),
             new_code_cell("# Parameters\nprofile = 'smoke'", metadata={"tags": ["injected-parameters"]}),
             new_markdown_cell(
-                r"## 1. Softmax at $T_d$" + "\n\n" + r"$$P(c \mid x) = \frac{e^{l_c/T}}{2}$$" + "\n\n$x$ &"
+                r"## 1. Softmax at $T_d$"
+                + "\n\n"
+                + r"$$P(c \mid x) = \frac{e^{l_c/T}}{2}"
+                + 20 * " + l_i"
+                + "$$"
+                + "\n\n$x$ &"
             ),
             new_code_cell(
                 "draw()",
