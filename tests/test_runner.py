@@ -92,6 +92,12 @@ def first(root):
     return status, text, json.loads((root / "results/smoke/run.json").read_text())["notebooks"]
 
 
+def test_by_default_a_run_takes_every_processor_though_its_kernels_take_one(root, first, monkeypatch):
+    monkeypatch.setattr("robustlib.study.pool.joblib.cpu_count", lambda: 3)
+    monkeypatch.setattr("robustlib.study.pool.WORKER_BYTES", 1)
+    assert "with 3 workers" in run_and_read(workers=None, only="04")[1]
+
+
 def test_a_failure_is_named_with_cell_error_and_copy_and_stops_no_other_notebook(root, first):
     status, text, state = first
     assert status == 1

@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -57,6 +57,7 @@ def run(profile: Profile, options: Options = Options()) -> int:
         ValueError: `only` names no notebook.
         ReadOnlyFolderError: the results cannot be written.
     """
+    options = replace(options, workers=options.workers or default_workers())  # before kernels are told to use one
     state, deadline = State(results_dir(profile.name)), time.monotonic() + (options.budget or float("inf"))
     notebooks = select_notebooks(repository_root() / "notebooks", options.only)
     if options.dry_run:
@@ -93,7 +94,7 @@ def run(profile: Profile, options: Options = Options()) -> int:
 
 def _forecast(notebooks: list[Path], state: State, profile: Profile, options: Options) -> Forecast:
     steps = state.steps(notebooks, _parameters(profile), refresh=options.refresh)
-    return Forecast.of(steps, profile.name, profile.seeds[0], options.workers or default_workers())
+    return Forecast.of(steps, profile.name, profile.seeds[0], options.workers)
 
 
 def _parameters(profile: Profile) -> dict[str, object]:
