@@ -95,7 +95,10 @@ def first(root):
 def test_by_default_a_run_takes_every_processor_though_its_kernels_take_one(root, first, monkeypatch):
     monkeypatch.setattr("robustlib.study.pool.joblib.cpu_count", lambda: 3)
     monkeypatch.setattr("robustlib.study.pool.WORKER_BYTES", 1)
-    assert "with 3 workers" in run_and_read(workers=None, only="04")[1]
+    used = []
+    monkeypatch.setattr("robustlib.course.run.runner.compute", lambda units, *, workers, **_: used.append(workers))
+    run_and_read(workers=None, only="04")
+    assert used == [3]
 
 
 def test_a_failure_is_named_with_cell_error_and_copy_and_stops_no_other_notebook(root, first):
