@@ -93,6 +93,7 @@ def first(root):
 
 
 def test_by_default_a_run_takes_every_processor_though_its_kernels_take_one(root, first, monkeypatch):
+    monkeypatch.delenv("ROBUSTLIB_WORKERS")
     monkeypatch.setattr("robustlib.study.pool.joblib.cpu_count", lambda: 3)
     monkeypatch.setattr("robustlib.study.pool.WORKER_BYTES", 1)
     used = []
