@@ -165,3 +165,12 @@ def test_figures_get_accuracy_by_radius_and_reliability():
     assert served[0.5] > 50 and most[0.5] == 0
     assert sum(count for *_, count in report.curves["reliability"]) == 80
     assert report.finding("attack.rising").severity == "fine"
+
+
+def test_a_search_over_temperatures_is_run_on_request_and_finds_what_calibration_finds():
+    subject = white(behind=lambda z: z / 1e-4)
+    asked, plain = audit(subject, n=60, thorough=True, figures=False), audit(subject, n=60, figures=False)
+    assert plain.rung("opt").status == "skipped"
+    assert "thorough=True" in plain.rung("opt").note
+    assert asked.rung("opt").accuracy.percent == pytest.approx(asked.rung("calibrated").accuracy.percent, abs=7)
+    assert asked.rung("opt").accuracy.percent < asked.as_served.percent - 20

@@ -20,9 +20,12 @@ from robustlib.attacks.signs import rays, sign_hunter
 from robustlib.attacks.straight_through import straight_through
 from robustlib.attacks.surrogate import fit_image_surrogate
 from robustlib.audit.case import Case, taken
+from robustlib.calibration.fit import typical_gap
+from robustlib.calibration.search import search_log
 
 STEPS = 20  # of gradient ascent
 N_TARGETS = 3  # likeliest wrong classes that are aimed at
+N_SEARCHED = 30  # examples that every temperature of a search is tried on
 N_AVERAGED = 8  # passes of one step over a random subject
 N_QUERIES, N_SIGNS = 300, 300  # of Square, and of a search for signs of pixels
 INSIDE = 1e-3  # how far pixels are kept from 0 and 1 where gradients are NaN
@@ -149,6 +152,24 @@ def _decisions(case: Case) -> Tensor:
     return rays(_ask(case), images, labels, n_queries=N_SIGNS, start=case.points.get("transfer"), **options).adversarial
 
 
+def searched_temperature(case: Case, attack: Callable[[float, np.ndarray], Any]) -> float:
+    """The temperature at which an attack breaks most of the first `N_SEARCHED` attacked examples (equation 10).
+
+    Args:
+        attack: temperature and rows among the attacked examples to their adversarial inputs.
+    """
+    few = np.arange(min(N_SEARCHED, len(case.rows)))
+    logits = case.served.logits(taken(case.attacked, few))
+    objective = lambda temperature: float(case.judged(attack(temperature, few), few).mean())  # noqa: E731
+    return search_log(objective, typical_gap(logits) or 1.0).temperature
+
+
+def _opt(case: Case) -> Tensor:
+    search = _search(case)
+    climbed = lambda temperature, rows: climb(case, search, CrossEntropy(temperature), rows)  # noqa: E731
+    return climbed(searched_temperature(case, climbed), None)
+
+
 def _ratio(logits: Tensor) -> Tensor:
     """Logits over the difference of the largest and the third: free of a scale that differs from answer to answer."""
     ordered = logits.sort(dim=1, descending=True).values
@@ -238,6 +259,11 @@ def _white(case: Case) -> str:
     return "" if case.white else "no gradient reaches the inputs"
 
 
+def if_thorough(case: Case) -> str:
+    """A search over temperatures decides nothing that calibration and the margin do not, and costs most."""
+    return "" if case.thorough else "on request: give thorough=True"
+
+
 def _if_ratio(case: Case) -> str:
     if case.served.subject.n_classes < 3:
         return "a ratio of differences needs three classes"
@@ -322,6 +348,15 @@ IMAGE_LADDER = (
         lambda case: _white(case) or _if_ratio(case),
         lambda case: climb(case, _search(case), DLR()),
         3 * STEPS,
+    ),
+    Plan(
+        "opt",
+        "cross-entropy at the temperature that breaks most",
+        "pgd",
+        "scale",
+        lambda case: _white(case) or if_thorough(case),
+        _opt,
+        3 * STEPS * 4,
     ),
     Plan(
         "log-odds",

@@ -16,7 +16,7 @@ from robustlib.attacks.words import QueryCache, Rules, attack_texts, blind, labe
 from robustlib.audit.case import Case, taken
 from robustlib.audit.findings import Finding
 from robustlib.audit.gradients import JUMP
-from robustlib.audit.rungs import Plan, _if_ratio
+from robustlib.audit.rungs import Plan, _if_ratio, if_thorough, searched_temperature
 
 N_MEAN = 4  # answers averaged where they are random
 N_LABELS = 200  # queries of a search that sees labels only
@@ -58,6 +58,13 @@ def _as_served(case: Case) -> list:
 def _labels(case: Case) -> list:
     options = {"recipe": case.threat["recipe"], "max_queries": N_LABELS, "seed": case.seed}
     return label_only(case.served.logits, case.attacked, case.attacked_labels, **options).adversarial
+
+
+def _opt(case: Case) -> list:
+    def attack(temperature: float, rows: np.ndarray | None) -> list:
+        return _attack(case, TrueClassProbability(temperature), rows=rows).adversarial
+
+    return attack(searched_temperature(case, attack), None)
 
 
 def _mean(case: Case, score: Score) -> list:
@@ -172,6 +179,15 @@ TEXT_LADDER = (
         _scores,
         lambda case: _attack(case, Margin()).adversarial,
         WORDS,
+    ),
+    Plan(
+        "opt",
+        "1 - p(true class) at the temperature that breaks most",
+        "words",
+        "scale",
+        lambda case: _scores(case) or if_thorough(case),
+        _opt,
+        4 * WORDS,
     ),
     Plan(
         "ratio",
