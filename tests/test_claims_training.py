@@ -58,7 +58,9 @@ def world(changes="", attacks=("dg", "pwws")):
 
 
 def test_in_a_world_where_all_hold_all_are_reproduced():
-    assert set(world().values()) == {"reproduced"}
+    verdicts = world()
+    assert verdicts.pop("C21") == "not tested"  # about other encoders, which lesson 07 trains
+    assert set(verdicts.values()) == {"reproduced"}
 
 
 @pytest.mark.parametrize("row", VERDICTS, ids=lambda row: f"{row['claim']}: {row['changes']}")

@@ -172,7 +172,8 @@ def tensor(value: Tensor | None, *shape: int) -> Tensor:
 
 def _known(number: str) -> Exercise:
     if number not in EXERCISES:
-        raise ValueError(f"there is no exercise {number!r}: choose one of {', '.join(EXERCISES)}")
+        known = sorted(EXERCISES, key=lambda name: [int(part) for part in name.split(".")])
+        raise ValueError(f"there is no exercise {number!r}: choose one of {', '.join(known)}")
     return EXERCISES[number]
 
 
