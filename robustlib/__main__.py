@@ -148,6 +148,9 @@ def _test(rest: list[str]) -> int:
             fetch("fashion_mnist")
         except FetchError as error:
             print(f"The tests that need fashion_mnist are skipped: {error}", file=sys.stderr)
+    if not [argument for argument in rest if argument != "--dry-run"]:  # all of them: a file at a time on every core
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        rest = ["-n", "auto", "--dist", "loadfile", *rest]
     return _replace("pytest", *rest)
 
 
