@@ -6,11 +6,12 @@ import csv
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from audit_masks import Entry
-from audit_truth import HONEST_GAP
+from audit_truth import HONEST_GAP, Truth
 
 from robustlib.audit.findings import Finding, Rung, rung_from
 from robustlib.audit.verdict import judge
@@ -26,17 +27,30 @@ class Result:
     """An entry with its truth and its audit."""
 
     entry: Entry
-    truth: dict[str, Any]
+    measured: dict[str, Any]
     audit: dict[str, Any]
+
+    @cached_property
+    def truth(self) -> Truth:
+        """As measured without the audit; where the audit's attacks on a deterministic model left less, with these."""
+        truth = Truth.of(self.measured)
+        if self.audit.get("settings", {}).get("draws", 1) > 1:
+            return truth
+        left = {family: [100.0] for family in ("served", "scale", "strength", "unmask", "black box", "sanity")}
+        for rung in self.rungs():
+            if rung.status == "done":
+                left[rung.family].append(rung.accuracy.percent)
+        bound = [min(left[family]) for family in ("strength", "unmask", "black box", "served")]
+        return truth.with_bounds(min(left["scale"]), min(*bound, *left["scale"]))
 
     @property
     def true_verdict(self) -> str:
-        return self.entry.accepts[0] if self.entry.accepts else self.truth["truth"]
+        return self.entry.accepts[0] if self.entry.accepts else self.truth.verdict
 
     @property
     def right(self) -> bool:
         """Inconclusive counts only where the truth cannot be had with the access given."""
-        accepted = self.entry.accepts or (self.truth["truth"],)
+        accepted = self.entry.accepts or (self.truth.verdict,)
         return self.verdict in accepted or (self.verdict == "inconclusive" and not self.entry.reachable)
 
     @property
@@ -45,7 +59,7 @@ class Result:
 
     @property
     def borderline(self) -> bool:
-        return not self.entry.accepts and abs(self.truth["gap"] - HONEST_GAP) <= BORDERLINE
+        return not self.entry.accepts and abs(self.truth.gap - HONEST_GAP) <= BORDERLINE
 
     @property
     def size(self) -> float | None:
@@ -149,7 +163,7 @@ def errors(results: Sequence[Result]) -> str:
         (
             result.entry.name + (" (fresh)" if result.entry.fresh else ""),
             result.true_verdict + (", borderline" if result.borderline else ""),
-            _number(result.truth["gap"]),
+            _number(result.truth.gap),
             result.verdict,
             _number(result.size),
             result.audit["reason"],
@@ -163,12 +177,12 @@ def errors(results: Sequence[Result]) -> str:
 def sizes(results: Sequence[Result]) -> str:
     """How near the audit's gap is, for the illusions that it can see."""
     illusions = [r for r in results if r.true_verdict in ("miscalibration", "masked") and r.size is not None]
-    far = [r for r in illusions if abs(r.size - r.truth["gap"]) > CLOSE]
+    far = [r for r in illusions if abs(r.size - r.truth.gap) > CLOSE]
     share = 100 * (1 - len(far) / max(1, len(illusions)))
     text = (
         f"Within {CLOSE:g} points of the measured gap: {len(illusions) - len(far)} of {len(illusions)} ({share:.0f} %)."
     )
-    rows = [(r.entry.name, _number(r.truth["gap"]), _number(r.size), r.verdict, r.audit["found_by"]) for r in far]
+    rows = [(r.entry.name, _number(r.truth.gap), _number(r.size), r.verdict, r.audit["found_by"]) for r in far]
     return f"{text}\n\n{table(('model', 'gap', 'audit', 'verdict', 'by'), rows)}" if rows else text
 
 
@@ -213,7 +227,7 @@ def all_rows(results: Sequence[Result]) -> str:
         (
             r.entry.name + (" (fresh)" if r.entry.fresh else ""),
             r.entry.built_as,
-            *(_number(r.truth[key]) for key in ("clean", "standard", "scale", "strongest")),
+            *(_number(getattr(r.truth, key)) for key in ("clean", "standard", "scale", "strongest")),
             r.true_verdict,
             *(_number((r.audit.get(key) or {}).get("percent")) for key in ("as_served", "at_most")),
             r.audit.get("found_by", ""),
@@ -234,7 +248,7 @@ def record(result: Result) -> dict[str, Any]:
         "data": result.entry.data,
         "fresh": result.entry.fresh,
         "built_as": result.entry.built_as,
-        **{f"true_{key}": value for key, value in result.truth.items() if key != "truth"},
+        **{f"true_{key}": value for key, value in result.truth.as_row().items() if key != "truth"},
         "truth": result.true_verdict,
         "verdict": result.verdict,
         "right": result.right,

@@ -49,7 +49,7 @@ class Truth:
 
     @property
     def gap(self) -> float:
-        return self.standard - self.strongest
+        return round(self.standard - self.strongest, 6)
 
     @property
     def verdict(self) -> str:
@@ -58,6 +58,16 @@ class Truth:
         if self.gap <= HONEST_GAP:
             return "no illusion found"
         return "miscalibration" if self.standard - self.scale > self.scale - self.strongest else "masked"
+
+    @classmethod
+    def of(cls, row: dict[str, float | int | str]) -> Truth:
+        """From what `as_row` gave."""
+        return cls(**{name: row[name] for name in ("n", "clean", "majority", "standard", "scale", "strongest")})
+
+    def with_bounds(self, scale: float, strongest: float) -> Truth:
+        """With what other attacks left: what has fallen to anyone does not stand."""
+        strongest = min(self.strongest, strongest)
+        return replace(self, scale=max(min(self.scale, scale), strongest), strongest=strongest)
 
     def as_row(self) -> dict[str, float | int | str]:
         return asdict(self) | {"gap": self.gap, "truth": self.verdict}

@@ -102,11 +102,22 @@ def test_a_truth_is_read_off_the_accuracies(numbers, verdict, bench):
 
 
 def test_inconclusive_is_right_only_where_the_truth_cannot_be_had(bench):
-    truth = {"truth": "masked", "gap": 40.0}
+    truth = bench["audit_truth"].Truth(100, 88.0, 10.0, 80.0, 75.0, 15.0).as_row()
     for reachable in (True, False):
         entry = bench["audit_masks"].Entry("x", "fashion", "masked", lambda: None, reachable=reachable)
         assert bench["audit_table"].Result(entry, truth, {"verdict": "inconclusive"}).right is not reachable
         assert bench["audit_table"].Result(entry, truth, {"verdict": "masked"}).right
+
+
+def test_what_fell_to_the_audit_does_not_stand(bench):
+    truth = bench["audit_truth"].Truth(100, 88.0, 10.0, 80.0, 75.0, 15.0)
+    assert truth.with_bounds(20.0, 10.0).as_row() == truth.as_row() | {
+        "scale": 20.0,
+        "strongest": 10.0,
+        "gap": 70.0,
+        "truth": "miscalibration",
+    }
+    assert truth.with_bounds(100.0, 100.0) == truth
 
 
 def test_names_in_the_bench_are_unique(bench):
