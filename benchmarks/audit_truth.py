@@ -20,6 +20,7 @@ from robustlib.attacks import DLR, CrossEntropy, Margin, Score, square
 from robustlib.attacks.scores import TrueClassProbability
 from robustlib.attacks.words import QueryCache, Rules, attack_texts, load_recipe
 from robustlib.calibration import fit_temperature
+from robustlib.calibration.checks import looks_like_probabilities
 from robustlib.models import seeded
 
 HONEST_GAP = 5.0
@@ -112,27 +113,32 @@ def ascend(
     steps: int = 20,
     n_draws: int = 1,
     spread: float = 0.0,
+    stays: bool = True,
     seed: int = 0,
 ) -> Tensor:
     """Plain PGD (Linf) from a random start; NaN gradients count as zero. Returns the points it ends in.
 
     Args:
         n_draws: gradients averaged in each step. spread: of the points at which these are taken, uniform.
+        stays: an image stays where it first fools the model that is searched (unless gradients are averaged).
     """
     with seeded(seed):
         point = (images + epsilon * (2 * torch.rand_like(images) - 1)).clamp(0, 1)
+        searching = torch.ones_like(labels, dtype=torch.bool)
         for step in range(steps):
             total = torch.zeros_like(images)
             for _ in range(n_draws):
-                # A copy: the model may change it in place.
                 probe = (point + spread * (2 * torch.rand_like(point) - 1)).requires_grad_()
-                values = score(model(probe.clone()), labels)
+                logits = model(probe.clone())  # a copy, since the model may change it in place
+                if stays and n_draws == 1:
+                    searching &= logits.detach().argmax(dim=1) == labels
+                values = score(logits, labels)
                 if values.requires_grad:
                     (gradient,) = torch.autograd.grad(values.sum(), probe, allow_unused=True)
                     total += torch.zeros_like(images) if gradient is None else gradient.nan_to_num(0.0)
             size = 2.5 * epsilon / steps * (1 if step < steps * 0.6 else 0.3)
-            point = (point + size * total.sign()).detach()
-            point = point.clamp(images - epsilon, images + epsilon).clamp(0, 1)
+            moved = (point + size * total.sign()).clamp(images - epsilon, images + epsilon).clamp(0, 1)
+            point = torch.where(searching.reshape(-1, 1, 1, 1), moved, point).detach()
     return point
 
 
@@ -146,7 +152,8 @@ def image_truth(
 ) -> Truth:
     """Of an image model; `data`, `validation`: images in [0, 1] and labels."""
     images, labels = data
-    judge, run = Judge(served, images, labels), partial(ascend, images=images, labels=labels, epsilon=epsilon)
+    judge = Judge(served, images, labels)
+    run = partial(ascend, images=images, labels=labels, epsilon=epsilon, stays=served.n_draws == 1)
     with torch.no_grad():
         if not torch.isfinite(served.answers(images.clone())).all():
             return Truth.broken(judge.clean, labels)
@@ -155,8 +162,10 @@ def image_truth(
         standard = judge.worst([run(served.answers, score=CrossEntropy())])
         with torch.no_grad():
             logits = served.answers(validation[0].clone()).double()
-        fitted = fit_temperature(logits, validation[1])
-        scores: list[Score] = [CrossEntropy(fitted.temperature)] if 0 < fitted.temperature < 1e30 else []
+        scores: list[Score] = []
+        if not looks_like_probabilities(logits):
+            fitted = fit_temperature(logits, validation[1])
+            scores += [CrossEntropy(fitted.temperature)] if 0 < fitted.temperature < 1e30 else []
         scores += [Margin()] + ([DLR()] if logits.shape[1] > 2 else [])
         scale = min(standard, *(judge.worst([run(served.answers, score=score)]) for score in scores))
     else:
@@ -192,11 +201,12 @@ def strongest_images(served: Served, images: Tensor, labels: Tensor, epsilon: fl
 def on_twin(twin: Callable, images: Tensor, labels: Tensor, epsilon: float, random: bool) -> list[Tensor]:
     """Cross-entropy, margin from two starts, and the margin to each of the three likeliest wrong classes."""
     steps = 30 if random else 50
-    run = partial(ascend, twin, images, labels, epsilon=epsilon, steps=steps, n_draws=8 if random else 1)
+    # To the end: where the twin is fooled, the model as served (rounded, for example) need not be.
+    run = partial(ascend, twin, images, labels, epsilon=epsilon, steps=steps, n_draws=8 if random else 1, stays=False)
     with torch.no_grad():
         logits = twin(images.clone())
     order = logits.scatter(1, labels[:, None], -torch.inf).argsort(dim=1, descending=True)
-    results = [run(score=CrossEntropy()), run(score=Margin()), run(score=Margin(), seed=9)]
+    results = [run(score=CrossEntropy()), run(score=Margin()), run(score=Margin(), seed=9, stays=True)]
     return results + [run(score=towards(order[:, k]), seed=k) for k in range(min(3, logits.shape[1] - 1))]
 
 
