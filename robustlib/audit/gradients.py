@@ -16,7 +16,7 @@ from robustlib.models.forward import gradients_on
 
 ZERO = 0.01  # share of margins without a gradient
 AGREEMENT = 0.95  # share of small steps along the gradient that raise the margin as it foretells
-JUMP = 0.10  # of the typical difference of two scores, left where the prediction changes
+JUMP = 0.02  # of the typical difference of two scores, left where the prediction changes
 NO_GRADIENT = "gradient.missing"
 
 
