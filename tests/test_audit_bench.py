@@ -65,6 +65,8 @@ MODELS = {  # name: how it is made of the honest network, and the verdicts that 
     "saw-tooth": (lambda m, net: m.shown(net, m.saw(10.0)).model, {"masked"}),
     "inputs of 3 levels": (lambda m, net: m.Quantised(net, 3), {"masked"}),
     "labels permuted": (lambda m, net: m.shown(net, lambda z: z.roll(1, 1)).model, {"broken"}),
+    "two labels swapped": (lambda m, net: m.shown(net, lambda z: z[:, [1, 0, *range(2, 10)]]).model, {"broken"}),
+    "normalised in place": (lambda m, net: m.InPlace(net), {"broken"}),
     "NaN answers": (lambda m, net: m.shown(net, m.nan_where(0.1)).model, {"broken"}),
 }
 
@@ -75,6 +77,20 @@ def test_the_audit_is_right_about(name, bench, digits, net):
     inputs, labels = bench["audit_bench"].arranged(tuple(part[:N] for part in digits["test"]), digits["validation"])
     report = robustlib.audit(build(bench["audit_masks"], net), inputs, labels, epsilon=EPSILON, n=N)
     assert report.verdict in right, str(report)
+
+
+def test_permuted_labels_are_found_where_the_classes_alternate(bench, digits, net):
+    def alternating(images, labels):
+        halves = [(labels < 5).nonzero()[:, 0], (labels >= 5).nonzero()[:, 0]]
+        n = min(map(len, halves))
+        order = torch.stack([half[:n] for half in halves], dim=1).flatten()
+        return images[order], labels[order]
+
+    parts = (alternating(*digits[split]) for split in ("test", "validation"))
+    flipped = bench["audit_masks"].shown(net, lambda logits: logits.flip(1)).model
+    inputs, labels = bench["audit_bench"].arranged(*parts)
+    report = robustlib.audit(flipped, inputs, labels, epsilon=EPSILON, n=100)
+    assert report.finding("labels.permuted").severity == "fatal"
 
 
 def test_examples_are_arranged_so_that_the_audit_attacks_those_whose_truth_was_measured(bench, digits, net):

@@ -72,7 +72,7 @@ def _subject(source: Source, examples: Examples, gives: str | None, n_classes: i
         source, fed = _fed_with_arrays_if_need_be(source, examples, n)
         notes += fed
     ask = _asking(source, examples.entrance)
-    answers = ask(examples.inputs[:n])
+    answers = ask(examples.inputs[:n].clone() if examples.modality == "image" else examples.inputs[:n])
     kind = established(answers, gives or source.gives)
     if answers.ndim == 2 and answers.shape[1] == 1:
         notes.append("one column z: the classes 0 and 1 were scored as the pair (0, z)")

@@ -19,7 +19,7 @@ from robustlib.calibration.metrics import calibration_report, smooth_calibration
 from robustlib.models.forward import evaluating
 
 # Thresholds; what honest models show is in benchmarks/audit.md.
-RELABELLING = 0.20  # gain of the best label map, on examples that it was not made from
+RELABELLING = 0.10  # gain of the best label map, on examples that it was not made from
 NOISE = 1e-3  # of the span of the answers, between calls
 BATCH_NOISE = 0.02  # the same between a batch and its examples one by one: half precision may show 0.005
 DISTINCT, BLIND_DISTINCT = 0.05, 0.02  # share of distinct values among the answers
@@ -155,15 +155,16 @@ def _labels(look: Look) -> list[Finding]:
 def _best_relabelling(predictions: Tensor, labels: Tensor, n_classes: int) -> tuple[float, list[int]]:
     """Accuracy gained by the best one-to-one map of predicted to true classes, made on one half, tried on the other."""
 
-    def best(rows: slice) -> np.ndarray:
+    def best(rows: Any) -> np.ndarray:
         confusion = np.zeros((n_classes, n_classes))
         known = predictions[rows] >= 0
         np.add.at(confusion, (predictions[rows][known].numpy(), labels[rows][known].numpy()), 1)
         # Unseen classes keep their own label: a bonus below one example for the identity.
         return linear_sum_assignment(-(confusion + 0.5 * np.eye(n_classes)))[1]
 
-    gains = []
-    for fitted, tried in ((slice(0, None, 2), slice(1, None, 2)), (slice(1, None, 2), slice(0, None, 2))):
+    # Halves drawn at random: examples may alternate between classes.
+    order, gains = np.random.default_rng(0).permutation(len(labels)), []
+    for fitted, tried in ((order[::2], order[1::2]), (order[1::2], order[::2])):
         mapping = torch.as_tensor(best(fitted))
         mapped = torch.where(predictions[tried] >= 0, mapping[predictions[tried].clamp_min(0)], -1)
         after, before = (mapped == labels[tried]).double().mean(), (predictions[tried] == labels[tried]).double().mean()
