@@ -293,7 +293,7 @@ def _if_hidden(case: Case) -> str:
 
 
 def _if_nan(case: Case) -> str:
-    return "" if case.flagged("gradient.nan") and case.white else "no gradient is NaN"
+    return "" if case.flagged("gradient.nan") and case.white else "every gradient is a number"
 
 
 def _if_random(case: Case) -> str:
