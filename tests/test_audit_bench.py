@@ -67,6 +67,7 @@ MODELS = {  # name: how it is made of the honest network, and the verdicts that 
     "labels permuted": (lambda m, net: m.shown(net, lambda z: z.roll(1, 1)).model, {"broken"}),
     "two labels swapped": (lambda m, net: m.shown(net, lambda z: z[:, [1, 0, *range(2, 10)]]).model, {"broken"}),
     "normalised in place": (lambda m, net: m.InPlace(net), {"broken"}),
+    "batch norm in training mode": (lambda m, net: nn.Sequential(nn.BatchNorm2d(1), net).train(), {"broken"}),
     "NaN answers": (lambda m, net: m.shown(net, m.nan_where(0.1)).model, {"broken"}),
 }
 

@@ -42,6 +42,7 @@ def flag(name, severity="warning", **values):
         (ladder(80, black_box=60), [flag("boundary.jump")], "masked", "20.0 points fall to black box"),
         (ladder(80, scale=79), [flag("gradient.zero")], "inconclusive", "gradient.zero was found"),
         (ladder(80, scale=79), [flag("answers.labels", "note")], "inconclusive", ""),
+        (ladder(4, scale=3), [flag("gradient.differences")], "no illusion found", ""),  # 4 points cannot hide 5
         (ladder(80, scale=79), [flag("answers.coarse", distinct=0.01, blind=0.02)], "inconclusive", ""),
         (ladder(80, scale=79), [flag("answers.coarse", distinct=0.04, blind=0.02)], "no illusion found", ""),
         (

@@ -60,7 +60,8 @@ def judge(findings: list[Finding], rungs: list[Rung]) -> Verdict:
        miscalibration if a temperature or a scale-free score closes more of the gap than it leaves, else masked.
        Two gaps are no evidence of a mask: those of labels alone, of which the usual attack is no more than one among
        others, and those that a surrogate or decisions open where no finding says that scores hide anything.
-    3. No illusion, but the search was blind (a finding of `BLINDING`, coarse answers): inconclusive.
+    3. No illusion, but the search was blind (a finding of `BLINDING`, coarse answers): inconclusive, unless the usual
+       attack leaves so little that no gap could count.
     4. Otherwise none was found.
     """
     served = next((rung for rung in rungs if rung.family == "served" and rung.status == "done"), None)
@@ -80,7 +81,7 @@ def judge(findings: list[Finding], rungs: list[Rung]) -> Verdict:
         if low.family == "black box" and not flagged & HIDING:
             return Verdict("inconclusive", _stronger(served, low), _instead(findings), found_by, gap)
         return _illusion(served, low, gap, bound, findings)
-    if reasons := _blind(findings):
+    if served.accuracy.percent > THRESHOLD and (reasons := _blind(findings)):
         reason = f"the answers hide what a search needs ({'; '.join(reasons)})"
         return Verdict("inconclusive", reason, _instead(findings), found_by, gap)
     if not any(rung.family in ("scale", "strength", "black box") for rung in bound):
