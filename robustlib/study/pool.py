@@ -14,6 +14,7 @@ from typing import Any, TextIO
 import joblib
 import psutil
 import torch
+from joblib.externals.loky import process_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
@@ -153,6 +154,8 @@ def _in_worker(units: list[Unit], environment: dict[str, str]) -> list[tuple[Uni
     """What became of each unit: the seconds it took (None: it was there), and why it failed."""
     if environment["ROBUSTLIB_PARENT"] != str(os.getpid()):  # one worker is the process itself
         os.environ.update(environment)
+        # Models and answers that a worker keeps are no leak: loky would start another in its place at 300 MB.
+        process_executor._MAX_MEMORY_LEAK_SIZE = int(WORKER_BYTES)
     reports = []
     for unit in units:
         try:
