@@ -1,5 +1,6 @@
 """Fine-tuning of text classifiers: what one step does, the learning rate, precision, augmentation and batches."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from robustlib.models.texts import TextClassifier
 from robustlib.training import texts as training
 from robustlib.training.methods import Method, method_step
 from robustlib.training.texts import TextTraining, length_bucketed, train_text_classifier
+from robustlib.training.vocabulary import only_embeddings_of
 
 QUICK = TextTraining(
     encoder="tiny-bert", epochs=3, batch_size=8, learning_rate=3e-3, precision="float32", max_length=32
@@ -30,6 +32,31 @@ def test_training_learns_reports_each_epoch_and_keeps_float32_weights():
     assert not torch.equal(low(TEXTS), high(TEXTS))
     with pytest.raises(ValueError, match=r"labels must lie in \[0, 1\]"):
         train_text_classifier(QUICK, ["a", "b"], torch.tensor([0, 2]))
+
+
+@pytest.mark.parametrize("method", [Method(), Method("pgd", steps=1)], ids=lambda method: method.name)
+def test_leaving_out_embeddings_that_no_text_uses_changes_no_training(monkeypatch, method):
+    config = replace(QUICK, method=method, weight_decay=5.0, gradient_rule="normalise")
+    texts, labels = ["a b c", "b a", "c a b", "a c"] * 4, torch.tensor([0, 1, 0, 1] * 4)
+    quick = train_text_classifier(config, texts, labels)
+    monkeypatch.setattr(training, "only_embeddings_of", lambda tokens, table: nullcontext())
+    whole = train_text_classifier(replace(config, suffix="whole"), texts, labels)
+    before = TextClassifier.from_name("tiny-bert", 2).body.get_input_embeddings()
+    after = quick.body.get_input_embeddings()
+    assert after.padding_idx == before.padding_idx == 0 and not after._forward_pre_hooks
+    assert after.weight.norm() < 0.99 * before.weight.norm()
+    torch.testing.assert_close(dict(quick.named_parameters()), dict(whole.named_parameters()), atol=1e-5, rtol=1e-4)
+    quick, whole = ({**model.history[-1], "step_length": 0.0} for model in (quick, whole))  # decay counts as a step
+    assert quick == pytest.approx(whole, rel=1e-3)
+
+
+def test_a_token_that_is_left_out_cannot_be_looked_up():
+    table = torch.nn.Embedding(5, 2)
+    with only_embeddings_of({1, 3}, table):
+        assert len(table.weight) == 3
+        with pytest.raises(IndexError):
+            table(torch.tensor([2]))
+    assert len(table.weight) == 5
 
 
 def test_a_downloaded_encoder_is_fetched_for_its_training(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Fine-tuning of text classifiers with the loop of `training.loop`: the paper's optimiser; cached, resumable."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from robustlib.training.checkpoint import Checkpoint, epoch_generator, trained_o
 from robustlib.training.loop import Training, fit, logit_facts
 from robustlib.training.methods import Method, Step, method_step
 from robustlib.training.substitutes import available_source, substitution_table
+from robustlib.training.vocabulary import only_embeddings_of
 
 N_PROBED = 128  # training texts whose logits are followed over the epochs
 
@@ -76,19 +78,24 @@ def train_text_classifier(config: TextTraining, texts: Sequence[Example], labels
         encodings, on_device = model.tokenise(texts), labels.to(config.device)
         resources = {"table": substitution_table(model, source=source)} if source else {}
 
+        tokens = {token for encoding in encodings for token in encoding.ids}
+
         def probe() -> dict[str, float]:
             with torch.no_grad():
                 return logit_facts(model(model.collate(encodings[:N_PROBED])), labels[:N_PROBED])
 
-        return fit_text(
-            model,
-            encodings,
-            load=lambda rows: (model.collate([encodings[row] for row in rows]), on_device[rows]),
-            step=method_step(method, autocast_context(precision, config.device), **resources),
-            config=config,
-            probe=probe,
-            checkpoint=checkpoint,
-        )
+        # Substitutes are words that no training text may have.
+        whole = nullcontext() if source else only_embeddings_of(tokens, model.body.get_input_embeddings())
+        with whole:
+            return fit_text(
+                model,
+                encodings,
+                load=lambda rows: (model.collate([encodings[row] for row in rows]), on_device[rows]),
+                step=method_step(method, autocast_context(precision, config.device), **resources),
+                config=config,
+                probe=probe,
+                checkpoint=checkpoint,
+            )
 
     return trained_once("text_model", settings, build, train, rooms=("training.texts",))
 
