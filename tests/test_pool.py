@@ -156,7 +156,7 @@ def test_when_the_time_is_over_what_is_done_is_kept(cache):
     assert not any(unit.is_done() for unit in outcome.left)
 
 
-def test_trainings_come_first_and_attacks_on_one_model_stay_together():
+def test_trainings_come_first_and_an_attack_on_one_model_stays_together():
     costs = Costs({"small_cnn on digits, cpu": 1e-3})
     first, second = (Victim("smoke", "image", seed) for seed in (0, 1))
     attacks = [Unit(victim, "pgd", design_temperature=T) for T in (1.0, 2.0, 3.0) for victim in (first, second)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,12 +21,13 @@ from tqdm import tqdm
 
 from robustlib.data.folders import cache_dir, cache_dirs, data_dirs, is_writable, repository_root
 from robustlib.study.costs import Costs
-from robustlib.study.units import Unit
+from robustlib.study.units import Unit, forget_studies
 
 WORKER_BYTES = 1.5 * 2**30  # a worker with a text model, its resources and its memory of answers
 GPU_BYTES = 4 * 2**30  # several processes share a GPU
 TRIES = 3  # how often units are given to new workers after some were killed
-_CHUNK_SECONDS = 15.0  # units of one model stay together that long: a process loads it once, and remembers its answers
+_CHUNK_SECONDS = 15.0  # at least: units of one model that stay together, since a process loads it once
+_POLL_SECONDS = 10.0  # how often the bar looks for what workers have left in the cache
 
 
 class LostWorkersError(RuntimeError):
@@ -87,6 +89,7 @@ def compute(
                 _compute(outcome, bar, workers, cluster, deadline)
                 break
             except TimeoutError:
+                outcome.left = [unit for unit in outcome.left if not unit.is_done()]
                 break
             except TerminatedWorkerError:
                 outcome.left = [unit for unit in outcome.left if not unit.is_done()]
@@ -106,8 +109,7 @@ def _compute(outcome: Outcome, bar: _Bar, workers: int, cluster: str | None, dea
     Raises:
         TimeoutError: at the deadline.
     """
-    seconds = min(_CHUNK_SECONDS, bar.costs.total(outcome.left) / (4 * workers))
-    chunks = chunked(outcome.left, bar.costs, max(1.0, seconds))
+    chunks = chunked(outcome.left, bar.costs, max(_CHUNK_SECONDS, bar.costs.total(outcome.left) / (2 * workers)))
     left = deadline - time.monotonic()
     with _backend(cluster) as options:
         if workers > 1 and left < float("inf"):
@@ -122,37 +124,42 @@ def _compute(outcome: Outcome, bar: _Bar, workers: int, cluster: str | None, dea
                     if failure not in outcome.failures.values():
                         bar.say(f"{unit}: {failure}")
                     outcome.failures[unit] = failure
-                bar.step(unit, seconds)
+                bar.learn(unit, seconds)
             if time.monotonic() > deadline:
                 results.close()
                 raise TimeoutError
 
 
 def chunked(units: Iterable[Unit], costs: Costs, seconds: float) -> list[list[Unit]]:
-    """Units in the order in which to begin them: each training on its own, then attacks on one model together.
+    """Units in the order in which to begin them, the longest first: trainings, for which attacks wait, then attacks.
 
-    Trainings come first, since attacks wait for them; attacks on what is trained first come first.
+    Each training stands alone. One attack on one model stays together for `seconds`, whoever the adversary is: a
+    process remembers a text model's answers, and many adversaries ask the same.
     """
     units = list(units)
     trainings = sorted((unit for unit in units if not unit.attack), key=costs.estimate, reverse=True)
-    order = {unit.victim: position for position, unit in enumerate(trainings)}
-    attacks = [unit for unit in units if unit.attack]
-    attacks.sort(key=lambda unit: (order.get(unit.victim, -1), repr(unit.victim), unit.attack))
-    chunks = [[unit] for unit in trainings]
-    for _, group in groupby(attacks, key=lambda unit: unit.victim):
+    attacks: list[list[Unit]] = []
+    by_attack = sorted((unit for unit in units if unit.attack), key=_same_answers)
+    for _, group in groupby(by_attack, key=_same_answers):
         chunk: list[Unit] = []
         for unit in group:
             if chunk and costs.total([*chunk, unit]) > seconds:
-                chunks.append(chunk)
+                attacks.append(chunk)
                 chunk = []
             chunk.append(unit)
-        chunks.append(chunk)
-    return chunks
+        attacks.append(chunk)
+    return [*([unit] for unit in trainings), *sorted(attacks, key=costs.total, reverse=True)]
+
+
+def _same_answers(unit: Unit) -> tuple[str, str]:
+    return repr(unit.victim), unit.attack
 
 
 def _in_worker(units: list[Unit], environment: dict[str, str]) -> list[tuple[Unit, float | None, str]]:
     """What became of each unit: the seconds it took (None: it was there), and why it failed."""
     if environment["ROBUSTLIB_PARENT"] != str(os.getpid()):  # one worker is the process itself
+        if any(os.environ.get(name) != value for name, value in environment.items()):
+            forget_studies()  # of another run, whose cache holds what this one's lacks
         os.environ.update(environment)
         # Models and answers that a worker keeps are no leak: loky would start another in its place at 300 MB.
         process_executor._MAX_MEMORY_LEAK_SIZE = int(WORKER_BYTES)
@@ -202,10 +209,10 @@ def _backend(cluster: str | None) -> Iterator[dict[str, Any]]:
 
 
 class _Bar:
-    """Units done of how many, time used and left."""
+    """Units done of how many, time used and left; looks into the cache, since workers report whole chunks."""
 
     def __init__(self, units: list[Unit], costs: Costs, workers: int, stream: TextIO | None) -> None:
-        self.costs, self.workers, self.left, self.stream = costs, workers, costs.total(units), stream or sys.stderr
+        self.costs, self.workers, self.waiting, self.stream = costs, workers, dict.fromkeys(units), stream or sys.stderr
         self.bar = tqdm(
             total=len(units),
             desc=f"units on {workers} workers" if workers > 1 else "units",
@@ -214,21 +221,36 @@ class _Bar:
             mininterval=0.5 if self.stream.isatty() else 5.0,
             disable=os.environ.get("ROBUSTLIB_PROGRESS", "1") == "0",
         )
+        self.over, self.lock = threading.Event(), threading.Lock()
+        self.watcher = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> _Bar:
+        if not self.bar.disable:
+            self.watcher.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.over.set()
         self.bar.close()
 
-    def step(self, unit: Unit, seconds: float | None) -> None:
+    def learn(self, unit: Unit, seconds: float | None) -> None:
         """One more is done; what it took corrects what is expected of the others."""
-        self.left -= self.costs.estimate(unit)
         if seconds is not None:
             self.costs.learn(unit, seconds)
-        left = tqdm.format_interval(max(0.0, self.left) / self.workers)
-        self.bar.set_postfix_str(f"about {left} left", refresh=False)
-        self.bar.update()
+        self._count([unit])
+
+    def _watch(self) -> None:
+        while not self.over.wait(_POLL_SECONDS):
+            self._count([unit for unit in list(self.waiting) if unit.is_done()])
+
+    def _count(self, units: list[Unit]) -> None:
+        with self.lock:
+            new = [unit for unit in units if unit in self.waiting]
+            for unit in new:
+                del self.waiting[unit]
+            left = tqdm.format_interval(self.costs.total(self.waiting) / self.workers)
+            self.bar.set_postfix_str(f"about {left} left", refresh=False)
+            self.bar.update(len(new))
 
     def say(self, text: str) -> None:
         """A line above the bar."""

@@ -69,6 +69,11 @@ def _study(victim: Victim) -> Study:
     return text_study(victim.profile, seed=victim.seed, **dict(victim.changes))
 
 
+def forget_studies() -> None:
+    """Let go of the studies that this process keeps."""
+    _study.cache_clear()
+
+
 @dataclass(frozen=True)
 class Guided:
     """An adversary whom another model guides.
