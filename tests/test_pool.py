@@ -21,7 +21,7 @@ from robustlib.study import pool
 from robustlib.study.costs import Costs, kind
 from robustlib.study.plan import units_of
 from robustlib.study.pool import LostWorkersError, chunked, compute
-from robustlib.study.units import Unit, Victim
+from robustlib.study.units import Unit, Victim, forget_studies
 
 IMAGES = units_of("00_first_result", "smoke")
 UNITS = [*IMAGES[:12], *(unit for unit in units_of("05_text_illusion", "smoke") if unit.attack in ("", "dg"))][:18]
@@ -35,6 +35,7 @@ def cache(tmp_path, monkeypatch):
 
     def use(name: str) -> Path:
         monkeypatch.setenv("ROBUSTLIB_CACHE", str(tmp_path / name))
+        forget_studies()
         return tmp_path / name
 
     return use
