@@ -54,7 +54,7 @@ def predictions() -> tuple[torch.Tensor, torch.Tensor]:
 def attack_records() -> pd.DataFrame:
     rows = [
         ("accuracy", adversary, attack, t, mean, mean - 5, mean + 5)
-        for adversary, attack in (("none", "pgd"), ("cal", "pgd"), ("none", "clean"))
+        for adversary, attack in (("naive", "pgd"), ("cal", "pgd"), ("naive", "clean"))
         for t, mean in ((1e2, 40.0), (1e-6, 80.0), (1.0, 20.0))
     ]
     columns = ["metric", "adversary", "attack", "design_temperature", "mean", "low", "high"]
@@ -120,11 +120,11 @@ def training_rows() -> pd.DataFrame:
         (t, metric, attack, adversary, mean, mean - 1, mean + 1)
         for t in (0.1, 1.0, 10.0)
         for metric, attack, adversary, mean in (
-            ("accuracy", "clean", "none", 90 - t),
+            ("accuracy", "clean", "naive", 90 - t),
             ("accuracy", "pgd", "margin", 20 + t),
-            ("logit_range", "clean", "none", 5 * t),
-            ("margin", "clean", "none", 2 * t),
-            ("ece", "clean", "none", 3),
+            ("logit_range", "clean", "naive", 5 * t),
+            ("margin", "clean", "naive", 2 * t),
+            ("ece", "clean", "naive", 3),
         )
     ]
     columns = ["training_temperature", "metric", "attack", "adversary", "mean", "low", "high"]

@@ -8,11 +8,11 @@ from robustlib.study.claims.judge import judge_claims
 from robustlib.study.records import COLUMNS, HONEST
 
 LEFT = {  # points above honest, by (disguise, adversary)
-    **{("T(x) gap", adversary): 70.0 for adversary in ("none", "cal-exact", "opt", "margin")},
+    **{("T(x) gap", adversary): 70.0 for adversary in ("naive", "cal-exact", "opt", "margin")},
     ("T(x) gap", "dlr"): 1.0,
     ("T(x) gap", "transfer:seed100"): 30.0,
     ("T(x) gap", "label-only"): 20.0,
-    **{("floor 2.5", adversary): 50.0 for adversary in ("none", "cal-exact", "opt", "margin", "dlr")},
+    **{("floor 2.5", adversary): 50.0 for adversary in ("naive", "cal-exact", "opt", "margin", "dlr")},
     ("floor 2.5", "warm"): 15.0,
 }
 
@@ -26,7 +26,7 @@ def verdicts(changes=(), *, ece=0.0, modality="image"):
         if mean is not None and (modality, name, adversary) != ("text", "T(x) gap", "dlr")  # two classes: no ratio
     ]
     if ece is not None:
-        clean = where | {"attack": "clean", "adversary": "none", "method": "T(x) gap"}
+        clean = where | {"attack": "clean", "adversary": "naive", "method": "T(x) gap"}
         rows.append(record(ece, half=float("nan"), metric="ece", **clean))
     judgements = judge_claims(pd.DataFrame(rows, columns=COLUMNS)).judgements
     return {j.claim: (j.verdict, j.reason) for j in judgements if j.modality == modality}
@@ -46,7 +46,7 @@ def test_in_a_world_where_all_hold_all_are_reproduced():
     [
         ("O5", {"changes": {("T(x) gap", "cal-exact"): 1.0}}, "not reproduced", "cal-exact behind T(x) gap"),
         ("O5", {"changes": {("T(x) gap", "cal-exact"): 35.0}}, "inconclusive", "open: cal-exact"),
-        ("O5", {"changes": {("T(x) gap", "none"): 4.0}}, "nothing to test", "cal-exact"),
+        ("O5", {"changes": {("T(x) gap", "naive"): 4.0}}, "nothing to test", "cal-exact"),
         ("O5", {"ece": 9.0}, "partly", "does not hold: calibration error of T(x) gap"),
         ("O5", {"ece": None}, "partly", "not recorded: calibration error"),
         ("O6", {"changes": {("T(x) gap", "dlr"): 60.0}}, "not reproduced", "dlr behind T(x) gap"),

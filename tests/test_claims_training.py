@@ -41,16 +41,16 @@ def world(changes="", attacks=("dg", "pwws")):
             for attack in attacks:
                 standing = numbers[f"standing {t}"] if method == STAR else 20.0
                 add(method, t, "margin", "accuracy", standing, attack=attack)
-            add(method, t, "none", "accuracy_difference", mean, reference=Reference(method, "margin", 1, t))
+            add(method, t, "naive", "accuracy_difference", mean, reference=Reference(method, "margin", 1, t))
         elif kind == "gain":
             method, t, adversary, attack, other, at = key
             add(method, t, adversary, "accuracy_difference", mean, attack, Reference(other, adversary, 1, at))
         elif kind == "range":
-            add(STAR, *key, "none", "logit_range", mean, "clean")
+            add(STAR, *key, "naive", "logit_range", mean, "clean")
         elif kind == "confidence":
-            add(*key, 1, "none", "confidence_difference", mean, "clean", HONEST, half=0.5)
+            add(*key, 1, "naive", "confidence_difference", mean, "clean", HONEST, half=0.5)
         elif kind in ("transfer", "divided"):
-            adversary, served = (f"transfer:{STAR}", 1.0) if kind == "transfer" else ("none", 100.0)
+            adversary, served = (f"transfer:{STAR}", 1.0) if kind == "transfer" else ("naive", 100.0)
             margin = {"reference": Reference(STAR, "margin", 1, 100), "design_temperature": served}
             add(STAR, 100, adversary, "accuracy_difference", mean, **margin)
     (data,) = evidence(pd.DataFrame(rows, columns=COLUMNS), "text").values()
@@ -80,7 +80,7 @@ def test_the_temperature_nearest_to_the_paper_s_is_judged():
 
 def test_the_models_of_the_training_notebooks_are_no_evidence_for_other_claims():
     where = {"modality": "text", "experiment": "08_x", "method": "baseline"}
-    measured = {"metric": "accuracy", "adversary": "none", "attack": "dg"}
+    measured = {"metric": "accuracy", "adversary": "naive", "attack": "dg"}
     rows = pd.DataFrame([record(50.0, **measured, **where)], columns=COLUMNS)
     (data,) = evidence(rows, "text").values()
     assert data.rows.empty and len(data.training) == 1

@@ -197,9 +197,9 @@ WRONG = {
     ],
     "6.1": [
         (lambda lo, hi, m: "equal" if -m < lo and hi < m else verdict(lo, hi, m), "ask for the sign first"),
-        (lambda low, high, margin: "lower" if (low + high) < 0 else "higher", "stays within 5 points"),
-        (lambda low, high, margin: "equal" if low < 0 < high else verdict(low, high, margin), "nothing is decided"),
-        (lambda low, high, margin: "open" if high - low > 5 else verdict(low, high, margin), "whole interval lies"),
+        (lambda lo, hi, m: "lower" if (lo + hi) < 0 else "higher", "stays within 5 points"),
+        (lambda lo, hi, m: "equal" if lo < 0 < hi else verdict(lo, hi, m), "nothing is decided"),
+        (lambda lo, hi, m: "open" if hi - lo > 5 else verdict(lo, hi, m), "whole interval lies"),
     ],
     "6.2": [
         (lambda value: 2.0**-7, "between 1 and 2 only"),

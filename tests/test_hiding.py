@@ -16,10 +16,10 @@ def measured():
     study = image_study("smoke")
     book = RecordBook("04_test", profile="smoke", seed=0, modality="image")
     attack, found = study.attacks["pgd"], hiding.disguises(study)
-    adversaries = ["none", "margin", "dlr", transfer("transfer:itself", study.model, attack)]
+    adversaries = ["naive", "margin", "dlr", transfer("transfer:itself", study.model, attack)]
     adversaries.append(warm("warm", study.model, attack, score=Margin()))
     hiding.measure_behind(study, book, found, "pgd", adversaries, n=30)
-    hiding.measure_behind(study, book, found[:1], "hopskipjump-long", ["none"], n=10, honest="pgd")
+    hiding.measure_behind(study, book, found[:1], "hopskipjump-long", ["naive"], n=10, honest="pgd")
     return study, found, book
 
 
@@ -43,7 +43,7 @@ def test_disguises_keep_predictions_and_have_a_cell_for_each_adversary(measured)
 
 
 def difference(method, design, adversary, low=0.0, modality="text", attack="dg", **row):
-    reference = dict(zip(REFERENCE, ("baseline", "none", 1.0, 1.0), strict=True))
+    reference = dict(zip(REFERENCE, ("baseline", "naive", 1.0, 1.0), strict=True))
     facts = {"metric": "accuracy_difference", "experiment": "06_x", "modality": modality, "model": "m", "dataset": "d"}
     numbers = {"mean": low + 5, "low": low, "high": low + 10, "n": 9, "seed": 0, "training_temperature": 1.0}
     own = {"method": method, "design_temperature": design, "adversary": adversary, "attack": attack}
@@ -52,7 +52,7 @@ def difference(method, design, adversary, low=0.0, modality="text", attack="dg",
 
 def test_only_the_most_extreme_constant_temperature_and_this_lesson_are_shown():
     rows = [difference(OVER, design, "margin") for design in (1e-2, 1e-3)]
-    rows += [difference(OVER, 1e-6, "none"), difference(OVER, 1e-3, "none", 40), difference(UNDER, 1e6, "margin", 20)]
+    rows += [difference(OVER, 1e-6, "naive"), difference(OVER, 1e-3, "naive", 40), difference(UNDER, 1e6, "margin", 20)]
     rows += [difference(OVER, 1e-3, "margin", 70, **other) for other in ({"model": "m@int8"}, {"experiment": "07_x"})]
     rows += [difference("pgd_gradnorm", 1.0, "margin", 30), difference(OVER, 1e-3, "margin", 60, attack="pwws")]
     rows += [difference("T per query", 1.0, "margin", 20), difference("T(x) gap", 1.0, "label-only", attack="x")]
@@ -60,7 +60,7 @@ def test_only_the_most_extreme_constant_temperature_and_this_lesson_are_shown():
     shown = [(row["hides"], row["pierces"], row["low"], row["mark"]) for row in table.to_dict("records")]
     assert shown == [
         ("one T = 0.001", "margin", 0, "theorem"),
-        ("one T = 0.001", "none", 40, ""),
+        ("one T = 0.001", "naive", 40, ""),
         ("one T = 1e+06", "margin", 20, "theorem"),
         ("T per query", "margin", 20, "counterexample"),
         ("T(x) gap", "labels only", 0, "theorem"),

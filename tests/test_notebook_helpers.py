@@ -11,7 +11,7 @@ from robustlib.course import notebook
 from robustlib.study.profiles import get_profile
 
 OPTIONS = {"a": "lower", "b": "the same", "c": "higher"}
-DESIGNS, ADVERSARIES = (1.0, 1e-3), ("none", "cal-exact", "margin")
+DESIGNS, ADVERSARIES = (1.0, 1e-3), ("naive", "cal-exact", "margin")
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_unknown_letters_are_refused(prediction, holds):
 
 def evaluation(*correct):
     correct = np.array(correct, dtype=bool)
-    return Evaluation("pgd", "none", correct, correct, 1.0, "ok", 0, 0)
+    return Evaluation("pgd", "naive", correct, correct, 1.0, "ok", 0, 0)
 
 
 def test_a_number_is_shown_with_its_interval_wherever_it_comes_from():
@@ -86,12 +86,12 @@ def test_a_lesson_describes_its_data_and_model_and_its_seed_shifts_the_profiles(
     lesson.record("tied_scores", 12.5, 7, 1e-3, note="by hand")
     row = lesson.book.frame.iloc[-1]
     assert (row.metric, row["mean"], row.n, row.note, row.seed) == ("tied_scores", 12.5, 7, "by hand", 3)
-    assert (row.method, row.adversary, row.attack) == ("conf_up(T_d<<1)", "none", "clean")
+    assert (row.method, row.adversary, row.attack) == ("conf_up(T_d<<1)", "naive", "clean")
 
 
 def test_an_audit_holds_every_adversary_at_every_temperature(lesson, audit):
     assert set(audit.evaluations) == {(3, design, adversary) for design in DESIGNS for adversary in ADVERSARIES}
-    assert audit.honest is audit[1.0, "none"]
+    assert audit.honest is audit[1.0, "naive"]
     assert audit.means.shape == (len(DESIGNS), len(ADVERSARIES))
     assert audit.means.loc["T_d = 0.001", "margin"] == 100 * audit[1e-3, "margin"].adversarial_accuracy
     accuracies = lesson.book.frame.query("metric == 'accuracy' and attack == 'pgd'")
@@ -102,7 +102,7 @@ def test_an_audit_holds_every_adversary_at_every_temperature(lesson, audit):
 
 
 @pytest.mark.parametrize(
-    ("reference", "other"), [("honest", (1.0, "none")), ("margin", (1e-3, "margin")), ("none", (1e-3, "none"))]
+    ("reference", "other"), [("honest", (1.0, "naive")), ("margin", (1e-3, "margin")), ("naive", (1e-3, "naive"))]
 )
 def test_an_audit_compares_with_honest_margin_and_as_served(audit, reference, other):
     row = audit.difference(1e-3, "cal-exact", reference)
@@ -111,11 +111,11 @@ def test_an_audit_compares_with_honest_margin_and_as_served(audit, reference, ot
 
 
 def test_clean_accuracy_has_an_interval_and_stays_while_confidence_moves(lesson, audit):
-    clean = lesson.clean(DESIGNS, ("none", "cal-exact")).set_index(["metric", "design_temperature", "adversary"])
+    clean = lesson.clean(DESIGNS, ("naive", "cal-exact")).set_index(["metric", "design_temperature", "adversary"])
     accuracy, confidence = clean.loc["accuracy"], clean.loc["confidence_clean"]["mean"]
     assert accuracy["mean"].nunique() == 1
     assert ((accuracy.low < accuracy["mean"]) & (accuracy["mean"] < accuracy.high)).all()
-    assert confidence[1e-3, "none"] > 99.9
+    assert confidence[1e-3, "naive"] > 99.9
     assert confidence[1e-3, "cal-exact"] == pytest.approx(confidence[1.0, "cal-exact"], abs=1e-3)
 
 

@@ -40,7 +40,7 @@ def test_curves_have_one_line_per_series_a_band_and_a_reference():
 
 def test_adversaries_show_their_intervals():
     frame = pd.DataFrame(
-        {"model": ["m", "m"], "who": ["none", "cal"], "mean": [90, 10], "low": [88, 8], "high": [92, 12]}
+        {"model": ["m", "m"], "who": ["naive", "cal"], "mean": [90, 10], "low": [88, 8], "high": [92, 12]}
     )
     ax = plots.plot_adversaries(frame, row="model", by="who", title="t")
     drawn = [list(line.get_xdata()) for line in ax.lines]
@@ -61,12 +61,12 @@ def test_prices_label_every_model_and_reach_as_far_as_its_intervals():
 
 
 def test_panels_share_colours_and_one_legend():
-    frame = pd.DataFrame({"row": ["m", "m"], "who": ["none", "cal"], "mean": [90.0, 10.0]})
+    frame = pd.DataFrame({"row": ["m", "m"], "who": ["naive", "cal"], "mean": [90.0, 10.0]})
     panels = {"both": frame, "one": frame[1:].assign(who="cal"), "other": frame.assign(who=["cal", "margin"])}
     figure = plots.side_by_side(panels, plots.plot_adversaries, row="row", by="who")
     assert [ax.get_title() for ax in figure.axes] == list(panels)
     assert [ax.get_legend() is None for ax in figure.axes] == [True, True, False]
-    assert [text.get_text() for text in figure.axes[-1].get_legend().get_texts()] == ["none", "cal", "margin"]
+    assert [text.get_text() for text in figure.axes[-1].get_legend().get_texts()] == ["naive", "cal", "margin"]
     colours = [
         {line.get_color() for line in ax.lines if len(line.get_xdata()) == 1 and line.get_xdata()[0] == value}
         for ax, value in zip(figure.axes, (10.0, 10.0, 90.0), strict=True)

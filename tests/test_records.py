@@ -24,7 +24,7 @@ from robustlib.study.records import (
     unpack,
 )
 
-ROW = {"dataset": "d", "model": "m", "method": "baseline", "adversary": "none", "attack": "pgd", "metric": "accuracy"}
+ROW = {"dataset": "d", "model": "m", "method": "baseline", "adversary": "naive", "attack": "pgd", "metric": "accuracy"}
 
 
 @pytest.fixture
@@ -43,6 +43,18 @@ def test_rows_carry_their_provenance_and_come_back_from_disk(book, tmp_path):
     assert (row["mean"], row["n"], row["seed"], row["profile"], row["norm"]) == (12.5, 200, 3, "smoke", "linf")
     assert "torch 2" in row["versions"]
     assert row["training_temperature"] == 1.0
+
+
+def test_records_written_before_the_naive_adversary_had_its_name_are_read(book, tmp_path):
+    book.add(**ROW, mean=12.5, n=200)
+    change = paired_difference(np.ones(20, bool), np.zeros(20, bool))
+    about = {name: ROW[name] for name in ("dataset", "model", "method", "attack")}
+    book.add_difference(change, reference=Reference("baseline"), adversary="cal", **about)
+    path = book.save()
+    path.write_text(path.read_text().replace("naive", "none"))
+    frame = load_records(tmp_path / "smoke")
+    assert list(frame.adversary) == ["naive", "cal"]
+    assert difference(frame, reference=Reference("baseline", "naive"), adversary="cal") is not None
 
 
 def test_evaluations_are_recorded_in_percent_with_their_interval(book):

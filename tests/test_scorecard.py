@@ -39,7 +39,7 @@ from robustlib.study.records import (
 
 BASELINE, OVER, UNDER = "baseline", "conf_up(T_d<<1)", "conf_down(T_d>>1)"
 SERVED = {1.0: BASELINE, 1e-3: OVER, 1e-2: OVER, 1e6: UNDER, 1e2: UNDER}
-ADVERSARIES = ("none", "cal", "cal-exact", "opt-paper", "opt", "margin", "platt", "platt-exact", "transfer:other")
+ADVERSARIES = ("naive", "cal", "cal-exact", "opt-paper", "opt", "margin", "platt", "platt-exact", "transfer:other")
 SWEEP = {1e-6: 85.0, 1e-3: 80.0, 1.0: 10.0, 3162.28: 15.0, 1e8: 40.0}
 ALL_OVER, ALL_UNDER = (1e-3, 1e-2), (1e6, 1e2)
 TESTABLE = ["C1", "C2", "C3", "C9", "C10", "C11", "C13", "C14", "C16", "O1", "O2"]
@@ -60,7 +60,7 @@ def method_of(temperature):
 def level(temperature, adversary):
     """Adversarial accuracy in a world where every claim holds: 80 or 40 for the illusion, 10 for the truth."""
     as_served = {BASELINE: 10.0, OVER: 80.0, UNDER: 40.0}[method_of(temperature)]
-    blind = adversary == "none" or (adversary == "cal" and temperature > 1)
+    blind = adversary == "naive" or (adversary == "cal" and temperature > 1)
     fixed = {"platt": 40.0, "platt-exact": 30.0, "transfer:other": 50.0}
     return as_served if blind else fixed.get(adversary, 10.0)
 
@@ -93,30 +93,30 @@ def made_up(
         measured = {"attack": attack, "metric": metric, "half": half, "reference": reference}
         rows.append(record(mean, **measured, **served, **setting) | common)
 
-    def name(temperature, adversary="none"):
+    def name(temperature, adversary="naive"):
         return Reference(method_of(temperature), adversary, temperature)
 
     curve = SWEEP | dict(sweep)
     lowest, first, last = min(curve, key=curve.get), min(curve), max(curve)
     for temperature, mean in curve.items():
-        add("02_sweep", temperature, "none", "accuracy", mean)
+        add("02_sweep", temperature, "naive", "accuracy", mean)
     for end, reference in ((first, lowest), (last, lowest), (first, last)):
-        add("02_sweep", end, "none", "accuracy_difference", curve[end] - curve[reference], name(reference))
+        add("02_sweep", end, "naive", "accuracy_difference", curve[end] - curve[reference], name(reference))
 
     for temperature in SERVED:
-        add("04_table", temperature, "none", "accuracy", dict(clean).get(temperature, 90.0), attack="clean")
-        for adversary in ("none", "cal"):
+        add("04_table", temperature, "naive", "accuracy", dict(clean).get(temperature, 90.0), attack="clean")
+        for adversary in ("naive", "cal"):
             mean = dict(confidence).get((temperature, adversary), confidence_of(temperature, adversary))
             add("04_table", temperature, adversary, "confidence_clean", mean, attack="clean")
             rows[-1] |= {"low": np.nan, "high": np.nan}
         for adversary in adversaries:
             here = known[temperature, adversary]
             add("04_table", temperature, adversary, "accuracy", here)
-            references = [(1.0, "none")]
+            references = [(1.0, "naive")]
             if adversary in ("opt", "cal-exact", "platt", "platt-exact", "transfer:other"):
                 references.append((temperature, "margin"))
-            if adversary != "none" and temperature != 1:
-                references.append((temperature, "none"))
+            if adversary != "naive" and temperature != 1:
+                references.append((temperature, "naive"))
             for reference in references:
                 add(
                     "04_table", temperature, adversary, "accuracy_difference", here - known[reference], name(*reference)
@@ -181,7 +181,7 @@ def changed_world(changes):
             temperatures = {"T<1": ALL_OVER, "T>1": ALL_UNDER, "all": SERVED}.get(words[0]) or [float(words[0])]
             for t in temperatures:
                 key = (t, words[1]) if words[1:] else t
-                mean = level(t, "none") if value == "served" else float(value)
+                mean = level(t, "naive") if value == "served" else float(value)
                 world["levels" if kind == "level" else kind][key] = mean
     return made_up(**world)
 
@@ -353,7 +353,7 @@ def test_the_papers_numbers_are_those_of_its_tables():
 
 
 @pytest.mark.parametrize(
-    "request_", ["2 nobody none", "25 baseline_gradnorm cal", "10 ddi-at(M=3,K=3) none attack=tf", "2 baseline opt"]
+    "request_", ["2 nobody naive", "25 baseline_gradnorm cal", "10 ddi-at(M=3,K=3) naive attack=tf", "2 baseline opt"]
 )
 def test_a_number_that_the_paper_does_not_hold_once_is_refused(request_):
     with pytest.raises(ValueError, match=r"does not name one number of the paper"):
@@ -496,7 +496,7 @@ def test_the_ranking_is_scrambled_and_the_cause_only_where_it_hides_by_itself(co
         for attack, mean in correlations.items()
     ]
     if left is not None:
-        served = difference(text, reference=HONEST, design_temperature=1e-3, adversary="none").to_dict()
+        served = difference(text, reference=HONEST, design_temperature=1e-3, adversary="naive").to_dict()
         rows.append(
             served | {"adversary": "ranking:served,candidates:honest", "mean": left, "low": left - 2, "high": left + 2}
         )
@@ -509,7 +509,7 @@ def test_the_ranking_is_scrambled_and_the_cause_only_where_it_hides_by_itself(co
 @pytest.mark.parametrize(("gain", "expected"), [(20.0, "reproduced"), (1.0, "partly")])
 def test_other_data_sets_count_for_their_own_claim_only(gain, expected):
     text = made_up(modality="text")
-    template = difference(text, reference=HONEST, design_temperature=1e-3, adversary="none").to_dict()
+    template = difference(text, reference=HONEST, design_temperature=1e-3, adversary="naive").to_dict()
     wide = [
         template | {"experiment": "07_text_breadth", "dataset": name, "mean": mean, "low": mean - 2, "high": mean + 2}
         for name, mean in (("e", 30.0), ("f", gain))
@@ -525,7 +525,7 @@ def test_other_data_sets_count_for_their_own_claim_only(gain, expected):
 )
 def test_another_encoder_is_not_the_same_with_fewer_layers(model, mean, expected):
     text = made_up(modality="text", model="minilm-2-layers")
-    template = difference(text, reference=HONEST, design_temperature=1e-3, adversary="none").to_dict()
+    template = difference(text, reference=HONEST, design_temperature=1e-3, adversary="naive").to_dict()
     template |= {"experiment": "07_text_breadth", "model": model, "mean": mean, "low": mean - 4, "high": mean + 4}
     cold = Reference("baseline_gradnorm", "margin")
     hot = [

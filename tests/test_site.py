@@ -90,8 +90,8 @@ def made_up_records() -> None:
     book = RecordBook("00_first", profile="smoke", seed=0, modality="image")
     setting = {"dataset": "digits", "model": "cnn", "attack": "pgd", "norm": "linf", "epsilon": 0.1}
     for method, temperature, adversary, right in (
-        ("baseline", 1.0, "none", 20),
-        ("conf_up(T_d<<1)", 0.001, "none", 90),
+        ("baseline", 1.0, "naive", 20),
+        ("conf_up(T_d<<1)", 0.001, "naive", 90),
         ("conf_up(T_d<<1)", 0.001, "cal-exact", 20),
     ):
         served = setting | {"method": method, "design_temperature": temperature, "adversary": adversary}

@@ -87,7 +87,7 @@ def test_mean_interval_by_hand():
     ],
 )
 def test_an_interval_in_words(low, high, words):
-    assert in_words(low, high, margin=1.0) == words
+    assert in_words(low, high, tolerance=1.0) == words
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_measurements_and_differences_are_recorded(study):
     assert (one["method"], one["design_temperature"], one["epsilon"]) == ("conf_up(T_d<<1)", 1e-3, 0.15)
     assert two["adversary"] == "transfer:itself"
     assert three["metric"] == "accuracy_difference"
-    assert [three[name] for name in REFERENCE] == ["conf_up(T_d<<1)", "none", 1e-3, 1.0]
+    assert [three[name] for name in REFERENCE] == ["conf_up(T_d<<1)", "naive", 1e-3, 1.0]
     assert three["mean"] == pytest.approx(100 * difference.difference)
     assert three["mean"] == pytest.approx(two["mean"] - one["mean"])
 

@@ -150,15 +150,15 @@ def test_nothing_that_keeps_the_labels_hides_from_an_attack_that_sees_only_those
     plain, behind = (one.run("dg", "label-only", n=10) for one in (study, hidden))
     assert plain.correct.tolist() == behind.correct.tolist()
     assert plain.adversarial_accuracy < plain.clean_correct.mean()
-    ties, naive = (hidden.run("dg", name, n=10) for name in ("ties", "none"))
+    ties, naive = (hidden.run("dg", name, n=10) for name in ("ties", "naive"))
     assert ties.adversarial_accuracy <= naive.adversarial_accuracy
 
 
 def test_honest_ranks_and_honest_scores_together_are_the_honest_attack(study):
     served, honest = TrueClassProbability(1.0), TrueClassProbability(1e3)
-    for name, ranking, score in (("none", served, served), ("cal-exact", honest, honest)):
+    for name, ranking, score in (("naive", served, served), ("cal-exact", honest, honest)):
         mixed = study.run("dg", study.ranked_with("dg", name + " twice", ranking, score), design_temperature=1e-3)
-        plain = study.run("dg", design_temperature=1e-3 if name == "none" else 1.0)
+        plain = study.run("dg", design_temperature=1e-3 if name == "naive" else 1.0)
         assert mixed.correct.tolist() == plain.correct.tolist()
 
 

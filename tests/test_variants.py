@@ -18,7 +18,7 @@ from robustlib.study.records import RecordBook, Reference, difference, differenc
 from robustlib.study.variants import TrainingLesson, Variant, judge, lesson_settings, trained_variant
 
 COLD, HOT = Variant(rule="normalise"), Variant(rule="normalise", temperature=100.0)
-ADVERSARIES = ("none", "cal", "cal-exact", "opt", "margin")
+ADVERSARIES = ("naive", "cal", "cal-exact", "opt", "margin")
 TRAINED = (Variant(), Variant(rule="clip"), COLD, HOT, Variant("pgd"), Variant("pgd", rule="normalise"))
 
 
@@ -122,8 +122,12 @@ def test_which_rows_are_recorded(image_book):
         simple = own[own.reference_method.isna()]
         assert sorted(zip(simple.metric, simple.attack, simple.adversary, strict=True)) == sorted(
             [("accuracy", "pgd", adversary) for adversary in ADVERSARIES]
-            + [("accuracy", "clean", "none"), ("confidence_clean", "clean", "none"), ("logit_range", "clean", "none")]
-            + [("margin", "clean", "none"), ("training_loss", "clean", "none")]
+            + [
+                ("accuracy", "clean", "naive"),
+                ("confidence_clean", "clean", "naive"),
+                ("logit_range", "clean", "naive"),
+            ]
+            + [("margin", "clean", "naive"), ("training_loss", "clean", "naive")]
         )
         illusions = differences(own, reference=Reference(method, "margin", training_temperature=T), attack="pgd")
         assert list(illusions.adversary) == [name for name in ADVERSARIES if name != "margin"]
@@ -136,8 +140,8 @@ def test_which_rows_are_recorded(image_book):
         assert (compared.reference_adversary == compared.adversary).all()
         assert list(zip(compared.metric, compared.attack, compared.adversary, strict=True)) == [
             *(("accuracy_difference", "pgd", adversary) for adversary in ADVERSARIES),
-            ("accuracy_difference", "clean", "none"),
-            ("confidence_difference", "clean", "none"),
+            ("accuracy_difference", "clean", "naive"),
+            ("confidence_difference", "clean", "naive"),
         ]
     assert (rows.design_temperature == 1).all() and (rows.dataset == "digits").all()
     assert (rows[rows.attack == "pgd"].epsilon == lesson_settings("smoke", "image").epsilon).all()
@@ -202,19 +206,19 @@ def test_the_claims_find_every_number_they_ask_for(image_book):
         assert all(finding.measured for finding in recorded), (claim, findings)
     hot = claims_training.TESTS["C24"][0](data, SMALLEST)[0]
     cells = models[HOT].evaluations
-    points = 100 * (cells["pgd", "none"].adversarial_accuracy - cells["pgd", "margin"].adversarial_accuracy)
+    points = 100 * (cells["pgd", "naive"].adversarial_accuracy - cells["pgd", "margin"].adversarial_accuracy)
     assert hot.measured.startswith(f"{points:+.1f} ")
 
 
 def test_only_what_both_have_is_compared(image_book):
     _, models = image_book
     book = RecordBook("08_illusion_by_training", profile="smoke", seed=0, modality="image")
-    naive = {("pgd", "none"): models[COLD].evaluations["pgd", "none"]}
+    naive = {("pgd", "naive"): models[COLD].evaluations["pgd", "naive"]}
     reference = replace(models[COLD], evaluations=naive)
-    judge(models[HOT].study, HOT, book, attacks=("pgd",), adversaries=("none", "cal-exact"), reference=reference)
+    judge(models[HOT].study, HOT, book, attacks=("pgd",), adversaries=("naive", "cal-exact"), reference=reference)
     rows = differences(book.frame)
-    assert list(zip(rows.attack, rows.adversary, strict=True)) == [("pgd", "none"), ("clean", "none")]
-    assert (rows.reference_adversary == "none").all()
+    assert list(zip(rows.attack, rows.adversary, strict=True)) == [("pgd", "naive"), ("clean", "naive")]
+    assert (rows.reference_adversary == "naive").all()
 
 
 def test_a_lesson_trains_every_variant_for_every_seed_and_finds_its_differences(monkeypatch):
@@ -223,21 +227,21 @@ def test_a_lesson_trains_every_variant_for_every_seed_and_finds_its_differences(
     models = lesson.train_and_judge([COLD, HOT])
     assert list(models) == [(seed, variant) for seed in (3, 4) for variant in (COLD, HOT)]
     assert set(lesson.book.frame.seed) == {3, 4} and set(lesson.records.n_seeds) == {2}
-    lesson.compare(models[3, HOT], models[3, COLD], "cal", reference_adversary="none")
+    lesson.compare(models[3, HOT], models[3, COLD], "cal", reference_adversary="naive")
     accuracy = {
         (seed, variant.temperature, name): 100 * model.evaluations["pgd", name].adversarial_accuracy
         for (seed, variant), model in models.items()
-        for name in ("none", "cal", "margin")
+        for name in ("naive", "cal", "margin")
     }
     star = "baseline_gradnorm"
-    illusions = [accuracy[seed, 100.0, "none"] - accuracy[seed, 100.0, "margin"] for seed in (3, 4)]
+    illusions = [accuracy[seed, 100.0, "naive"] - accuracy[seed, 100.0, "margin"] for seed in (3, 4)]
     assert lesson.illusion(star, 100.0)["mean"] == pytest.approx(np.mean(illusions))
     gains = [accuracy[seed, 100.0, "margin"] - accuracy[seed, 1.0, "margin"] for seed in (3, 4)]
     assert lesson.gain(star, 100.0, "margin")["mean"] == pytest.approx(np.mean(gains))
     mixed = difference(lesson.book.frame, reference=Reference(star), adversary="cal", attack="pgd")
-    assert mixed["mean"] == pytest.approx(accuracy[3, 100.0, "cal"] - accuracy[3, 1.0, "none"])
+    assert mixed["mean"] == pytest.approx(accuracy[3, 100.0, "cal"] - accuracy[3, 1.0, "naive"])
     clean = [100 * (models[seed, HOT].correct.mean() - models[seed, COLD].correct.mean()) for seed in (3, 4)]
-    assert lesson.gain(star, 100.0, "none", attack="clean")["mean"] == pytest.approx(np.mean(clean))
+    assert lesson.gain(star, 100.0, "naive", attack="clean")["mean"] == pytest.approx(np.mean(clean))
     assert lesson.gain(star, 1.0, "margin", reference_method="baseline") is None
     prices = lesson.prices()
     assert prices.loc[(star, 100.0), "clean"] == pytest.approx(
@@ -251,8 +255,8 @@ def test_a_lesson_trains_every_variant_for_every_seed_and_finds_its_differences(
 def test_main_rows_get_more_seeds_than_the_others_and_are_compared_seed_by_seed():
     lesson = TrainingLesson("09_high_temperature_training", "smoke", 3, "image")
     assert (lesson.seeds, lesson.main_seeds) == ([3], [3, 4])
-    models = lesson.train_and_judge([COLD, HOT], adversaries=("none", "margin"), seeds=lesson.main_seeds)
-    lesson.train_and_judge([Variant()], references={3: models[3, COLD]}, adversaries=("none", "margin"))
+    models = lesson.train_and_judge([COLD, HOT], adversaries=("naive", "margin"), seeds=lesson.main_seeds)
+    lesson.train_and_judge([Variant()], references={3: models[3, COLD]}, adversaries=("naive", "margin"))
     counts = lesson.records.groupby("method").n_seeds.unique()
     assert counts["baseline_gradnorm"].tolist() == [2] and counts["baseline"].tolist() == [1]
     full = TrainingLesson("09_high_temperature_training", "full", 5, "text")
@@ -262,7 +266,7 @@ def test_main_rows_get_more_seeds_than_the_others_and_are_compared_seed_by_seed(
 def test_texts_are_trained_and_judged_alike():
     sizes = lesson_settings("smoke", "text")
     book = RecordBook("08_illusion_by_training_text", profile="smoke", seed=0, modality="text")
-    options = {"attacks": ("dg",), "adversaries": ("none", "margin")}
+    options = {"attacks": ("dg",), "adversaries": ("naive", "margin")}
     try:
         plain = judge(trained_variant("smoke", "text", Variant()), Variant(), book, **options)
     except (FetchError, ModuleNotFoundError) as error:

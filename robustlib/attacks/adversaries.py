@@ -252,7 +252,7 @@ def _behind(name: str, known: _Knowledge, *, fit: Callable[[Tensor, Tensor], Any
 
 
 ADVERSARIES: dict[str, Callable[[str, _Knowledge], Adversary]] = {
-    "none": _as_served,  # the paper's "out of the box"
+    "naive": _as_served,  # the paper's "out of the box"
     "cal": partial(_fitted, fit=fit_temperature_descent),  # equation 8 as printed
     "cal-mean": partial(_fitted, fit=partial(fit_temperature_descent, reduction="mean")),
     "cal-exact": partial(_fitted, fit=fit_temperature),  # the same objective, solved

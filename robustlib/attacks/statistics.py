@@ -82,11 +82,11 @@ def mean_of(values: np.ndarray) -> dict[str, float]:
     return {"mean": mean, "low": mean - reach, "high": mean + reach, "n": len(values)}
 
 
-def in_words(low: float, high: float, margin: float) -> str:
+def in_words(low: float, high: float, tolerance: float) -> str:
     """What the interval [low, high] of a difference says: "lower", "higher", "equal" or "open".
 
-    Lower or higher where it excludes 0, equal where it lies within the margin on both sides of 0, else open.
+    Lower or higher where it excludes 0, equal where it lies within the tolerance on both sides of 0, else open.
     """
     if high < 0 or low > 0:
         return "lower" if high < 0 else "higher"
-    return "equal" if -margin <= low and high <= margin else "open"
+    return "equal" if -tolerance <= low and high <= tolerance else "open"

@@ -79,7 +79,7 @@ class Lesson:
         attacker), from the margin and from the naive attacker on the same served model.
 
         Args:
-            designs, adversaries: 1.0 among the design temperatures, "none" and "margin" among the adversaries.
+            designs, adversaries: 1.0 among the design temperatures, "naive" and "margin" among the adversaries.
             n: the first n test examples only; default: as many as the profile gives the attack.
         """
         evaluations = {}
@@ -126,13 +126,13 @@ class Lesson:
         return left.merge(fitted[[*keys, *found.values()]], on=keys)
 
     def record(
-        self, metric: str, mean: float, n: int, design: float = 1.0, adversary: str = "none", **row: Any
+        self, metric: str, mean: float, n: int, design: float = 1.0, adversary: str = "naive", **row: Any
     ) -> None:
         """Record what was measured on clean examples of the first study, served at a design temperature."""
         row |= self.study.columns(design) | {"adversary": adversary, "attack": "clean"}
         self.book.add(metric=metric, mean=mean, n=n, **row)
 
-    def clean(self, designs: Sequence[float], adversaries: Sequence[str] = ("none",)) -> pd.DataFrame:
+    def clean(self, designs: Sequence[float], adversaries: Sequence[str] = ("naive",)) -> pd.DataFrame:
         """Record accuracy and mean confidence on clean examples, as each adversary divides the served logits.
 
         A temperature is fitted as for the first attack of the study, whose evaluation is read from the cache. One row
@@ -143,7 +143,7 @@ class Lesson:
             for design in designs:
                 for adversary in adversaries:
                     divisor = 1.0
-                    if adversary != "none":
+                    if adversary != "naive":
                         evaluation = study.run(attack, adversary, design_temperature=design, n=study.size(attack))
                         divisor = evaluation.temperature
                     divided = scale_logits(logits, design)
@@ -182,11 +182,11 @@ class Lesson:
 
 
 def _references(design: float, adversary: str) -> list[tuple[float, str]]:
-    references = [(1.0, "none")]
+    references = [(1.0, "naive")]
     if adversary != "margin":
         references.append((design, "margin"))
-    if adversary != "none" and design != 1.0:
-        references.append((design, "none"))
+    if adversary != "naive" and design != 1.0:
+        references.append((design, "naive"))
     return references
 
 
@@ -207,7 +207,7 @@ class Audit:
 
     @property
     def honest(self) -> Evaluation:
-        return self[1.0, "none"]
+        return self[1.0, "naive"]
 
     @property
     def table(self) -> pd.DataFrame:
@@ -223,7 +223,7 @@ class Audit:
     def difference(self, design: float, adversary: str, reference: str = "honest") -> pd.Series:
         """How many points an adversary leaves above a reference, paired: a row with mean, low and high.
 
-        `reference`: "honest" (T_d = 1, naive attacker), or "margin" or "none" at the same T_d; KeyError: not compared.
+        `reference`: "honest" (T_d = 1, naive attacker), or "margin" or "naive" at the same T_d; KeyError: not compared.
         """
         name = HONEST
         if reference != "honest":
@@ -235,7 +235,7 @@ class Audit:
 
     def removes(self, left: pd.Series) -> bool:
         """Whether a row above honest is surely less than a fifth of the illusion: `claims.rules.removed`."""
-        served = self.difference(left["design_temperature"], "none")
+        served = self.difference(left["design_temperature"], "naive")
         return removed(interval(served), interval(left)) == "holds"
 
     def pierced(self, design: float) -> list[str]:

@@ -98,7 +98,12 @@ class Study(ABC):
         return DATASETS[self.dataset].title
 
     def run(
-        self, attack: str, adversary: str | Adversary = "none", *, design_temperature: float = 1.0, n: int | None = None
+        self,
+        attack: str,
+        adversary: str | Adversary = "naive",
+        *,
+        design_temperature: float = 1.0,
+        n: int | None = None,
     ) -> Evaluation:
         """Attack the served model as an adversary does, on the first n test examples; from the cache where known.
 
@@ -133,7 +138,7 @@ class Study(ABC):
         self,
         book: RecordBook,
         attack: str,
-        adversary: str | Adversary = "none",
+        adversary: str | Adversary = "naive",
         *,
         design_temperature: float = 1.0,
         n: int | None = None,

@@ -142,4 +142,4 @@ def _mark(row: dict) -> str:
 def removers(table: pd.DataFrame, hides: str) -> list[str]:
     """Which adversaries of a modality's `hiding_table` remove what hides: `claims.rules.removed`."""
     rows = {row["pierces"]: interval(row) for _, row in table[table.hides == hides].iterrows()}
-    return [name for name, left in rows.items() if removed(rows["none"], left) == "holds"]
+    return [name for name, left in rows.items() if removed(rows["naive"], left) == "holds"]

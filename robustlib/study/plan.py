@@ -17,8 +17,8 @@ from robustlib.study.profiles import TrainingSettings, get_profile
 from robustlib.study.units import Averaged, Guided, Mixed, Unit, Victim, settings_of
 from robustlib.study.variants import ADVERSARIES, Variant
 
-AUDITED_IMAGES = ("none", "cal", "cal-mean", "cal-exact", "opt-paper", "opt", "margin", "dlr", "mifpe", "t-mifpe")
-AUDITED_TEXTS = ("none", "ties", "cal", "cal-exact", "opt-paper", "opt", "margin")
+AUDITED_IMAGES = ("naive", "cal", "cal-mean", "cal-exact", "opt-paper", "opt", "margin", "dlr", "mifpe", "t-mifpe")
+AUDITED_TEXTS = ("naive", "ties", "cal", "cal-exact", "opt-paper", "opt", "margin")
 DISGUISES = {"T(x) gap": 1.0, "T(x) confidence": 1.0, "T per query": 1.0, "floor 2.5": 1.0}
 
 
@@ -92,8 +92,8 @@ def _ends(settings: Any) -> tuple[float, float]:
 
 def _first_result(plan: _Plan) -> Iterator[Unit]:
     victim = plan.victim("image")
-    yield from _grid(victim, "pgd", ("none", "cal-exact", "margin"), (1.0, min(plan.image.overconfident_temperatures)))
-    yield from _grid(victim, "pgd", "none", np.logspace(-4, 4, 17).tolist())
+    yield from _grid(victim, "pgd", ("naive", "cal-exact", "margin"), (1.0, min(plan.image.overconfident_temperatures)))
+    yield from _grid(victim, "pgd", "naive", np.logspace(-4, 4, 17).tolist())
 
 
 def _only_the_model(plan: _Plan) -> Iterator[Unit]:
@@ -102,12 +102,12 @@ def _only_the_model(plan: _Plan) -> Iterator[Unit]:
 
 def _illusion(plan: _Plan) -> Iterator[Unit]:
     settings, victim = plan.image, plan.victim("image")
-    yield from _grid(plan.victims("image"), "pgd", "none", settings.sweep)
+    yield from _grid(plan.victims("image"), "pgd", "naive", settings.sweep)
     ends = (min(settings.overconfident_temperatures), max(settings.underconfident_temperatures))
-    yield from _grid(victim, "pgd", "none", (1.0, *ends))
+    yield from _grid(victim, "pgd", "naive", (1.0, *ends))
     yield from _grid(victim, "pgd", "margin", settings.slow_sweep)
     slow = ("fgsm", "cw", "square", "hopskipjump")
-    yield from _grid(victim, slow, "none", settings.slow_sweep, n=settings.n_slow)
+    yield from _grid(victim, slow, "naive", settings.slow_sweep, n=settings.n_slow)
 
 
 def _piercing(plan: _Plan) -> Iterator[Unit]:
@@ -120,24 +120,24 @@ def _piercing(plan: _Plan) -> Iterator[Unit]:
     yield Unit(other)
     yield from _grid(victim, "pgd", ("platt", "platt-exact", transferred), designs)
     hidden = DISGUISES | {"float16": 1e-3, "probabilities": 1e-2}
-    searching = ("none", "cal-exact", "opt", "margin", "dlr", "mifpe", *by_others)
+    searching = ("naive", "cal-exact", "opt", "margin", "dlr", "mifpe", *by_others)
     for disguise, design in hidden.items():
         yield from _grid(victim, "pgd", searching, (design,), n=few, disguise=disguise)
-    yield from _grid(victim, "hopskipjump-long", "none", (1.0,), n=n, disguise="T(x) gap")
-    yield from _grid(victim, "pgd", "none", (1.0,), n=few)
+    yield from _grid(victim, "hopskipjump-long", "naive", (1.0,), n=n, disguise="T(x) gap")
+    yield from _grid(victim, "pgd", "naive", (1.0,), n=few)
     yield from _grid(victim, "pgd", by_others[1:], (over, under))
-    yield from _grid(victim, "pgd-l2", ("none", "cal", "cal-exact", "opt", "margin"), (1.0, over, under))
-    yield from _grid(victim, "cw", ("none", "cal-exact"), (1.0, over, under))
-    yield from _grid(victim, ("autoattack", "apgd-ce", "pgd", "pgd-float64"), "none", (1.0, over, under), n=n)
+    yield from _grid(victim, "pgd-l2", ("naive", "cal", "cal-exact", "opt", "margin"), (1.0, over, under))
+    yield from _grid(victim, "cw", ("naive", "cal-exact"), (1.0, over, under))
+    yield from _grid(victim, ("autoattack", "apgd-ce", "pgd", "pgd-float64"), "naive", (1.0, over, under), n=n)
     yield from _grid(victim, ("pgd", "pgd-long"), "margin", (1.0, over, under), n=n)
-    yield from _grid(victim, ("square-long", "hopskipjump-long"), "none", (1.0,), n=n)
-    yield from _grid(victim, "pgd", "none", settings.sweep)
+    yield from _grid(victim, ("square-long", "hopskipjump-long"), "naive", (1.0,), n=n)
+    yield from _grid(victim, "pgd", "naive", settings.sweep)
 
 
 def _text_illusion(plan: _Plan) -> Iterator[Unit]:
     settings, victim, (over, under) = plan.text, plan.victim("text"), _ends(plan.text)
-    yield from _grid(victim, settings.attacks, "none", (1.0, over, under))
-    yield from _grid(victim, "dg", "none", settings.sweep)
+    yield from _grid(victim, settings.attacks, "naive", (1.0, over, under))
+    yield from _grid(victim, "dg", "naive", settings.sweep)
     yield from _grid(victim, "dg", "margin", (1.0,))
     honest, served = 1 / over, 1.0
     for attack in ("dg", "pwws"):
@@ -156,14 +156,14 @@ def _text_piercing(plan: _Plan) -> Iterator[Unit]:
     yield from _grid(victim, "dg", "label-only", (1.0,))
     few, hidden = min(settings.n_test, settings.n_breadth), DISGUISES | {"float16": 1e-6, "probabilities": 1e-3}
     del hidden["T(x) confidence"]
-    searching = ("none", "cal-exact", "margin", "ties", "label-only", transferred)
+    searching = ("naive", "cal-exact", "margin", "ties", "label-only", transferred)
     for disguise, design in hidden.items():
         yield from _grid(victim, "dg", searching, (design,), n=few, disguise=disguise)
     averaged = [Averaged(4), Averaged(16)]
     yield from _grid(victim, "dg", averaged, (1.0,), n=settings.n_slow, disguise="T per query")
-    yield from _grid(victim, "dg", "none", (1.0,), n=settings.n_slow)
-    yield from _grid(victim, "dg", "none", (1.0,), n=few)
-    alone, n = ("none", "cal-exact", "opt", "margin"), settings.n_precision
+    yield from _grid(victim, "dg", "naive", (1.0,), n=settings.n_slow)
+    yield from _grid(victim, "dg", "naive", (1.0,), n=few)
+    alone, n = ("naive", "cal-exact", "opt", "margin"), settings.n_precision
     for hot in (victim, plan.victim("text", training_temperature=settings.high_training_temperature)):
         yield from _grid(hot, "dg", alone, (1.0,), n=n)
         roundings = [name for name in settings.precisions if name != "float32"]
@@ -189,8 +189,8 @@ def _breadth(plan: _Plan) -> Iterator[Unit]:
             victim = plan.victim("text", encoder=encoder, layers=layers, **changes)
             yield from _grid(replace(victim, few=settings.n_breadth), "dg", ADVERSARIES, (1.0,))
     for victim in victims:
-        yield from _grid(victim, "dg", "none", (1.0,), n=settings.n_breadth)
-        yield from _grid(victim, "dg", ("none", "cal-exact", "margin"), (over, under), n=settings.n_breadth)
+        yield from _grid(victim, "dg", "naive", (1.0,), n=settings.n_breadth)
+        yield from _grid(victim, "dg", ("naive", "cal-exact", "margin"), (over, under), n=settings.n_breadth)
 
 
 def _trainings(
@@ -212,7 +212,7 @@ def _trainings(
 
 
 def _training_rules(plan: _Plan) -> Iterator[Unit]:
-    judged = {"adversaries": ("none", "cal-exact", "margin")}
+    judged = {"adversaries": ("naive", "cal-exact", "margin")}
     for modality in ("image", "text"):
         sizes = settings_of(plan.profile, modality).lessons
         yield from _trainings(plan, modality, [Variant(), Variant(rule="normalise")], main=True, **judged)
@@ -232,17 +232,17 @@ def _high_temperatures(plan: _Plan) -> Iterator[Unit]:
         yield from _trainings(plan, modality, [v for v in starred.values() if v not in main], **attacks)
         yield from _trainings(plan, modality, [Variant()], main=True)
         for hot in dict.fromkeys(_of_seeds(plan, modality, starred[T])):
-            yield from _grid(hot, sizes.attacks[0], "none", (T,))
+            yield from _grid(hot, sizes.attacks[0], "naive", (T,))
             cold = Guided("transfer:baseline_gradnorm", replace(hot, variant=starred[1.0]), "margin")
             yield from _grid(hot, sizes.attacks[0], cold, (1.0,))
-        checked = {"adversaries": ("none", "margin")}
+        checked = {"adversaries": ("naive", "margin")}
         yield from _trainings(plan, modality, _controls(sizes, starred[1.0]), **checked)
         yield from _trainings(
             plan, modality, [replace(starred[T], schedule=name) for name in sizes.schedules], **checked
         )
         for name in sizes.hotter_methods:
             twins = [Variant(name, "normalise", temperature=t) for t in (1.0, T)]
-            hidden = {"adversaries": ("none", "cal", "margin")}
+            hidden = {"adversaries": ("naive", "cal", "margin")}
             yield from _trainings(plan, modality, [*twins, Variant(name)], **hidden)
 
 

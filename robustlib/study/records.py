@@ -25,7 +25,7 @@ class Reference:
     """What a paired difference is taken from: a model as trained and served, and the adversary that attacked it."""
 
     method: str
-    adversary: str = "none"
+    adversary: str = "naive"
     design_temperature: float = 1.0
     training_temperature: float = 1.0
 
@@ -44,6 +44,8 @@ SETTING = ["experiment", "modality", "design_temperature", "adversary_temperatur
 SETTING += [*REFERENCE, "note"]
 COLUMNS = [*PAPER_COLUMNS, *PROVENANCE, *SETTING, "outcomes"]
 EXTREMES = {"accuracy": (0, 1), "accuracy_difference": (-1, 1)}  # of one example's outcome, by metric
+_ADVERSARIES = ("adversary", "reference_adversary")
+_FORMERLY = {"none": "naive"}  # adversaries that had another name in records written before
 _REQUIRED = ["dataset", "model", "method", "adversary", "attack", "metric", "mean", "n"]
 
 
@@ -155,9 +157,11 @@ class RecordBook:
 
 
 def load_records(folder: Path) -> pd.DataFrame:
-    """All records of a results folder in COLUMNS, empty where there are none."""
+    """All records of a results folder in COLUMNS, empty where there are none; names of old records as of today."""
     frames = [pd.read_csv(path).reindex(columns=COLUMNS) for path in sorted((folder / "records").glob("*.csv"))]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=COLUMNS)
+    if not frames:
+        return pd.DataFrame(columns=COLUMNS)
+    return pd.concat(frames, ignore_index=True).replace({name: _FORMERLY for name in _ADVERSARIES})
 
 
 def matching(frame: pd.DataFrame, **columns: object) -> pd.DataFrame:

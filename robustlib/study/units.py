@@ -136,7 +136,7 @@ class Unit:
 
     victim: Victim
     attack: str = ""
-    adversary: str | Guided | Mixed | Averaged = "none"
+    adversary: str | Guided | Mixed | Averaged = "naive"
     design_temperature: float = 1.0
     n: int | None = None
     disguise: str = ""

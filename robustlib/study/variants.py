@@ -23,7 +23,7 @@ from robustlib.study.profiles import TrainingSettings, get_profile, settings_in_
 from robustlib.study.records import RecordBook, Reference, matching, over_seeds
 from robustlib.training.methods import Method, image_method, method_definition
 
-ADVERSARIES = ("none", "cal", "cal-exact", "margin")
+ADVERSARIES = ("naive", "cal", "cal-exact", "margin")
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class TrainedModel:
 
     @property
     def clean_columns(self) -> dict[str, object]:
-        return {**self.study.columns(1.0), "adversary": "none", "attack": "clean"}
+        return {**self.study.columns(1.0), "adversary": "naive", "attack": "clean"}
 
     @property
     def as_reference(self) -> Reference:
@@ -292,7 +292,7 @@ class TrainingLesson:
         )
         return clean.join(robust.drop(columns="n_seeds"), how="inner")
 
-    def illusion(self, method: str, temperature: float = 1.0, *, adversary: str = "none") -> pd.Series | None:
+    def illusion(self, method: str, temperature: float = 1.0, *, adversary: str = "naive") -> pd.Series | None:
         """`claims.illusion` under the main attack and over seeds, of a method at a training temperature."""
         records = over_seeds(matching(self.book.frame, method=method))
         return illusion(records, method, attack=self.main_attack, adversary=adversary, training_temperature=temperature)

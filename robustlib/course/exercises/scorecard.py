@@ -89,7 +89,13 @@ def flip(answer: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
 def made_up_records() -> pd.DataFrame:
     """Records of a world in which C1 holds: three served models, clean and attacked, and two paired differences."""
     setting = {"experiment": "04_made_up", "modality": "image", "dataset": "made up", "model": "made up", "seed": 0}
-    common = setting | {"training_temperature": 1.0, "adversary": "none", "n": 600, "profile": "smoke", "device": "cpu"}
+    common = setting | {
+        "training_temperature": 1.0,
+        "adversary": "naive",
+        "n": 600,
+        "profile": "smoke",
+        "device": "cpu",
+    }
     rows = []
     for temperature, standing in ((1.0, 10.0), (0.01, 40.0), (0.001, 80.0)):
         served = {**common, "method": BASELINE if temperature == 1 else OVER, "design_temperature": temperature}

@@ -74,7 +74,7 @@ def temperature_lab(
     for name, part in (("pictures", pictures), ("jacobian", jacobian), ("sentences", sentences)):
         if part is not None and len(part) != len(rows):
             raise ValueError(f"{name} must be one for each of the {len(rows)} examples, got {len(part)}")
-    attacked = (records.metric == "accuracy") & (records.adversary == "none") & (records.attack != "clean")
+    attacked = (records.metric == "accuracy") & (records.adversary == "naive") & (records.attack != "clean")
     columns = ["design_temperature", "mean", "low", "high"]
     curves = {
         f"{attack}, naive attacker": part.sort_values("design_temperature")[columns].astype(float)

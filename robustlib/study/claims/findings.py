@@ -72,11 +72,11 @@ class Evidence:
         rows = rows[rows.adversary.str.startswith(prefix) & (rows.method.isin(methods) if methods else True)]
         return list(dict.fromkeys(rows.adversary))
 
-    def accuracy(self, method: str, temperature: float, adversary: str = "none", attack: str | None = None):
+    def accuracy(self, method: str, temperature: float, adversary: str = "naive", attack: str | None = None):
         """The row of an accuracy, adversarial for the main attack or else for `attack`; None if not recorded."""
         return _pick(self.rows, method, temperature, adversary, metric="accuracy", attack=attack or self.attack)
 
-    def confidence(self, method: str, temperature: float, adversary: str = "none") -> pd.Series | None:
+    def confidence(self, method: str, temperature: float, adversary: str = "naive") -> pd.Series | None:
         """The row of the mean confidence on clean examples, once the adversary has calibrated the served model."""
         return _pick(self.rows, method, temperature, adversary, metric="confidence_clean", attack="clean")
 
@@ -118,12 +118,12 @@ def _name_sweep_references(records: pd.DataFrame) -> pd.DataFrame:
     """
     named = records.astype({"reference_method": object, "reference_adversary": object})
     for _, group in named.groupby(["experiment", "dataset", "model"]):
-        rows = matching(group, metric="accuracy_difference", adversary="none")
+        rows = matching(group, metric="accuracy_difference", adversary="naive")
         smallest, largest = group.design_temperature.min(), group.design_temperature.max()
-        across = differences(rows, reference=Reference(UNDER, "none", largest), design_temperature=smallest).index
+        across = differences(rows, reference=Reference(UNDER, "naive", largest), design_temperature=smallest).index
         if len(across):
             ends = rows.index[rows.design_temperature.isin([smallest, largest])]
-            named.loc[ends, REFERENCE] = [LOWEST, "none", np.nan, np.nan]
+            named.loc[ends, REFERENCE] = [LOWEST, "naive", np.nan, np.nan]
             named.loc[across, "reference_method"] = OTHER_END
     return named
 
@@ -135,7 +135,7 @@ def _pick(rows: pd.DataFrame, method: str, temperature: float, adversary: str, *
 
 
 def illusion(
-    records: pd.DataFrame, method: str, *, attack: str, adversary: str = "none", training_temperature: float = 1.0
+    records: pd.DataFrame, method: str, *, attack: str, adversary: str = "naive", training_temperature: float = 1.0
 ) -> pd.Series | None:
     """How far a model stands above its own scale-free answer under an adversary; None where it was not recorded."""
     reference = Reference(method, "margin", training_temperature=training_temperature)
@@ -155,7 +155,7 @@ def gain(
     """What one training adds to another under the same adversary, paired on the test examples; None: not recorded.
 
     Args:
-        attack: "clean" with adversary "none" for clean accuracy.
+        attack: "clean" with adversary "naive" for clean accuracy.
         reference_method: what it is compared with; default: the same method, at `reference_temperature`.
     """
     reference = Reference(reference_method or method, adversary, training_temperature=reference_temperature)

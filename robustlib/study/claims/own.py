@@ -61,7 +61,7 @@ def _behind(data: Evidence, disguise: str, adversary: str, rule: Callable[[Inter
     rows = rows[rows.method.str.startswith(disguise)]
     findings = []
     for method, group in rows.groupby("method", sort=False):
-        illusion, left = _last(group, "none"), _last(group, adversary)
+        illusion, left = _last(group, "naive"), _last(group, adversary)
         where = f"{adversary.removesuffix(':')} behind {method}"
         findings.append(judge_change(where, illusion, left, rule))
     return findings
@@ -75,7 +75,7 @@ def _last(rows: pd.DataFrame, adversary: str) -> pd.Series | None:
 def _calibrated_illusion(data: Evidence, smallest: float) -> list[Finding]:
     """O5: T(x) hides, exact calibration leaves it standing, and the shown confidence is calibrated."""
     hidden = _behind(data, PER_INPUT, "cal-exact", standing)
-    errors = matching(data.rows, metric="ece", adversary="none")
+    errors = matching(data.rows, metric="ece", adversary="naive")
     errors = errors[errors.method.str.startswith(PER_INPUT)]
     calibrated = [
         Finding(

@@ -45,10 +45,10 @@ def below(threshold: float) -> Rule:
     return lambda interval: _zone(interval[1] < threshold, interval[0] > threshold)
 
 
-def equal(margin: float) -> Rule:
+def equal(tolerance: float) -> Rule:
     """Whether what was measured is less than a number of points from 0, on either side."""
     return lambda interval: _zone(
-        -margin < interval[0] and interval[1] < margin, interval[0] > margin or interval[1] < -margin
+        -tolerance < interval[0] and interval[1] < tolerance, interval[0] > tolerance or interval[1] < -tolerance
     )
 
 

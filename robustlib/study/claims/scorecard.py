@@ -146,8 +146,8 @@ def _story(title: str, data: Evidence) -> list[str]:
     extreme = data.most_overconfident
     served = "overconfident" if extreme is None else f"overconfident (T_d = {extreme:g})"
     rows = {"honest baseline": data.accuracy(BASELINE, 1.0)}
-    for adversary in ("none", "cal", "cal-exact", "opt", "margin"):
-        words = f"{served} as served" if adversary == "none" else f"  after {adversary}"
+    for adversary in ("naive", "cal", "cal-exact", "opt", "margin"):
+        words = f"{served} as served" if adversary == "naive" else f"  after {adversary}"
         rows[words] = None if extreme is None else data.accuracy(OVER, extreme, adversary)
     sample = next((sample_text(row) for row in rows.values() if row is not None), "nothing recorded")
     lines = [f"Adversarial accuracy in percent [95 % interval], {title}, {data.attack}, {sample}"]

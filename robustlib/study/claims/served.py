@@ -50,7 +50,7 @@ def _raises(data: Evidence, smallest: float, method: str) -> list[Finding]:
 
     def judge(method: str, temperature: float) -> Finding:
         return judge_row(
-            f"T_d = {temperature:g}", data.difference(method, temperature, "none", HONEST), above(smallest)
+            f"T_d = {temperature:g}", data.difference(method, temperature, "naive", HONEST), above(smallest)
         )
 
     return [*at_each(data, (method,), judge), _clean_stays(data, method)]
@@ -98,7 +98,7 @@ def _bowl(data: Evidence, smallest: float) -> list[Finding]:
 
 
 def _sweep(data: Evidence, experiment: str) -> pd.DataFrame:
-    sweep = {"experiment": experiment, "attack": data.attack, "adversary": "none", "metric": "accuracy"}
+    sweep = {"experiment": experiment, "attack": data.attack, "adversary": "naive", "metric": "accuracy"}
     return matching(data.rows, **sweep).sort_values("design_temperature").drop_duplicates("design_temperature")
 
 
@@ -119,7 +119,7 @@ def change(
 ) -> Finding:
     """What an adversary makes of the illusion of a served model, by a rule on both intervals above honest."""
     where = f"{adversary} at T_d = {temperature:g}"
-    illusion = data.difference(method, temperature, "none", HONEST)
+    illusion = data.difference(method, temperature, "naive", HONEST)
     left = data.difference(method, temperature, adversary, HONEST)
     return judge_change(where, illusion, left, rule)
 
@@ -224,7 +224,7 @@ def _scrambled(data: Evidence, smallest: float) -> list[Finding]:
 
 def _elsewhere(data: Evidence, smallest: float) -> list[Finding]:
     """Overconfidence raises adversarial accuracy on data sets other than the main one."""
-    served = {"attack": data.attack, "training_temperature": 1, "method": OVER, "adversary": "none"}
+    served = {"attack": data.attack, "training_temperature": 1, "method": OVER, "adversary": "naive"}
     rows = differences(data.breadth, reference=HONEST, **served)
     rows = rows[~rows.dataset.isin(data.rows.dataset)]
     return [
@@ -235,7 +235,7 @@ def _elsewhere(data: Evidence, smallest: float) -> list[Finding]:
 
 def _other_encoders(data: Evidence, smallest: float) -> list[Finding]:
     """Overconfidence raises the adversarial accuracy of other encoders on the main data set."""
-    served = {"attack": data.attack, "training_temperature": 1, "method": OVER, "adversary": "none"}
+    served = {"attack": data.attack, "training_temperature": 1, "method": OVER, "adversary": "naive"}
     return [
         judge_row(f"{describe(row['model'])} at T_d = {row['design_temperature']:g}", row, above(smallest))
         for _, row in differences(data.other_encoders, reference=HONEST, **served).iterrows()

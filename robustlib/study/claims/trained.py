@@ -78,7 +78,7 @@ def _at_high_temperature(test: Callable[[Evidence, float, float], list[Finding]]
 
 
 def _clean_cost(data: Evidence, method: str, temperature: float, prefix: str = "", **reference: object) -> Finding:
-    row = _gain(data, method, temperature, "none", attack="clean", **reference)
+    row = _gain(data, method, temperature, "naive", attack="clean", **reference)
     return judge_row(f"{prefix}clean accuracy at T = {temperature:g}", row, above(-CLEAN_COST), condition=True)
 
 
@@ -123,7 +123,7 @@ def more_steps(data: Evidence, smallest: float) -> list[Finding]:
     if len(trained) < 2:
         return []
     few, many = Training(method=Method("ddi", 3), gradient_rule="normalise").label, trained[-1]
-    served, scale_free = (_gain(data, many, 1.0, adversary, reference_method=few) for adversary in ("none", "margin"))
+    served, scale_free = (_gain(data, many, 1.0, adversary, reference_method=few) for adversary in ("naive", "margin"))
     findings = [
         judge_row(f"{many}, as served", served, below(-smallest), part="as served"),
         judge_row(f"{many}, log-odds", scale_free, above(smallest), part="log-odds"),
@@ -197,7 +197,7 @@ def one_for_all(data: Evidence, smallest: float, hot: float) -> list[Finding]:
             where = f"{attack}, T = {hot:g} minus its best T = {best:g}"
             findings.append(judge_row(where, minus(curve[hot], curve[best]), above(-smallest), condition=True))
         findings.append(_declines(attack, curve, hot, largest, smallest))
-    clean = _gain(data, MAIN, largest, "none", attack="clean") if largest > hot else None
+    clean = _gain(data, MAIN, largest, "naive", attack="clean") if largest > hot else None
     return [*findings, judge_row(f"clean accuracy at T = {largest:g}", clean, below(-smallest))]
 
 
@@ -225,7 +225,7 @@ def helps_other_encoders(data: Evidence, smallest: float) -> list[Finding]:
 def star_protects(data: Evidence, smallest: float, hot: float) -> list[Finding]:
     """C23: at high temperature the normalised model is the more accurate one on clean examples."""
     plain = {"reference_method": "baseline", "reference_temperature": hot}
-    row = _gain(data, MAIN, hot, "none", attack="clean", **plain)
+    row = _gain(data, MAIN, hot, "naive", attack="clean", **plain)
     return [judge_row(f"clean accuracy at T = {hot:g}", row, above(smallest))]
 
 
@@ -233,7 +233,7 @@ def star_protects(data: Evidence, smallest: float, hot: float) -> list[Finding]:
 def hot_illusion(data: Evidence, smallest: float, hot: float) -> list[Finding]:
     """C24: as served, the hot model stands above its own scale-free answer, whether T is dropped or divided by."""
     findings = [judge_row(f"T = {hot:g} dropped", _illusion(data, MAIN, hot), above(smallest))]
-    model = {"method": MAIN, "training_temperature": hot, "design_temperature": hot, "adversary": "none"}
+    model = {"method": MAIN, "training_temperature": hot, "design_temperature": hot, "adversary": "naive"}
     reference = Reference(MAIN, "margin", training_temperature=hot)
     divided = difference(data.training, reference=reference, attack=data.attack, **model)
     return [*findings, judge_row(f"divided by T = {hot:g}", divided, above(smallest), condition=True)]
