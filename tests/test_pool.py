@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -178,3 +179,16 @@ def test_estimates_follow_what_units_took_and_are_remembered(cache):
     assert Costs.remembered().factors == {kind(unit): pytest.approx(10)}
     (Path(os.environ["ROBUSTLIB_CACHE"]) / "costs.json").write_text("{")
     assert Costs.remembered() == Costs()
+
+
+def test_what_another_adversary_asked_costs_a_text_model_little(cache):
+    cache("costs")
+    costs, victim = Costs({"a layer of MiniLM, cpu": 1e-3}), Victim("smoke", "text", 0)
+    naive, margin, blind = (Unit(victim, "dg", name) for name in ("naive", "margin", "label-only"))
+    alone = {unit: costs.estimate(unit) for unit in (naive, margin, blind)}
+    assert costs.total([naive, margin]) < alone[naive] + 0.5 * alone[margin]
+    assert costs.total([naive, blind]) == pytest.approx(alone[naive] + alone[blind])
+    costs.learn(margin, 5.0, again=True)
+    assert costs.estimate(margin) == alone[margin]
+    assert costs.estimate(margin, again=True) == pytest.approx(5.0)
+    assert costs.estimate(Unit(replace(victim, precision="bfloat16"))) < 1.0 < costs.estimate(Unit(victim))

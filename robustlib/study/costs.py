@@ -54,43 +54,62 @@ class Costs:
         except ReadOnlyFolderError:
             return
 
-    def estimate(self, unit: Unit) -> float:
-        """Seconds that a unit will take, its model being trained."""
+    def estimate(self, unit: Unit, again: bool = False) -> float:
+        """Seconds that a unit will take, its model being trained.
+
+        Args:
+            again: right after another adversary with this attack on this model, whose answers a text model remembers.
+        """
         model = _model(unit)
         if model not in self.seconds:
             self.seconds[model] = _timed(unit)
-        seconds = passes(unit) * _layers(unit) * self.seconds[model] + _PASSES["unit_seconds"]
-        return seconds * self.factors.get(kind(unit), 1.0)
+        seconds = passes(unit, again) * _layers(unit) * self.seconds[model] + _PASSES["unit_seconds"]
+        return seconds * self.factors.get(kind(unit, again), 1.0)
 
-    def learn(self, unit: Unit, seconds: float) -> None:
+    def learn(self, unit: Unit, seconds: float, again: bool = False) -> None:
         """Take into account what a unit took."""
-        expected = self.estimate(unit) / self.factors.get(kind(unit), 1.0)
-        ratio, known = seconds / max(expected, 1e-6), self.factors.get(kind(unit))
-        self.factors[kind(unit)] = ratio if known is None else 0.7 * known + 0.3 * ratio
+        named = kind(unit, again)
+        expected, known = self.estimate(unit, again) / self.factors.get(named, 1.0), self.factors.get(named)
+        ratio = seconds / max(expected, 1e-6)
+        self.factors[named] = ratio if known is None else 0.7 * known + 0.3 * ratio
 
     def total(self, units: Iterable[Unit]) -> float:
-        """Seconds of several units, one after the other."""
-        return sum(self.estimate(unit) for unit in units)
+        """Seconds of several units, those of `same_answers` one after the other."""
+        seen, seconds = set(), 0.0
+        for unit in units:
+            seconds += self.estimate(unit, same_answers(unit) in seen)
+            seen.add(same_answers(unit))
+        return seconds
 
 
-def kind(unit: Unit) -> str:
+def same_answers(unit: Unit) -> tuple[str, str, str]:
+    """Whose questions a unit repeats: one attack on one model, by any adversary but those who ask otherwise."""
+    adversary = _adversary(unit)
+    return repr(unit.victim), unit.attack, adversary if adversary in _PASSES["asking_otherwise"] else ""
+
+
+def _adversary(unit: Unit) -> str:
+    return unit.adversary if isinstance(unit.adversary, str) else type(unit.adversary).__name__
+
+
+def kind(unit: Unit, again: bool = False) -> str:
     """Units of one kind take times that are proportional to their sizes."""
     if not unit.attack:
         variant = unit.victim.variant
         return f"{unit.victim.modality} training" + (f" {variant.method}" if variant else "")
-    adversary = unit.adversary if isinstance(unit.adversary, str) else type(unit.adversary).__name__
-    return f"{unit.attack} {adversary}" + (" disguised" if unit.disguise else "")
+    return f"{unit.attack} {_adversary(unit)}" + (" disguised" if unit.disguise else "") + (", again" if again else "")
 
 
-def passes(unit: Unit) -> float:
-    """Forward passes of one example that a unit takes, by the table costs.toml."""
+def passes(unit: Unit, again: bool = False) -> float:
+    """Forward passes of one example that a unit takes, by the table costs.toml; `again` as in `Costs.estimate`."""
     settings, modality = settings_of(unit.victim.profile, unit.victim.modality), unit.victim.modality
     if not unit.attack:
-        return _training_passes(unit, settings)
+        derived = unit.victim.precision != "float32" or unit.victim.few is not None
+        return 0.0 if derived else _training_passes(unit, settings)
     sizes = settings.lessons if unit.victim.variant else settings
     slow = unit.attack in _PASSES["few"] if modality == "image" else unit.attack.startswith(("tf", "bae"))
     n = unit.n or (settings.n_slow if slow and not unit.victim.variant else sizes.n_test)
-    adversary = unit.adversary if isinstance(unit.adversary, str) else type(unit.adversary).__name__
+    adversary = _adversary(unit)
     n_search = sizes.n_opt if unit.victim.variant else sizes.n_search
     searched = _PASSES["searches"].get(adversary, 0) * n_search
     each = _PASSES["attacks"][unit.attack.partition("-")[0] if modality == "text" else unit.attack] * _PASSES[
@@ -98,6 +117,8 @@ def passes(unit: Unit) -> float:
     ].get(adversary, 1.0)
     if modality == "image":
         each *= settings.pgd_steps if unit.attack.startswith(("pgd", "apgd", "autoattack")) else 1
+    if again and modality == "text":
+        each *= _PASSES["again"]
     return each * (n + searched)
 
 

@@ -1,6 +1,6 @@
 """What each notebook will compute, stated beforehand: its units of work, the most important first.
 
-A notebook whose loops ask for something else computes that itself, in its own process. tests/test_plan.py holds the two
+A notebook whose loops ask for something else computes that itself, in its own process. tests/test_notebooks.py holds the two
 together.
 """
 
@@ -182,7 +182,8 @@ def _breadth(plan: _Plan) -> Iterator[Unit]:
             continue
         victims.append(plan.victim("text", dataset=dataset, n_train=settings.n_breadth_train))
     for encoder, layers in settings.breadth_encoders:
-        victims.append(plan.victim("text", dataset=settings.dataset, encoder=encoder, layers=layers))
+        sizes = {"dataset": settings.dataset, "n_train": settings.n_breadth_train}
+        victims.append(plan.victim("text", encoder=encoder, layers=layers, **sizes))
     for encoder, layers in settings.breadth_encoders:
         for T in settings.encoder_training_temperatures:
             changes = {"gradient_rule": "normalise", "training_temperature": T}

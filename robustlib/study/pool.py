@@ -20,7 +20,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
 from robustlib.data.folders import cache_dir, cache_dirs, data_dirs, is_writable, repository_root
-from robustlib.study.costs import Costs
+from robustlib.study.costs import Costs, same_answers
 from robustlib.study.units import Unit, forget_studies
 
 WORKER_BYTES = 1.5 * 2**30  # a worker with a text model, its resources and its memory of answers
@@ -117,6 +117,7 @@ def _compute(outcome: Outcome, bar: _Bar, workers: int, cluster: str | None, dea
         parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1, **options)
         results = parallel(joblib.delayed(_in_worker)(chunk, _environment()) for chunk in chunks)
         for reports in results:
+            seen: set[tuple] = set()
             for unit, seconds, failure in reports:
                 outcome.left.remove(unit)
                 outcome.computed += not failure
@@ -124,7 +125,8 @@ def _compute(outcome: Outcome, bar: _Bar, workers: int, cluster: str | None, dea
                     if failure not in outcome.failures.values():
                         bar.say(f"{unit}: {failure}")
                     outcome.failures[unit] = failure
-                bar.learn(unit, seconds)
+                bar.learn(unit, seconds, same_answers(unit) in seen)
+                seen.add(same_answers(unit))
             if time.monotonic() > deadline:
                 results.close()
                 raise TimeoutError
@@ -139,8 +141,8 @@ def chunked(units: Iterable[Unit], costs: Costs, seconds: float) -> list[list[Un
     units = list(units)
     trainings = sorted((unit for unit in units if not unit.attack), key=costs.estimate, reverse=True)
     attacks: list[list[Unit]] = []
-    by_attack = sorted((unit for unit in units if unit.attack), key=_same_answers)
-    for _, group in groupby(by_attack, key=_same_answers):
+    by_attack = sorted((unit for unit in units if unit.attack), key=_attack_on_model)
+    for _, group in groupby(by_attack, key=_attack_on_model):
         chunk: list[Unit] = []
         for unit in group:
             if chunk and costs.total([*chunk, unit]) > seconds:
@@ -151,8 +153,8 @@ def chunked(units: Iterable[Unit], costs: Costs, seconds: float) -> list[list[Un
     return [*([unit] for unit in trainings), *sorted(attacks, key=costs.total, reverse=True)]
 
 
-def _same_answers(unit: Unit) -> tuple[str, str]:
-    return repr(unit.victim), unit.attack
+def _attack_on_model(unit: Unit) -> tuple[str, ...]:
+    return same_answers(unit)[:2]
 
 
 def _in_worker(units: list[Unit], environment: dict[str, str]) -> list[tuple[Unit, float | None, str]]:
@@ -233,10 +235,10 @@ class _Bar:
         self.over.set()
         self.bar.close()
 
-    def learn(self, unit: Unit, seconds: float | None) -> None:
-        """One more is done; what it took corrects what is expected of the others."""
+    def learn(self, unit: Unit, seconds: float | None, again: bool) -> None:
+        """One more is done; what it took corrects what is expected of the others; `again` as in `Costs.estimate`."""
         if seconds is not None:
-            self.costs.learn(unit, seconds)
+            self.costs.learn(unit, seconds, again)
         self._count([unit])
 
     def _watch(self) -> None:
