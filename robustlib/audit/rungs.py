@@ -19,6 +19,7 @@ from robustlib.attacks.scores import DLR, CrossEntropy, Margin, Score, TargetedM
 from robustlib.attacks.signs import rays, sign_hunter
 from robustlib.attacks.straight_through import straight_through
 from robustlib.attacks.surrogate import fit_image_surrogate
+from robustlib.audit import needed
 from robustlib.audit.case import Case, taken
 from robustlib.calibration.fit import typical_gap
 from robustlib.calibration.search import search_log
@@ -251,83 +252,23 @@ def anything(case: Case) -> float:
     return 0.5 if case.threat["norm"] == "linf" else 0.5 * float(np.sqrt(pixels))
 
 
-def _always(case: Case) -> str:
-    return ""
-
-
-def _white(case: Case) -> str:
-    return "" if case.white else "no gradient reaches the inputs"
-
-
-def if_thorough(case: Case) -> str:
-    """A search over temperatures decides nothing that calibration and the margin do not, and costs most."""
-    return "" if case.thorough else "on request: give thorough=True"
-
-
-def _if_ratio(case: Case) -> str:
-    if case.served.subject.n_classes < 3:
-        return "a ratio of differences needs three classes"
-    return "the model answers with labels only" if case.served.subject.gives == "labels" else ""
-
-
-def _if_scale_varies(case: Case) -> str:
-    if case.served.subject.module is not None:
-        return "the model itself is at hand"
-    return "" if case.thorough or case.random or case.flagged("boundary.jump") else "no sign of a scale that varies"
-
-
-def _if_log_odds(case: Case) -> str:
-    return (
-        "" if not case.white and case.served.subject.gives == "probabilities" else "the gradient's margin does as much"
-    )
-
-
-def _if_parts(case: Case) -> str:
-    return "" if case.parts else "no part of the model predicts as it does and shows more"
-
-
-def _if_hidden(case: Case) -> str:
-    if case.served.subject.module is None:
-        return "a black box has no backward pass"
-    return "" if case.thorough or (case.trouble and not case.random) else "gradients are sound"
-
-
-def _if_nan(case: Case) -> str:
-    return "" if case.flagged("gradient.nan") and case.white else "every gradient is a number"
-
-
-def _if_random(case: Case) -> str:
-    return (_white(case) or "") if case.random else "the answers are not random"
-
-
-def _if_blind(case: Case) -> str:
-    if case.thorough:
-        return ""
-    if not case.trouble and case.white:
-        return "gradients are sound"
-    return "what was hidden has been unmasked" if case.unmasked() else ""
-
-
-def _if_square(case: Case) -> str:
-    if not case.white:
-        return "it is the usual attack here"
-    return "the model answers with labels only" if case.served.subject.gives == "labels" else _if_blind(case)
-
-
-def _if_decisions(case: Case) -> str:
-    usual = not case.white and case.served.subject.gives == "labels"
-    return "it is the usual attack here" if usual and "transfer" not in case.points else _if_blind(case)
-
-
 IMAGE_LADDER = (
-    Plan("noise", "uniform noise in the ball, no search", "noise", "sanity", _always, _noise, 1),
-    Plan("as served", "the usual attack on the answers as they come", "pgd", "served", _always, _as_served, 3 * STEPS),
+    Plan("noise", "uniform noise in the ball, no search", "noise", "sanity", needed.always, _noise, 1),
+    Plan(
+        "as served",
+        "the usual attack on the answers as they come",
+        "pgd",
+        "served",
+        needed.always,
+        _as_served,
+        3 * STEPS,
+    ),
     Plan(
         "calibrated",
         "cross-entropy of logits divided by T*",
         "pgd",
         "scale",
-        _white,
+        needed.if_white,
         lambda case: climb(case, _search(case), CrossEntropy(case.temperature)),
         3 * STEPS,
     ),
@@ -336,7 +277,7 @@ IMAGE_LADDER = (
         "logit margin, free of any scale",
         "pgd",
         "scale",
-        _white,
+        needed.if_white,
         lambda case: climb(case, _search(case), Margin()),
         3 * STEPS,
     ),
@@ -345,7 +286,7 @@ IMAGE_LADDER = (
         "ratio of logit differences, free of a scale that varies",
         "pgd",
         "scale",
-        lambda case: _white(case) or _if_ratio(case),
+        lambda case: needed.if_white(case) or needed.if_ratio(case),
         lambda case: climb(case, _search(case), DLR()),
         3 * STEPS,
     ),
@@ -354,7 +295,7 @@ IMAGE_LADDER = (
         "cross-entropy at the temperature that breaks most",
         "pgd",
         "scale",
-        lambda case: _white(case) or if_thorough(case),
+        lambda case: needed.if_white(case) or needed.if_thorough(case),
         _opt,
         3 * STEPS * 4,
     ),
@@ -363,7 +304,7 @@ IMAGE_LADDER = (
         "logarithms of the probabilities, by queries",
         "queries",
         "scale",
-        _if_log_odds,
+        needed.if_log_odds,
         lambda case: _queries(case, lambda z: z),
         N_QUERIES,
     ),
@@ -372,17 +313,25 @@ IMAGE_LADDER = (
         "ratio of logit differences, by queries",
         "queries",
         "scale",
-        lambda case: _if_ratio(case) or _if_scale_varies(case),
+        lambda case: needed.if_ratio(case) or needed.if_scale_varies(case),
         lambda case: _queries(case, _ratio),
         N_QUERIES,
     ),
-    Plan("targeted", "margin to each of the likeliest wrong classes", "pgd", "strength", _white, _targeted, 9 * STEPS),
+    Plan(
+        "targeted",
+        "margin to each of the likeliest wrong classes",
+        "pgd",
+        "strength",
+        needed.if_white,
+        _targeted,
+        9 * STEPS,
+    ),
     Plan(
         "inner",
         "a part that predicts as the model does, then judged",
         "pgd",
         "unmask",
-        _if_parts,
+        needed.if_parts,
         _strongest_of(inner),
         9 * STEPS,
     ),
@@ -391,7 +340,7 @@ IMAGE_LADDER = (
         "steps and saturation passed by in the backward pass",
         "pgd",
         "unmask",
-        _if_hidden,
+        needed.if_hidden,
         _strongest_of(through),
         12 * STEPS,
     ),
@@ -400,7 +349,7 @@ IMAGE_LADDER = (
         "a hair inside the pixel range, where gradients exist",
         "pgd",
         "unmask",
-        _if_nan,
+        needed.if_nan,
         _strongest_of(inside),
         9 * STEPS,
     ),
@@ -409,20 +358,28 @@ IMAGE_LADDER = (
         f"mean of {N_AVERAGED} passes, over the model's own randomness",
         "pgd",
         "unmask",
-        _if_random,
+        needed.if_random,
         _strongest_of(averaged),
         9 * STEPS * N_AVERAGED,
     ),
-    Plan("radius", "margin at a radius that allows anything", "pgd", "sanity", _white, _radius(anything), 30),
-    Plan("transfer", "a plain surrogate fitted to the answers", "pgd", "black box", _if_blind, _transfer, 80),
+    Plan("radius", "margin at a radius that allows anything", "pgd", "sanity", needed.if_white, _radius(anything), 30),
+    Plan("transfer", "a plain surrogate fitted to the answers", "pgd", "black box", needed.if_blind, _transfer, 80),
     Plan(
         "square",
         "random search by queries, free of any scale",
         "queries",
         "black box",
-        _if_square,
+        needed.if_square,
         lambda case: _queries(case, _ratio if case.served.subject.n_classes > 2 else lambda z: z),
         N_QUERIES,
     ),
-    Plan("decisions", "predicted classes only, by queries", "rays", "black box", _if_decisions, _decisions, N_QUERIES),
+    Plan(
+        "decisions",
+        "predicted classes only, by queries",
+        "rays",
+        "black box",
+        needed.if_decisions,
+        _decisions,
+        N_QUERIES,
+    ),
 )

@@ -16,7 +16,8 @@ from robustlib.attacks.words import QueryCache, Rules, attack_texts, blind, labe
 from robustlib.audit.case import Case, taken
 from robustlib.audit.findings import Finding
 from robustlib.audit.gradients import JUMP
-from robustlib.audit.rungs import Plan, _if_ratio, if_thorough, searched_temperature
+from robustlib.audit.needed import if_parts, if_ratio, if_thorough
+from robustlib.audit.rungs import Plan, searched_temperature
 
 N_MEAN = 4  # answers averaged where they are random
 N_LABELS = 200  # queries of a search that sees labels only
@@ -137,10 +138,6 @@ def _scores(case: Case) -> str:
     return "the model answers with labels only" if case.served.subject.gives == "labels" else ""
 
 
-def _if_parts(case: Case) -> str:
-    return "" if case.parts else "no part of the model predicts as it does and shows more"
-
-
 def _if_random(case: Case) -> str:
     return _scores(case) if case.random else "the answers are not random"
 
@@ -194,7 +191,7 @@ TEXT_LADDER = (
         "ratio of logit differences, free of a scale that varies",
         "words",
         "scale",
-        _if_ratio,
+        if_ratio,
         lambda case: _attack(case, DLR()).adversarial,
         WORDS,
     ),
@@ -207,7 +204,7 @@ TEXT_LADDER = (
         lambda case: _mean(case, Margin()),
         WORDS * N_MEAN,
     ),
-    Plan("inner", "a part that predicts as the model does, then judged", "words", "unmask", _if_parts, _inner, WORDS),
+    Plan("inner", "a part that predicts as the model does, then judged", "words", "unmask", if_parts, _inner, WORDS),
     Plan(
         "transfer",
         "a surrogate fitted to the answers, and its order of words",
