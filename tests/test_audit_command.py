@@ -243,6 +243,21 @@ def test_epsilon_is_in_units_of_the_inputs():
         audit(model, images, labels)
 
 
+@pytest.mark.parametrize(("scale", "gives"), [(0.02, "logits"), (20.0, "probabilities")])
+def test_a_linear_black_box_is_not_accused_however_it_is_scaled(folder, scale, gives):
+    """A surrogate of a linear model transfers as well as anything: that is no sign of a mask."""
+    space = {}
+    exec(MODULE, space)
+    images, labels = space["data"]()
+
+    def answer(pixels):
+        logits = scale * space["net"]()(torch.as_tensor(pixels)).detach()
+        return (logits.softmax(1) if gives == "probabilities" else logits).numpy()
+
+    result = audit(answer, images, labels, epsilon=0.1, n=40, gives=gives, figures=False)
+    assert result.verdict == "no illusion found" and result.as_served.percent < 50
+
+
 class InPlace(nn.Module):
     """Normalises the tensor that it was given."""
 

@@ -40,6 +40,19 @@ def flag(name, severity="warning", **values):
         (ladder(80, black_box=60), [flag("answers.labels", "note")], "inconclusive", "answers.labels was found"),
         (ladder(80, black_box=60), [], "inconclusive", "may just be the better attack"),
         (ladder(80, black_box=60), [flag("boundary.jump")], "masked", "20.0 points fall to black box"),
+        (ladder(80, black_box=60), [flag("scale.temperature"), flag("scale.walls")], "inconclusive", "better attack"),
+        (
+            ladder(80, black_box=60),
+            [flag("scale.walls"), flag("answers.kind", "fine", gives="logits")],
+            "inconclusive",
+            "",
+        ),
+        (
+            ladder(80, black_box=60),
+            [flag("scale.walls"), flag("answers.kind", "fine", gives="probabilities")],
+            "masked",
+            "",
+        ),
         (ladder(80, scale=79), [flag("gradient.zero")], "inconclusive", "gradient.zero was found"),
         (ladder(80, scale=79), [flag("answers.labels", "note")], "inconclusive", ""),
         (ladder(4, scale=3), [flag("gradient.differences")], "no illusion found", ""),  # 4 points cannot hide 5

@@ -20,17 +20,9 @@ BLINDING = (
     "attack.radius",
 )
 
-# Signs that scores do not show what decides. Without any, a black-box attack that does better is a better attack.
-HIDING = {
-    *BLINDING,
-    "answers.coarse",
-    "answers.finite",
-    "answers.random",
-    "answers.ties",
-    "gradient.saturated",
-    "scale.temperature",
-    "scale.walls",
-}
+# Signs that scores do not show what decides. Without any, a black-box attack that does better is a better attack. A
+# scale is none: it hides nothing from a search by margins, unless it has turned probabilities into 0 and 1.
+HIDING = {*BLINDING, "answers.coarse", "answers.finite", "answers.random", "answers.ties"}
 
 REMEDIES = {
     "no illusion found": "quote the upper bound with its attacks; an attacker made for this model may do better",
@@ -78,7 +70,7 @@ def judge(findings: list[Finding], rungs: list[Rung]) -> Verdict:
         return Verdict("inconclusive", "the usual attack did not finish", _instead(findings), found_by, gap)
     flagged = {finding.name for finding in findings if finding.severity != "fine"}
     if gap.points > THRESHOLD and gap.low > 0 and "answers.labels" not in flagged:
-        if low.family == "black box" and not flagged & HIDING:
+        if low.family == "black box" and not (flagged & HIDING or _lost_in_probabilities(findings)):
             return Verdict("inconclusive", _stronger(served, low), _instead(findings), found_by, gap)
         return _illusion(served, low, gap, bound, findings)
     if served.accuracy.percent > THRESHOLD and (reasons := _blind(findings)):
@@ -94,6 +86,13 @@ def judge(findings: list[Finding], rungs: list[Rung]) -> Verdict:
     if any(f.name.startswith("scale.") and f.severity == "warning" for f in findings):
         reason += "; the model is miscalibrated, but that hides nothing here"
     return Verdict("no illusion found", reason, REMEDIES["no illusion found"], found_by, gap)
+
+
+def _lost_in_probabilities(findings: list[Finding]) -> bool:
+    """Whether probabilities beyond float32's wall were answered, which no logarithm brings back."""
+    gives = [finding.values.get("gives") for finding in findings if finding.name == "answers.kind"]
+    walls = any(finding.name == "scale.walls" and finding.severity != "fine" for finding in findings)
+    return walls and "probabilities" in gives
 
 
 def _stronger(served: Rung, low: Rung) -> str:
