@@ -14,10 +14,10 @@ from torch.overrides import TorchFunctionMode
 _F = torch.nn.functional
 NEAR_ZERO = 1e-4  # where derivatives are taken instead of at 0
 
-# Steps and saturating functions, whose derivative is taken to be that of their argument.
+# Steps and bounds, whose derivative is taken to be that of their argument.
 _ROUNDING = ("round", "floor", "ceil", "trunc", "fix", "frac", "sign")
-_SATURATING = ("clamp", "clip", "clamp_min", "clamp_max", "sin", "cos", "tanh", "sigmoid", "hardtanh", "hardsigmoid")
-_NAMES = (*_ROUNDING, *_SATURATING, "relu6")
+_CLIPPING = ("clamp", "clip", "clamp_min", "clamp_max", "sin", "cos", "hardtanh", "hardsigmoid", "relu6")
+_NAMES = (*_ROUNDING, *_CLIPPING)
 _AS_IDENTITY = {getattr(place, name) for place in (torch, Tensor, _F) for name in _NAMES if hasattr(place, name)}
 # Functions whose derivative at 0 is infinite, and NaN behind a factor of 0.
 _STEEP = {
@@ -30,14 +30,16 @@ _GREATER = {torch.gt, torch.ge, Tensor.gt, Tensor.ge, Tensor.__gt__, Tensor.__ge
 _LESS = {torch.lt, torch.le, Tensor.lt, Tensor.le, Tensor.__lt__, Tensor.__le__}
 _TO_NUMBERS = {Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16, Tensor.to, Tensor.type, Tensor.type_as}
 _SOFTMAX = {torch.softmax, Tensor.softmax, _F.softmax}
+_SQUASHING = {getattr(place, name) for place in (torch, Tensor, _F) for name in ("tanh", "sigmoid")}
 _DETACHED = {Tensor.detach, torch.detach}
 
 
 class StraightThrough(TorchFunctionMode):
     """While it is on, steps (round, floor, sign, comparisons) and saturating functions pass gradients on.
 
-    The values computed are unchanged. A comparison turned into numbers has the slope of a soft step as wide as a tenth
-    of the largest difference compared; softmax that of its argument, a detached tensor that of what it was taken from;
+    The values computed are unchanged. Tanh and sigmoid get the slope of a wider one, which still tells apart what is
+    near 0 and what is far from it. A comparison turned into numbers has the slope of a soft step as wide as a tenth of
+    the largest difference compared; softmax that of its argument, a detached tensor that of what it was taken from;
     roots and logarithms have finite slopes at 0.
     """
 
@@ -63,6 +65,8 @@ class StraightThrough(TorchFunctionMode):
             return output
         if func in _AS_IDENTITY:
             return _replaced(output, source)
+        if func in _SQUASHING:
+            return _replaced(output, _gentler(source))
         return _replaced(output, source - source.mean(dim=-1, keepdim=True)) if func in _SOFTMAX else output
 
 
@@ -81,6 +85,13 @@ def _replaced(values: Tensor, slope_of: Tensor, *, keep: bool = False) -> Tensor
     with torch._C.DisableTorchFunction():
         base = values if keep else values.detach()
         return base + (slope_of - slope_of.detach()).to(values.dtype)
+
+
+def _gentler(values: Tensor) -> Tensor:
+    """As steep at 0 as the values, and flatter away from it, as far as most of them are from it."""
+    with torch._C.DisableTorchFunction():
+        width = values.detach().abs().mean().clamp_min(1.0)
+        return values / (1 + values.abs() / width)
 
 
 def _away_from_zero(values: Tensor) -> Tensor:
