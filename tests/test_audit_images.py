@@ -1,5 +1,7 @@
 """The audit of image models whose truth is known: honest, badly scaled, masked in many ways, broken."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from audit_subjects import EPSILON, N_CLASSES, black, hard, held_out, net, white
@@ -97,6 +99,27 @@ def test_what_is_broken_is_said_first(name, subject):
     assert report.finding(name).severity == "fatal"
     assert report.finding(name).sentence in report.reason
     assert report.clean is not None and report.exit_status == 5
+
+
+class Decoy(nn.Module):
+    """Rounded logits, which predict as the model does and have no gradient; then the network and a hard maximum."""
+
+    def __init__(self):
+        super().__init__()
+        self.rounded = white(behind=lambda z: (2 * z).round(), inside=False).module
+        self.net = deepcopy(net())
+        self.eval()
+
+    def forward(self, images):
+        return hard(self.net(images)) + 0 * self.rounded(images)
+
+
+def test_of_several_parts_that_predict_as_the_model_does_the_best_is_searched_first():
+    model = Decoy()
+    report = audit(Subject(model, "logits", "image", N_CLASSES, module=model))
+    assert (report.verdict, report.found_by) == ("masked", "inner")
+    assert report.rung("inner").note.startswith("net")
+    assert report.at_most.percent == pytest.approx(TRUTH, abs=3)
 
 
 def test_dropout_left_on_is_judged_as_it_is_served():

@@ -161,7 +161,9 @@ def test_a_test_suite_fails_with_the_report(masked):
     with pytest.raises(IllusionError, match=r"masked: 71\.5 points") as failure:
         masked.raise_for_verdict()
     assert "answers.coarse" in str(failure.value)
-    sound = replace(masked, verdict="no illusion found")
+    with pytest.raises(IllusionError, match="claim of 62 % is refuted"):
+        replace(masked, verdict="no illusion found").raise_for_verdict()
+    sound = replace(masked, verdict="no illusion found", claim_outcome="not refuted")
     sound.raise_for_verdict(at_least=15)
     with pytest.raises(IllusionError, match="below 40 %"):
         sound.raise_for_verdict(at_least=40)

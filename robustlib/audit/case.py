@@ -13,6 +13,7 @@ from torch import Tensor
 from robustlib.attacks.crossed import crossed_mean
 from robustlib.attacks.statistics import paired_difference, proportion_interval
 from robustlib.audit.findings import Accuracy, Difference, Finding, Rung
+from robustlib.audit.handed import Handed
 from robustlib.audit.served import Served
 
 # Findings under which what is shown need not be what decides, so that more is tried.
@@ -38,10 +39,11 @@ class Case:
         inputs, labels: all n examples; images on the module's device, labels (n,) there, too.
         clean: (n,) 1.0 where right without an attack, else 0.0; the share of draws for a random subject.
         parts: (name, callable) that predict as the subject does, to be searched instead of it.
-        more: further inputs without an attack, for a surrogate.
+        more: further inputs without an attack, for a surrogate. handed: what was given beside the model.
         temperature: T* of the served logits.
         curves: as of `Audit`.
         points: by rung, the adversarial inputs of the attacked examples, where later rungs go on from.
+        worst: the inputs (and judged shares) by which each attacked example stands least, over all rungs of the bound.
     """
 
     served: Served
@@ -54,11 +56,12 @@ class Case:
     thorough: bool = False
     parts: list[tuple[str, Callable]] = field(default_factory=list)
     more: Any = None
-    surrogate: Callable | None = None
+    handed: Handed = field(default_factory=Handed)
     findings: list[Finding] = field(default_factory=list)
     rungs: list[Rung] = field(default_factory=list)
     curves: dict[str, Any] = field(default_factory=dict)
     points: dict[str, Any] = field(default_factory=dict)
+    worst: tuple[Any, np.ndarray] | None = None
 
     @property
     def rows(self) -> np.ndarray:
@@ -104,6 +107,16 @@ class Case:
         everyone = np.zeros(len(self.clean))
         everyone[self.rows] = np.minimum(share, self.clean[self.rows]) if not self.random else share
         return everyone
+
+    def remember(self, inputs: Any, share: np.ndarray) -> None:
+        """Keep the inputs of a rung for the attacked examples of which fewer draws stand than so far."""
+        if self.worst is None:
+            inputs = inputs.clone() if isinstance(inputs, Tensor) else list(inputs)
+            self.worst = inputs, share.copy()
+            return
+        kept, least = self.worst
+        for row in np.flatnonzero(share < least):
+            kept[row], least[row] = inputs[row], share[row]
 
     def unmasked(self, points: float = 20.0) -> bool:
         """Whether what lies behind the answers stands that many points below the usual attack on them."""

@@ -174,7 +174,8 @@ def _best_relabelling(predictions: Tensor, labels: Tensor, n_classes: int) -> tu
 
 def _randomness(look: Look) -> list[Finding]:
     served, probe = look.served, look.probe
-    calls = torch.stack([served.answers(probe, remembered=False) for _ in range(3)])
+    # Texts are not compared with the first answers, which were padded otherwise.
+    calls = torch.stack([served.answers(probe, remembered=False) for _ in range(2)])
     calls = torch.cat([calls, look.answers[None, : len(probe)]]) if isinstance(probe, Tensor) else calls
     noise = float((calls - calls[:1]).nan_to_num().abs().max()) / look.span
     flips = float((torch.stack([predicted(call) for call in calls]) != predicted(calls[0])).any(dim=0).float().mean())

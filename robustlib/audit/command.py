@@ -1,7 +1,7 @@
 """`python -m robustlib audit`: the audit from the command line, for people and for continuous integration.
 
 Exit status: 0 no illusion found, 1 miscalibration, 2 wrong use, 3 masked, 4 inconclusive, 5 broken, 6 no illusion found
-but the claim is refuted or the bound below --fail-under.
+but the claim is refuted, the bound below --fail-under, or the model worse than in --baseline.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-BELOW = 6  # exit status: no illusion, and less than was claimed or demanded
+BELOW = 6  # exit status: no illusion, and less than was claimed, demanded or there before
 FORMATS = ("text", "json", "html", "markdown", "card")
 
 
@@ -40,7 +40,7 @@ def status(result: Any, fail_under: float | None = None) -> int:
     if result.exit_status:
         return result.exit_status
     below = fail_under is not None and (result.at_most is None or result.at_most.percent < fail_under)
-    return BELOW if below or result.claim_outcome == "refuted" else 0
+    return BELOW if below or result.worse or result.claim_outcome == "refuted" else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,20 +72,25 @@ def _parser() -> argparse.ArgumentParser:
     threat.add_argument("--epsilon", type=_fraction, metavar="8/255", help="radius in units of the inputs (images)")
     threat.add_argument("--norm", choices=("linf", "l2"), default="linf")
     threat.add_argument("--recipe", default="dg", help="of substitutions (texts); default dg")
+    own = "of your own: a function of (inputs, labels); what it leaves is the claim that is tested"
+    threat.add_argument("--attack", metavar="PACKAGE.MODULE:NAME", help=own)
     how = parser.add_argument_group("how")
     how.add_argument("--gives", choices=("logits", "log-probabilities", "probabilities", "labels"))
     how.add_argument("--n", type=int, help="examples that are attacked; default 200 images or 100 texts")
     how.add_argument("--budget", metavar="5m", help="time; what takes longer is left out and named")
-    how.add_argument("--seed", type=int, default=0)
+    how.add_argument("--seed", type=int, help="default 0, or that of --replay or --baseline")
     how.add_argument("--random", action="store_true", help="the model's randomness is meant")
     how.add_argument("--thorough", action="store_true", help="run every attack, needed or not")
+    how.add_argument("--replay", metavar="FILE.npz", help="adversarial inputs of an earlier audit, tried again")
     how.add_argument("--state", metavar="FILE", help="keeps finished attacks, so that the audit can go on")
     what = parser.add_argument_group("what comes out")
     what.add_argument("--claim", type=_share, metavar="0.62", help="the accuracy one would publish, tested")
     what.add_argument("--fail-under", type=_share, metavar="0.40", help="fail where the bound is below")
+    what.add_argument("--baseline", metavar="AUDIT.json", help="fail where the model is worse than in this record")
     what.add_argument("--format", choices=FORMATS, default="text")
     what.add_argument("--output", metavar="FILE", help="write the report there instead of printing it")
     what.add_argument("--json", metavar="FILE", help="write the record there as well")
+    what.add_argument("--adversarial", metavar="FILE.npz", help="write the adversarial inputs, for --replay")
     what.add_argument("--name", help="what the report calls the model")
     what.add_argument("--quiet", action="store_true", help="no line for each attack")
     return parser
@@ -96,11 +101,18 @@ def _audited(arguments: argparse.Namespace) -> Any:
 
     model = _model(arguments)
     inputs, labels = _examples(arguments)
-    given = ("epsilon", "norm", "recipe", "gives", "n", "budget", "seed", "random", "thorough", "state")
+    given = ("epsilon", "norm", "recipe", "gives", "n", "budget", "random", "thorough", "state", "replay")
     options = {key: getattr(arguments, key) for key in (*given, "class_names", "bounds", "mean", "std", "name")}
     claim = None if arguments.claim is None else arguments.claim / 100
     tell = None if arguments.quiet else lambda line: print(line, file=sys.stderr, flush=True)
-    return audit(model, inputs, labels, claim=claim, tell=tell, **options)
+    options["attack"] = named(arguments.attack, "an attack") if arguments.attack else None
+    earlier = _read(arguments.baseline) if arguments.baseline else None
+    if earlier is not None:
+        options["n"] = options["n"] or earlier.settings["n"]
+    seed = arguments.seed if arguments.seed is not None else earlier.settings["seed"] if earlier is not None else None
+    options |= {} if seed is None else {"seed": seed}
+    result = audit(model, inputs, labels, claim=claim, tell=tell, **options)
+    return result if earlier is None else result.compared_with(earlier)
 
 
 def _model(arguments: argparse.Namespace) -> Any:
@@ -205,7 +217,7 @@ def _images(folder: Path, arguments: argparse.Namespace) -> tuple[Any, Any]:
 
     files = ImageFolder(str(folder))
     count = min(len(files), (arguments.n or 200) + 1000)
-    chosen = torch.randperm(len(files), generator=torch.Generator().manual_seed(arguments.seed))[:count].tolist()
+    chosen = torch.randperm(len(files), generator=torch.Generator().manual_seed(arguments.seed or 0))[:count].tolist()
     images = [to_tensor(files[index][0]) for index in chosen]
     if len({image.shape for image in images}) > 1:
         raise ValueError(f"the images in {folder} differ in size: bring them to what the model takes first")
@@ -240,6 +252,8 @@ def _deliver(result: Any, arguments: argparse.Namespace) -> None:
     }[arguments.format](result)
     if arguments.json:
         Path(arguments.json).write_text(result.to_json() + "\n", encoding="utf-8")
+    if arguments.adversarial:
+        result.save(arguments.adversarial)
     if arguments.output:
         Path(arguments.output).write_text(shown + "\n", encoding="utf-8")
         print(f"{result.verdict}: {arguments.output}")

@@ -57,19 +57,27 @@ class Entrance(nn.Module):
         self.mean = None if mean is None else torch.as_tensor(mean, dtype=torch.float32).reshape(-1, 1, 1)
         self.std = None if std is None else torch.as_tensor(std, dtype=torch.float32).reshape(-1, 1, 1)
 
+    def handed(self, pixels: Tensor) -> Tensor:
+        """Pixels in the range and shape in which inputs were handed in: without mean and std."""
+        values = self.bounds[0] + pixels * self.span if self.bounds != (0.0, 1.0) else pixels
+        return values if self.shape is None else values.reshape(len(values), *self.shape)
+
+    def pixels(self, values: Tensor) -> Tensor:
+        """The way back from `handed`: (n, channels, height, width) in [0, 1]."""
+        if self.shape is not None:
+            values = values.reshape(len(values), *(1,) * (3 - len(self.shape)), *self.shape)
+        return (values - self.bounds[0]) / self.span if self.bounds != (0.0, 1.0) else values
+
     @property
     def span(self) -> float:
         """Length of the model's range: an epsilon in its units is divided by it."""
         return self.bounds[1] - self.bounds[0]
 
     def forward(self, pixels: Tensor) -> Tensor:
-        if self.bounds != (0.0, 1.0):
-            pixels = self.bounds[0] + pixels * self.span
-        if self.shape is not None:
-            pixels = pixels.reshape(len(pixels), *self.shape)
+        values = self.handed(pixels)
         if self.mean is not None:
-            pixels = (pixels - self.mean.to(pixels)) / self.std.to(pixels)
-        return pixels
+            values = (values - self.mean.to(values)) / self.std.to(values)
+        return values
 
 
 def examples_of(

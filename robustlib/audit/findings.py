@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,10 +114,12 @@ class Audit:
         together: what no rung of the bound fooled, a tighter bound, of several attacks at once.
         gap: as served minus at most, paired; what was never robustness.
         smallest: the smallest gap, in points, that this many examples show in four of five repetitions.
-        claim: the accuracy, in percent, that one would publish; claim_outcome: "refuted", "not refuted", or "" without.
+        claim: the accuracy, in percent, that one would publish, or that an attack which was handed in leaves;
+            claim_outcome: "refuted", "not refuted", or "" without.
         complete: False where the audit was interrupted.
         curves: what the figures draw: "reliability", a list of [mean confidence, accuracy %, examples] for each bin;
             "radius", for each adversary a list of [radius, accuracy %].
+        adversarial: the strongest inputs found (`again.Adversarial`), which no JSON holds.
     """
 
     verdict: str
@@ -141,6 +143,7 @@ class Audit:
     claim: float | None = None
     claim_outcome: str = ""
     curves: dict[str, Any] = field(default_factory=dict)
+    adversarial: Any = field(default=None, repr=False, compare=False)
 
     @property
     def exit_status(self) -> int:
@@ -155,10 +158,39 @@ class Audit:
         """The rung of that name, if there is one."""
         return next((rung for rung in self.rungs if rung.name == name), None)
 
+    @property
+    def worse(self) -> bool:
+        """Whether the model is worse than in the record that it was compared with."""
+        finding = self.finding("attack.regression")
+        return finding is not None and finding.severity == "warning"
+
+    def compared_with(self, earlier: Audit | str | os.PathLike) -> Audit:
+        """This audit with a finding on whether the model got worse since an earlier one of the same examples.
+
+        Args:
+            earlier: that audit, or the .json file of its record.
+
+        Raises:
+            ValueError: no record, or one of other examples or another threat.
+        """
+        from robustlib.audit.again import compared
+
+        if not isinstance(earlier, Audit):
+            earlier = Audit.from_json(Path(earlier).read_text(encoding="utf-8"))
+        return compared(self, earlier)
+
     def raise_for_verdict(self, *, at_least: float | None = None) -> None:
-        """Raise `IllusionError` unless no illusion was found and, if given, `at_most` reaches that many percent."""
+        """Raise `IllusionError` after an illusion, a refuted claim, or a comparison that the model loses.
+
+        Args:
+            at_least: percent that `at_most` must reach.
+        """
         if self.verdict != "no illusion found":
             raise IllusionError(f"{self.verdict}: {self.reason}\n\n{self}")
+        if self.claim_outcome == "refuted":
+            raise IllusionError(f"the claim of {self.claim:g} % is refuted: at most {self.at_most} %\n\n{self}")
+        if self.worse:
+            raise IllusionError(f"worse than before: {self.finding('attack.regression').sentence}\n\n{self}")
         if at_least is not None and (self.at_most is None or self.at_most.percent < at_least):
             raise IllusionError(
                 f"the accuracy under attack is at most {self.at_most} %, below {at_least:g} %\n\n{self}"
@@ -166,7 +198,9 @@ class Audit:
 
     def to_json(self) -> str:
         """The record as JSON (`SCHEMA` is its version)."""
-        return json.dumps({"schema": SCHEMA, **asdict(self)}, allow_nan=False, indent=1)
+        values = asdict(replace(self, adversarial=None))
+        del values["adversarial"]
+        return json.dumps({"schema": SCHEMA, **values}, allow_nan=False, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> Audit:
@@ -191,17 +225,22 @@ class Audit:
         return text(self)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the report as a page (.html), in Markdown (.md), or the record (.json).
+        """Write the report as a page (.html), in Markdown (.md), the record (.json), or the adversarial inputs (.npz).
 
         Raises:
-            ValueError: another ending.
+            ValueError: another ending, or no adversarial inputs, as in a record that was read.
         """
+        if Path(path).suffix == ".npz":
+            if self.adversarial is None:
+                raise ValueError("this record holds no adversarial inputs: save them after the audit itself")
+            self.adversarial.save(path)
+            return
         from robustlib.audit import report
 
         forms = {".json": Audit.to_json, ".html": report.page, ".md": report.markdown}
         form = forms.get(Path(path).suffix)
         if form is None:
-            raise ValueError(f"{path} must end with {', '.join(forms)}")
+            raise ValueError(f"{path} must end with {', '.join([*forms, '.npz'])}")
         Path(path).write_text(form(self) + "\n", encoding="utf-8")
 
 

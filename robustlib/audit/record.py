@@ -11,14 +11,22 @@ import torch
 from torch import Tensor
 
 import robustlib
+from robustlib.audit import handed
+from robustlib.audit.again import adversarial_of
 from robustlib.audit.case import Case, accuracy_of
-from robustlib.audit.findings import Audit, Finding
+from robustlib.audit.findings import Audit, Finding, Rung
 from robustlib.audit.subject import Subject
 from robustlib.audit.verdict import THRESHOLD, judge
 
 
-def record(case: Case, *, claim: float | None, complete: bool, budget: float | None, seconds: float) -> Audit:
-    """Everything as it is written down."""
+def record(
+    case: Case, *, positions: np.ndarray, claim: float | None, complete: bool, budget: float | None, seconds: float
+) -> Audit:
+    """Everything as it is written down.
+
+    Args:
+        positions: of the examples in the data that was handed in.
+    """
     served = case.served
     if served.batch_size < served.first_batch_size:
         sentence = f"memory ran out: batches were halved to {served.batch_size}"
@@ -29,15 +37,14 @@ def record(case: Case, *, claim: float | None, complete: bool, budget: float | N
     low = next((rung for rung in bound if rung.name == verdict.found_by), None)
     together = accuracy_of(np.min([rung.standing for rung in bound], axis=0)) if bound else None
     n = len(case.inputs)
-    outcome = ""
-    if claim is not None and low is not None:
-        outcome = "refuted" if low.accuracy.high < 100 * claim else "not refuted"
+    claim, outcome = _claimed(case, claim, low)
+    settings = _settings(case, budget)
     return Audit(
         verdict=verdict.verdict,
         reason=verdict.reason,
         remedy=verdict.remedy,
         subject=_described(served.subject),
-        settings=_settings(case, budget),
+        settings=settings,
         clean=accuracy_of(case.clean) if n else None,
         as_served=usual.accuracy if usual else None,
         at_most=low.accuracy if low else None,
@@ -51,10 +58,23 @@ def record(case: Case, *, claim: float | None, complete: bool, budget: float | N
         forwards=served.n_forward,
         backwards=served.n_backward,
         complete=complete,
-        claim=None if claim is None else 100 * claim,
+        claim=claim,
         claim_outcome=outcome,
         curves=case.curves,
+        adversarial=adversarial_of(case, positions, settings),
     )
+
+
+def _claimed(case: Case, claim: float | None, low: Rung | None) -> tuple[float | None, str]:
+    """The accuracy in percent that is tested, by default what the attack that was handed in leaves, and the outcome."""
+    yours = next((rung for rung in case.rungs if rung.name == handed.YOURS and rung.status == "done"), None)
+    if yours is not None and low is not None:
+        case.findings.append(finding := handed.compared_with_yours(yours, low, THRESHOLD))
+        if claim is None:
+            return yours.accuracy.percent, "refuted" if finding.severity == "warning" else "not refuted"
+    if claim is None or low is None:
+        return None if claim is None else 100 * claim, ""
+    return 100 * claim, "refuted" if low.accuracy.high < 100 * claim else "not refuted"
 
 
 def _described(subject: Subject) -> dict[str, Any]:

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from robustlib.attacks.words import load_recipe
-from robustlib.audit import checks, curves, gradients, rungs, words
+from robustlib.audit import checks, curves, gradients, handed, rungs, words
 from robustlib.audit.case import Case, accuracy_of, difference_of, taken
 from robustlib.audit.findings import Audit, Finding, Rung
-from robustlib.audit.record import record
+from robustlib.audit.handed import Handed
+from robustlib.audit.needed import always
+from robustlib.audit.record import digest, record
 from robustlib.audit.rungs import IMAGE_LADDER, Plan
 from robustlib.audit.served import Served, as_logits, device_of, left_alone, parts_that_predict
 from robustlib.audit.state import Store
@@ -28,7 +30,7 @@ from robustlib.models.forward import mixed_seed, seeded
 from robustlib.models.texts import check_texts
 
 N_DRAWS = 8  # passes by which a random subject is judged
-N_MORE = {"image": 1000, "text": 400}  # examples beyond n that are asked without an attack
+N_MORE = {"image": 1000, "text": 200}  # examples beyond n that are asked without an attack
 FEWEST = 50  # examples that a small budget leaves
 NO_GRADIENT = ("does not require grad", "not have been used in the graph")  # PyTorch's words
 REACHED = 5.0  # percent that may stand at a radius that allows anything
@@ -46,7 +48,7 @@ def audit_subject(
     budget: float | None = None,
     claim: float | None = None,
     random: bool = False,
-    surrogate: Callable | None = None,
+    given: Handed | None = None,
     thorough: bool = False,
     figures: bool = True,
     seed: int = 0,
@@ -61,11 +63,11 @@ def audit_subject(
         epsilon: radius in pixel units (images). norm: "linf" or "l2". recipe: of substitutions (texts), see
             `attacks.words`.
         n: examples that are attacked, drawn by `seed`; default 200 images or 100 texts. What is left over, up to
-            1,000 images or 400 texts, calibrates; without any the attacked ones do, which leaks nothing to a bound.
+            1,000 images or 200 texts, calibrates; without any the attacked ones do, which leaks nothing to a bound.
         budget: seconds; rungs that would exceed it are skipped and named. Default: no limit.
         claim: the accuracy that one would publish, from 0 to 1.
         random: randomness is part of the model as served, and no mistake.
-        surrogate: inputs to logits, to transfer from, instead of a plain one fitted to the answers.
+        given: a surrogate, an attack of one's own, the inputs of an earlier audit.
         thorough: run every rung, also where cheaper ones say that it is not needed.
         figures: measure the accuracy against the radius, too (images with gradients), for the report's figure.
         state: file in which finished rungs are kept, from which an interrupted audit goes on.
@@ -81,18 +83,31 @@ def audit_subject(
     check_counts(n=n, **({} if batch_size is None else {"batch_size": batch_size}))
     rows = np.random.default_rng(mixed_seed(seed)).permutation(len(labels))
     rows, more = rows[:n], rows[n : n + N_MORE[subject.modality]]
+    given = given or Handed()
+    given.check_examples(digest(taken(everything, rows), labels[rows]))
     served = Served(subject, batch_size=batch_size)
     with seeded(seed), warnings.catch_warnings(), left_alone(subject.module):
         warnings.simplefilter("ignore")
         case, findings = _examined(served, everything, labels, rows, more, threat, random)
-        case.thorough, case.surrogate, case.seed = thorough, surrogate, seed
+        case.thorough, case.handed, case.seed = thorough, given, seed
         ladder = IMAGE_LADDER if subject.modality == "image" else words.TEXT_LADDER
+        ladder = (*ladder, *_further(given))
         case, notes = _affordable(case, ladder, budget, start)
         case.findings = [*findings, *notes]
         store = Store(state, case)
         complete = _climbed(case, ladder, store, budget, start, tell or (lambda line: None))
         complete = complete and (not figures or _drawn(case, budget, start))
-    return record(case, claim=claim, complete=complete, budget=budget, seconds=time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return record(case, positions=rows, claim=claim, complete=complete, budget=budget, seconds=seconds)
+
+
+def _further(given: Handed) -> tuple[Plan, ...]:
+    """Rungs for what was handed in."""
+    yours = Plan(
+        handed.YOURS, "the attack that was handed in", "yours", "strength", always, handed.attacked_by_yours, 0
+    )
+    replayed = Plan(handed.REPLAYED, "what an earlier audit found", "replay", "black box", always, handed.replayed, 1)
+    return (yours,) * (given.attack is not None) + (replayed,) * (given.replay is not None)
 
 
 def _checked(
@@ -249,12 +264,14 @@ def _run(case: Case, plan: Plan) -> Rung:
     share = case.judged(points)
     if plan.name == "margin" and isinstance(points, Tensor):
         case.points["margin"] = points, share
+    if plan.family != "sanity":
+        case.remember(points, share)
     standing = case.standing(share)
     usual = next((rung for rung in case.rungs if rung.family == "served" and rung.status == "done"), None)
     difference = difference_of(standing, np.array(usual.standing)) if usual is not None else None
     note = f"T* = {case.temperature:.3g}" if plan.name == "calibrated" else ""
     if plan.name == "inner":
-        note = case.parts[0][0]
+        note = ", ".join(name for name, _ in case.parts[: rungs.N_PARTS])
     return Rung(
         name=plan.name,
         adversary=plan.adversary,

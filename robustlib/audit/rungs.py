@@ -26,7 +26,8 @@ from robustlib.calibration.search import search_log
 
 STEPS = 20  # of gradient ascent
 N_TARGETS = 3  # likeliest wrong classes that are aimed at
-N_SEARCHED = 30  # examples that every temperature of a search is tried on
+N_PARTS = 2  # inner parts that are searched, of those that predict as the model does
+N_SEARCHED = 30  # examples that every temperature of a search, and every inner part, is tried on
 N_AVERAGED = 8  # passes of one step over a random subject
 N_QUERIES, N_SIGNS = 300, 300  # of Square, and of a search for signs of pixels
 INSIDE = 1e-3  # how far pixels are kept from 0 and 1 where gradients are NaN
@@ -63,14 +64,17 @@ def climb(case: Case, search: Callable, score: Score, rows: np.ndarray | None = 
     return result.adversarial
 
 
-def strongest(case: Case, search: Callable, *, start: tuple[Tensor, np.ndarray] | None = None) -> Tensor:
+def strongest(
+    case: Case, search: Callable, *, tried: tuple[Tensor, np.ndarray] | None = None, margin: bool = True
+) -> tuple[Tensor, np.ndarray]:
     """Margin, then the margin to each of the likeliest wrong classes, each tried on what the served model still stands.
 
     Args:
-        start: points and judged shares of an attack with the margin on the same function, which is then not repeated.
+        tried: points and judged shares to go on from, which are those returned. margin: False where these come from
+            the margin on the same function.
     """
     images, labels = case.attacked, case.attacked_labels
-    points, share = start or (images.clone(), np.ones(len(images)))
+    points, share = tried or (images.clone(), np.ones(len(images)))
     points, share = points.clone(), share.copy()
 
     def attempt(score: Score, **options: Any) -> None:
@@ -84,7 +88,7 @@ def strongest(case: Case, search: Callable, *, start: tuple[Tensor, np.ndarray] 
             points[chosen[torch.as_tensor(better, device=images.device)]] = found[torch.as_tensor(better)]
             share[rows[better]] = judged[better]
 
-    if start is None:
+    if margin:
         attempt(Margin())
         # Fooled where it was searched, right as served: the search goes on to its end.
         attempt(Margin(), leave_early=False, random_start=False)
@@ -93,7 +97,7 @@ def strongest(case: Case, search: Callable, *, start: tuple[Tensor, np.ndarray] 
     wrong = torch.cat(batches).scatter(1, labels[:, None], -torch.inf)
     for target in wrong.topk(min(N_TARGETS, wrong.shape[1] - 1), dim=1).indices.T if wrong.shape[1] > 2 else ():
         attempt(TargetedMargin(target))
-    return points
+    return points, share
 
 
 def _ball(case: Case) -> dict[str, Any]:
@@ -179,14 +183,34 @@ def _ratio(logits: Tensor) -> Tensor:
 
 
 def _targeted(case: Case) -> Tensor:
-    if "margin" in case.points:
-        return strongest(case, _search(case), start=case.points["margin"])
-    return strongest(case, _search(case))
+    known = case.points.get("margin")
+    return strongest(case, _search(case), tried=known, margin=known is None)[0]
 
 
 def inner(case: Case) -> Callable:
     """The first part that predicts as the model does, as a search function."""
     return case.served.search(case.parts[0][1], "logits")
+
+
+def _inner(case: Case) -> Tensor:
+    """The parts that get furthest with a few examples, the best first; a later one sees what is left."""
+    case.parts, tried = _promising(case), None
+    for _, part in case.parts:
+        tried = strongest(case, case.served.search(part, "logits"), tried=tried)
+    return tried[0]
+
+
+def _promising(case: Case) -> list[tuple[str, Callable]]:
+    """At most `N_PARTS` parts, by how few of some examples the model as served still stands after a search of each."""
+    if len(case.parts) < 2:
+        return case.parts
+    few, left, pixels = np.arange(min(N_SEARCHED, len(case.rows))), [], case.attacked[:1]
+    for _, part in case.parts:
+        search = case.served.search(part, "logits")
+        with torch.enable_grad():
+            climbable = search(pixels.clone().requires_grad_().clone()).requires_grad
+        left.append(case.judged(climb(case, search, Margin(), few), few).mean() if climbable else np.inf)
+    return [case.parts[k] for k in np.argsort(left, kind="stable")[:N_PARTS]]
 
 
 def through(case: Case) -> Callable:
@@ -203,7 +227,7 @@ def inside(case: Case) -> Callable:
 
 
 def _strongest_of(search: Callable[[Case], Callable]) -> Callable[[Case], Tensor]:
-    return lambda case: strongest(case, search(case))
+    return lambda case: strongest(case, search(case))[0]
 
 
 def averaged(case: Case) -> Callable:
@@ -227,7 +251,7 @@ def search_of(case: Case, name: str) -> tuple[Callable, Score] | None:
 
 
 def _transfer(case: Case) -> Tensor:
-    surrogate = case.surrogate
+    surrogate = case.handed.surrogate
     if surrogate is None:
         known = case.inputs if case.more is None else torch.cat([case.inputs, case.more])
         predictions = case.served.predictions(known)
@@ -332,8 +356,8 @@ IMAGE_LADDER = (
         "pgd",
         "unmask",
         needed.if_parts,
-        _strongest_of(inner),
-        9 * STEPS,
+        _inner,
+        18 * STEPS,
     ),
     Plan(
         "straight-through",

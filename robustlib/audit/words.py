@@ -17,7 +17,7 @@ from robustlib.audit.case import Case, taken
 from robustlib.audit.findings import Finding
 from robustlib.audit.gradients import JUMP
 from robustlib.audit.needed import if_parts, if_ratio, if_thorough
-from robustlib.audit.rungs import Plan, searched_temperature
+from robustlib.audit.rungs import N_PARTS, Plan, searched_temperature
 
 N_MEAN = 4  # answers averaged where they are random
 N_LABELS = 200  # queries of a search that sees labels only
@@ -76,28 +76,34 @@ def _mean(case: Case, score: Score) -> list:
 
 
 def _inner(case: Case) -> list:
-    (_, part), *_ = case.parts
+    texts, rows = list(case.attacked), np.arange(len(case.rows))
+    for _, part in case.parts[:N_PARTS]:
+        memory = QueryCache(_asked(case, part))
+        # Fooled where it was searched, right as served: every word gets its turn.
+        for rules in (Rules(), Rules(leave_early=False)):
+            if len(rows):
+                found = _attack(case, Margin(), ask=memory, rows=rows, rules=rules).adversarial
+                standing = case.judged(found, rows) > 0.5
+                for row, text, stands in zip(rows, found, standing, strict=True):
+                    texts[row] = texts[row] if stands else text
+                rows = rows[standing]
+    return texts
+
+
+def _asked(case: Case, part: Callable) -> Callable:
+    """A part of the model, asked without gradients."""
     search = case.served.search(part, "logits")
 
     def ask(texts: list) -> Tensor:
         with torch.no_grad():
             return search(texts).cpu()
 
-    memory = QueryCache(ask)
-    texts = _attack(case, Margin(), ask=memory).adversarial
-    # Fooled where it was searched, right as served: every word gets its turn.
-    rows = np.flatnonzero(case.judged(texts) > 0.5)
-    if len(rows):
-        further = _attack(case, Margin(), ask=memory, rows=rows, rules=Rules(leave_early=False)).adversarial
-        better = case.judged(further, rows) <= 0.5
-        for row, text in zip(rows[better], [t for t, b in zip(further, better, strict=True) if b], strict=True):
-            texts[row] = text
-    return texts
+    return ask
 
 
 def _transfer(case: Case) -> list:
     """What fools a surrogate; then its order of words, with whatever the subject shows."""
-    surrogate = case.surrogate
+    surrogate = case.handed.surrogate
     if surrogate is None:
         known = [*case.inputs, *(case.more or [])]
         classes = case.served.predictions(known).tolist()
