@@ -1,5 +1,9 @@
 """Whatever people hand in becomes a subject, or is refused with the way out."""
 
+import socket
+import threading
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +16,9 @@ from sklearn.svm import SVC
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from robustlib.audit import downloads
 from robustlib.audit.adapters import adapt
+from robustlib.audit.downloads import fetched
 
 N, CLASSES = 24, 3
 images = torch.rand(N, 1, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -249,6 +255,24 @@ def test_what_a_transformers_model_lacks_is_said_in_one_sentence(checkpoint, tmp
         adapt(tmp_path / "bare", texts, [0, 1, 1, 0])
 
 
+def test_a_trainer_audits_what_it_has_trained(checkpoint):
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    from robustlib.audit.callback import AuditCallback
+
+    _, model, tokenizer = checkpoint
+    callback, state = AuditCallback(texts * 3, [0, 1, 1, 0] * 3, n=10), TrainerState(global_step=7)
+    arguments = (TrainingArguments.__new__(TrainingArguments), state, TrainerControl())
+    with pytest.raises(ValueError, match="processing_class=tokenizer"):
+        callback.on_train_end(*arguments, model=model)
+    model.train()
+    callback.on_train_end(*arguments, model=model, processing_class=tokenizer)
+    assert callback.report.finding("mode.train").severity == "fine" and model.training
+    model.eval()
+    assert state.log_history[-1]["audit_verdict"] == callback.report.verdict
+    assert state.log_history[-1]["step"] == 7 and 0 <= state.log_history[-1]["audit_at_most"] <= 1
+
+
 @pytest.mark.parametrize("name", ["timm:resnet18", "robustbench:Standard"])
 def test_a_package_that_is_missing_is_named(name):
     package = name.split(":")[0]
@@ -264,3 +288,23 @@ def test_a_package_that_is_missing_is_named(name):
 def test_no_model_at_all():
     with pytest.raises(TypeError, match="an int is no model"):
         adapt(3, images, labels)
+
+
+def test_weights_whose_host_does_not_answer_end_in_a_sentence(monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    with socket.socket() as silent:  # takes connections and says nothing
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        host = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert not downloads.answers(host, seconds=0.2)
+        stuck = threading.Event()
+        with pytest.raises(ConnectionError, match=r"cannot be downloaded, .* does not answer.*audit the module"):
+            fetched(stuck.wait, "timm:x", "http://127.0.0.1:9", patience=0.1)
+        stuck.set()
+
+
+def test_weights_that_come_slowly_are_waited_for_and_a_wrong_name_is_refused(monkeypatch):
+    monkeypatch.setattr(downloads, "answers", lambda host: True)
+    assert fetched(lambda: time.sleep(0.3) or "weights", "timm:x", "http://nowhere", patience=0.05) == "weights"
+    with pytest.raises(ValueError, match="timm:x cannot be loaded \\(KeyError: 'x'\\)"):
+        fetched(lambda: {}["x"], "timm:x", "http://nowhere")

@@ -17,7 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from robustlib.audit.answers import described, raw_answers
+from robustlib.audit.downloads import fetched
 from robustlib.models.pretrained import quiet_transformers
+
+HUB, DRIVE = "https://huggingface.co", "https://drive.google.com"  # where weights are downloaded from
 
 
 @dataclass(frozen=True)
@@ -203,22 +206,19 @@ def _checkpoint(folder: str | Path, gives: str | None) -> Source:
         )
         hint = f": do you mean {inside[-1]}?" if inside else ""
         raise ValueError(f"{folder} holds no config.json, so it is no checkpoint{hint}")
-    try:
+
+    def load() -> tuple[Any, Any]:
         with quiet_transformers():
             model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True).eval()
-    except OSError as error:
-        first = str(error).splitlines()[0]
-        raise ValueError(
-            f"{folder} cannot be loaded: neither a folder with safetensors nor reachable ({first})"
-        ) from error
+        return model, AutoTokenizer.from_pretrained(folder)
+
     # AutoTokenizer makes an empty one where there is none.
     if path.is_dir() and not any(any(path.glob(pattern)) for pattern in ("tokenizer*", "vocab*", "*.model")):
         raise ValueError(
             f"{folder} holds no tokenizer (Trainer saves one where it was given processing_class=): save it there by "
             "tokenizer.save_pretrained, or audit((model, tokenizer), ...)"
         )
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    return replace(_with_tokenizer((model, tokenizer), gives), name=path.name)
+    return replace(_with_tokenizer(fetched(load, str(folder), HUB), gives), name=path.name)
 
 
 def _timm(name: str, gives: str | None) -> Source:
@@ -226,7 +226,7 @@ def _timm(name: str, gives: str | None) -> Source:
         import timm
     except ModuleNotFoundError:
         raise ModuleNotFoundError(f"{name} needs: pip install timm") from None
-    model = timm.create_model(name.removeprefix("timm:"), pretrained=True).eval()
+    model = fetched(lambda: timm.create_model(name.removeprefix("timm:"), pretrained=True).eval(), name, HUB)
     settings = timm.data.resolve_data_config({}, model=model)
     model.pixel_statistics = settings["mean"], settings["std"]
     size = "x".join(map(str, settings["input_size"]))
@@ -238,8 +238,9 @@ def _robustbench(name: str, gives: str | None) -> Source:
         from robustbench.utils import load_model
     except ModuleNotFoundError:
         raise ModuleNotFoundError(f"{name} needs: pip install robustbench") from None
-    model = load_model(name.removeprefix("robustbench:"), dataset="cifar10", threat_model="Linf").eval()
-    return Source(name.removeprefix("robustbench:"), model, module=model)
+    short = name.removeprefix("robustbench:")
+    model = fetched(lambda: load_model(short, dataset="cifar10", threat_model="Linf").eval(), name, DRIVE)
+    return Source(short, model, module=model)
 
 
 def _is_pair(model: Any) -> bool:
