@@ -113,6 +113,7 @@ def write(out: Path, kinds: dict[str, Sequence[Entry]], path_of: Callable, folde
         f"## Honest models over seeds\n\n{over_seeds(out, kinds['seeds'], path_of)}",
         f"## Wrong verdicts\n\n{errors(results)}",
         f"## Sizes\n\n{sizes(results)}",
+        f"## What it cost\n\n{costs(results)}",
         f"## What found what\n\n{checks(results)}\n\n{without(results)}",
         f"## All models\n\n{all_rows(results)}",
     ]
@@ -175,15 +176,47 @@ def errors(results: Sequence[Result]) -> str:
 
 
 def sizes(results: Sequence[Result]) -> str:
-    """How near the audit's gap is, for the illusions that it can see."""
+    """How near the audit's gap is, for illusions whose truth can be had with the access given, and for the others."""
     illusions = [r for r in results if r.true_verdict in ("miscalibration", "masked") and r.size is not None]
-    far = [r for r in illusions if abs(r.size - r.truth.gap) > CLOSE]
-    share = 100 * (1 - len(far) / max(1, len(illusions)))
+    near = [r for r in illusions if abs(r.size - r.truth.gap) <= CLOSE]
+    counts, reach = [], {True: "yes", False: "no"}
+    for reachable in (True, False):
+        there = [r for r in illusions if r.entry.reachable == reachable]
+        good = sum(r in near for r in there)
+        counts.append(f"{good} of {len(there)} ({100 * good / max(1, len(there)):.0f} %)")
     text = (
-        f"Within {CLOSE:g} points of the measured gap: {len(illusions) - len(far)} of {len(illusions)} ({share:.0f} %)."
+        f"Within {CLOSE:g} points of the measured gap: {counts[0]} where the truth can be had with the access given, "
+        f"{counts[1]} where it cannot (labels, rounded or saturated probabilities)."
     )
-    rows = [(r.entry.name, _number(r.truth.gap), _number(r.size), r.verdict, r.audit["found_by"]) for r in far]
-    return f"{text}\n\n{table(('model', 'gap', 'audit', 'verdict', 'by'), rows)}" if rows else text
+    rows = [
+        [r.entry.name, reach[r.entry.reachable], _number(r.truth.gap), _number(r.size), r.verdict, r.audit["found_by"]]
+        for r in illusions
+        if r not in near
+    ]
+    return f"{text}\n\n{table(('model', 'reachable', 'gap', 'audit', 'verdict', 'by'), rows)}" if rows else text
+
+
+def costs(results: Sequence[Result]) -> str:
+    """Forward passes of an audit over those of the attacks that it ran (curves over radii are attacks, too)."""
+    rows = []
+    for title, data in (("images", ("fashion", "shirts")), ("texts", ("reviews",))):
+        there = [r for r in results if r.entry.data in data and r.audit.get("forwards")]
+        ratios = sorted(r.audit["forwards"] / _attacks(r) for r in there if _attacks(r) > 1_000)
+        few = [r.entry.name for r in there if _attacks(r) <= 1_000]
+        seconds = sorted(r.audit["cpu"] for r in there)
+        middle = lambda values: values[len(values) // 2] if values else float("nan")  # noqa: E731
+        cells = [f"{v:.2f}" for v in (middle(ratios), *(ratios[-1:] or [float("nan")]))]
+        cells += [f"{v:.0f}" for v in (middle(seconds), seconds[-1] if seconds else float("nan"))]
+        rows.append((title, len(there), *cells, ", ".join(few)))
+    head = ("models", "n", "passes / attacks, median", "largest", "CPU s, median", "largest", "left out")
+    return table(head, rows) + "\n\nLeft out: audits whose attacks took at most 1,000 passes, since little was left."
+
+
+def _attacks(result: Result) -> int:
+    """Passes of the attacks; every one begins with the clean texts, which are asked once and remembered."""
+    curves = [f.values.get("forwards", 0) for f in result.findings() if f.name == "attack.rising"]
+    clean = result.audit["settings"]["n"] if result.entry.data == "reviews" else 0
+    return sum(rung.forwards for rung in result.rungs()) + sum(curves) + clean
 
 
 def checks(results: Sequence[Result]) -> str:

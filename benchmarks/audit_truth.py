@@ -17,7 +17,9 @@ from audit_masks import Served
 from torch import Tensor
 
 from robustlib.attacks import DLR, CrossEntropy, Margin, Score, square
+from robustlib.attacks.result import FAILED
 from robustlib.attacks.scores import TrueClassProbability
+from robustlib.attacks.signs import sign_hunter
 from robustlib.attacks.words import QueryCache, Rules, attack_texts, load_recipe
 from robustlib.calibration import fit_temperature
 from robustlib.calibration.checks import looks_like_probabilities
@@ -169,11 +171,9 @@ def image_truth(
         scores += [Margin()] + ([DLR()] if logits.shape[1] > 2 else [])
         scale = min(standard, *(judge.worst([run(served.answers, score=score)]) for score in scores))
     else:
-        results = [square(served.answers, images, labels, epsilon=epsilon, n_queries=300).adversarial]
-        standard = scale = judge.worst(results)
+        standard = scale = judge.worst([by_queries(served.answers, images, labels, epsilon)])
     if served.black_box:  # the same access and the same budget, without the mask
-        search = partial(square, served.twin, images, labels, epsilon=epsilon, n_queries=300)
-        attacked = [search(seed=seed).adversarial for seed in (0, 1)]
+        attacked = [by_queries(served.twin, images, labels, epsilon, seed=seed) for seed in (0, 1)]
     else:
         attacked = strongest_images(served, images, labels, epsilon)
     return Truth(
@@ -184,6 +184,16 @@ def image_truth(
         scale=scale,
         strongest=min(standard, scale, judge.worst(attacked)),
     )
+
+
+def by_queries(ask: Callable, images: Tensor, labels: Tensor, epsilon: float, *, seed: int = 0) -> Tensor:
+    """Square, then signs of pixels on what it leaves, 300 queries each: either may be the weaker one."""
+    options = {"epsilon": epsilon, "n_queries": 300, "seed": seed}
+    result = square(ask, images, labels, rescale_schedule=True, **options)
+    points, left = result.adversarial, torch.as_tensor(result.outcome == FAILED)
+    if left.any():
+        points[left] = sign_hunter(ask, images[left], labels[left], **options).adversarial
+    return points
 
 
 def strongest_images(served: Served, images: Tensor, labels: Tensor, epsilon: float) -> list[Tensor]:
