@@ -153,7 +153,6 @@ def _text_piercing(plan: _Plan) -> Iterator[Unit]:
     yield from _grid(plan.victims("text"), ("dg", "pwws"), AUDITED_TEXTS, _designs(settings))
     yield Unit(other)
     yield from _grid(victim, "dg", ("platt", "platt-exact", transferred), (1.0, over, under))
-    yield from _grid(victim, "dg", "label-only", (1.0,))
     few, hidden = min(settings.n_test, settings.n_breadth), DISGUISES | {"float16": 1e-6, "probabilities": 1e-3}
     del hidden["T(x) confidence"]
     searching = ("naive", "cal-exact", "margin", "ties", "label-only", transferred)
@@ -162,7 +161,7 @@ def _text_piercing(plan: _Plan) -> Iterator[Unit]:
     averaged = [Averaged(4), Averaged(16)]
     yield from _grid(victim, "dg", averaged, (1.0,), n=settings.n_slow, disguise="T per query")
     yield from _grid(victim, "dg", "naive", (1.0,), n=settings.n_slow)
-    yield from _grid(victim, "dg", "naive", (1.0,), n=few)
+    yield from _grid(victim, "dg", ("naive", "label-only"), (1.0,), n=few)
     alone, n = ("naive", "cal-exact", "opt", "margin"), settings.n_precision
     for hot in (victim, plan.victim("text", training_temperature=settings.high_training_temperature)):
         yield from _grid(hot, "dg", alone, (1.0,), n=n)
