@@ -19,7 +19,7 @@ from safetensors import safe_open
 
 from robustlib.data.cache import computed
 from robustlib.study import pool
-from robustlib.study.costs import Costs, kind
+from robustlib.study.costs import Costs, kind, same_answers
 from robustlib.study.plan import units_of
 from robustlib.study.pool import LostWorkersError, chunked, compute
 from robustlib.study.units import Unit, Victim, forget_studies
@@ -188,6 +188,8 @@ def test_what_another_adversary_asked_costs_a_text_model_little(cache):
     alone = {unit: costs.estimate(unit) for unit in (naive, margin, blind)}
     assert costs.total([naive, margin]) < alone[naive] + 0.5 * alone[margin]
     assert costs.total([naive, blind]) == pytest.approx(alone[naive] + alone[blind])
+    rounded = Unit(replace(victim, precision="2-decimals"), "dg", "naive")
+    assert same_answers(rounded) == same_answers(naive) != same_answers(Unit(replace(victim, seed=1), "dg", "naive"))
     costs.learn(margin, 5.0, again=True)
     assert costs.estimate(margin) == alone[margin]
     assert costs.estimate(margin, again=True) == pytest.approx(5.0)

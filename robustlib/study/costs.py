@@ -6,7 +6,7 @@ import json
 import time
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,10 @@ class Costs:
 def same_answers(unit: Unit) -> tuple[str, str, str]:
     """Whose questions a unit repeats: one attack on one model, by any adversary but those who ask otherwise."""
     adversary = _adversary(unit)
-    return repr(unit.victim), unit.attack, adversary if adversary in _PASSES["asking_otherwise"] else ""
+    answering = unit.victim
+    if answering.precision.endswith("-decimals"):  # the exact model answers, its answers are rounded
+        answering = replace(answering, precision="float32")
+    return repr(answering), unit.attack, adversary if adversary in _PASSES["asking_otherwise"] else ""
 
 
 def _adversary(unit: Unit) -> str:

@@ -1,7 +1,7 @@
 """What each notebook will compute, stated beforehand: its units of work, the most important first.
 
-A notebook whose loops ask for something else computes that itself, in its own process. tests/test_notebooks.py holds the two
-together.
+A notebook whose loops ask for something else computes that itself, in its own process. tests/test_notebooks.py holds
+the two together.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from robustlib.data import FetchError, resolve_dataset
+from robustlib.models.precision import usable
+from robustlib.study.environment import pick_device
 from robustlib.study.profiles import TrainingSettings, get_profile
 from robustlib.study.units import Averaged, Guided, Mixed, Unit, Victim, settings_of
 from robustlib.study.variants import ADVERSARIES, Variant
@@ -165,7 +167,7 @@ def _text_piercing(plan: _Plan) -> Iterator[Unit]:
     alone, n = ("naive", "cal-exact", "opt", "margin"), settings.n_precision
     for hot in (victim, plan.victim("text", training_temperature=settings.high_training_temperature)):
         yield from _grid(hot, "dg", alone, (1.0,), n=n)
-        roundings = [name for name in settings.precisions if name != "float32"]
+        roundings = [name for name in settings.precisions if name != "float32" and usable(name, pick_device())]
         for precision in (*roundings, *(f"{decimals}-decimals" for decimals in settings.decimals)):
             rounded = replace(hot, precision=precision)
             yield from _grid(rounded, "dg", (*alone, Guided("transfer:float32", hot, "margin")), (1.0,), n=n)
