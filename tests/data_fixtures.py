@@ -3,14 +3,17 @@
 import gzip
 import hashlib
 import io
+import re
 import tarfile
 import threading
 import zipfile
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
 
 from robustlib.data import registry
 from robustlib.data.registry import Dataset, File
@@ -82,36 +85,23 @@ def web_server(pages: dict[str, bytes]):
     hits: Counter[str] = Counter()
     closing = threading.Event()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            _, kind, name = self.path.split("/", 2)
-            hits[self.path] += 1
-            if kind == "absent":
-                return self.send_error(404)
-            if kind == "once" and hits[self.path] == 1:
-                return self.send_error(503)
-            body = pages[name][:: -1 if kind == "wrong" else 1]
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body[:1])
-            self.wfile.flush()
+    def respond(request: Request) -> Response:
+        _, kind, name = request.path.split("/", 2)
+        hits[request.path] += 1
+        if kind == "absent" or (kind == "once" and hits[request.path] == 1):
+            return Response(status=404 if kind == "absent" else 503)
+        body = pages[name][:: -1 if kind == "wrong" else 1]
+
+        def parts():
+            yield body[:1]
             closing.wait({"hang": 20, "slow": 1.5}.get(kind, 0))
-            self.wfile.write(body[1 : len(body) // 2 if kind == "truncated" else None])
+            yield body[1 : len(body) // 2 if kind == "truncated" else None]
 
-        def log_message(self, *arguments):
-            pass
+        return Response(parts(), headers={"Content-Length": str(len(body))})
 
-    class Server(ThreadingHTTPServer):
-        def handle_error(self, request, client_address):  # a client that was killed or gave up
-            pass
-
-    server = Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", hits
-    finally:
-        closing.set()
-        server.shutdown()
-        server.server_close()
+    with HTTPServer(threaded=True) as server:
+        server.expect_request(re.compile(".*")).respond_with_handler(respond)
+        try:
+            yield server.url_for("").rstrip("/"), hits
+        finally:
+            closing.set()

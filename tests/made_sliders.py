@@ -7,12 +7,15 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import torch
+from record_rows import record
 
 from robustlib.attacks.diagnostics import input_jacobian
 from robustlib.attacks.landscape import input_landscape, random_landscape, weight_landscape
 from robustlib.attacks.words.queries import QueryCache
 from robustlib.attacks.words.recipes import deepwordbug
+from robustlib.calibration.temperature import TemperatureScaled
 from robustlib.course import widgets
+from robustlib.models.forward import seeded
 from robustlib.models.images import small_cnn
 from robustlib.study.records import COLUMNS
 
@@ -28,18 +31,8 @@ def images() -> torch.Tensor:
 @cache
 def model() -> torch.nn.Module:
     """A small classifier with logits of some size."""
-
-    class Larger(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                self.inner = small_cnn(1, 8, len(CLASSES), width=4)
-
-        def forward(self, x):
-            return 20 * self.inner(x)
-
-    return Larger().eval()
+    with seeded(0):
+        return TemperatureScaled(small_cnn(1, 8, len(CLASSES), width=4), 1 / 20).eval()
 
 
 @cache
@@ -53,12 +46,11 @@ def predictions() -> tuple[torch.Tensor, torch.Tensor]:
 
 def attack_records() -> pd.DataFrame:
     rows = [
-        ("accuracy", adversary, attack, t, mean, mean - 5, mean + 5)
+        record(mean, half=5, metric="accuracy", adversary=adversary, attack=attack, design_temperature=t)
         for adversary, attack in (("naive", "pgd"), ("cal", "pgd"), ("naive", "clean"))
         for t, mean in ((1e2, 40.0), (1e-6, 80.0), (1.0, 20.0))
     ]
-    columns = ["metric", "adversary", "attack", "design_temperature", "mean", "low", "high"]
-    return pd.DataFrame(rows, columns=columns).reindex(columns=COLUMNS)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def temperature_lab(**changes) -> widgets.TemperatureLab:
@@ -117,7 +109,7 @@ def pierce(**changes) -> widgets.Pierce:
 
 def training_rows() -> pd.DataFrame:
     rows = [
-        (t, metric, attack, adversary, mean, mean - 1, mean + 1)
+        record(mean, half=1, metric=metric, attack=attack, adversary=adversary, training_temperature=t)
         for t in (0.1, 1.0, 10.0)
         for metric, attack, adversary, mean in (
             ("accuracy", "clean", "naive", 90 - t),
@@ -127,8 +119,7 @@ def training_rows() -> pd.DataFrame:
             ("ece", "clean", "naive", 3),
         )
     ]
-    columns = ["training_temperature", "metric", "attack", "adversary", "mean", "low", "high"]
-    return pd.DataFrame(rows, columns=columns).reindex(columns=COLUMNS)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def training_temperature() -> widgets.TrainingTemperature:

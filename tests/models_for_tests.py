@@ -31,6 +31,19 @@ def random_images(n: int, shape: tuple[int, int, int] = (1, 4, 4), seed: int = 1
     return low + (high - low) * torch.rand(n, *shape, generator=generator)
 
 
+def boundary_distances(model: LinearClassifier, images: torch.Tensor, labels: torch.Tensor, norm: str) -> torch.Tensor:
+    """(n, n_classes) exact distance to where each class takes over from the label's; inf for the label itself."""
+    with torch.no_grad():
+        logits, slopes = model(images).double(), model.weight[labels][:, None] - model.weight
+        dual = torch.linalg.vector_norm(slopes.double(), ord={"linf": 1, "l2": 2}[norm], dim=2)
+    return ((logits.gather(1, labels[:, None]) - logits) / dual).scatter(1, labels[:, None], torch.inf)
+
+
+def sizes(change: torch.Tensor, norm: str = "linf") -> torch.Tensor:
+    """(n,) norm of each example's perturbation."""
+    return torch.linalg.vector_norm(change.flatten(1).double(), ord={"linf": torch.inf, "l2": 2}[norm], dim=1)
+
+
 def small_net(seed: int = 0, n_classes: int = 4, shape: tuple[int, int, int] = (1, 6, 6)) -> nn.Module:
     """A random nonlinear classifier with logit gaps of a few units."""
     with torch.random.fork_rng(devices=[]):
@@ -41,6 +54,11 @@ def small_net(seed: int = 0, n_classes: int = 4, shape: tuple[int, int, int] = (
         with torch.no_grad():
             net[3].weight *= 8
     return net
+
+
+def weights(model: nn.Module) -> torch.Tensor:
+    """All parameters and buffers in one row."""
+    return torch.cat([value.flatten() for value in model.state_dict().values()])
 
 
 def predictions(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -54,15 +72,25 @@ def classified(n: int) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     return model, images, predictions(model, images)
 
 
-def tiny_text_model(*, scale: float = 15.0, seed: int = 0, n_classes: int = 2, max_length: int = 32):
+def tiny_text_model(name: str = "tiny-bert", n_classes: int = 2, *, scale: float = 15.0, **options):
     """A tiny random text classifier in evaluation mode, whose answers are far from uniform."""
     from robustlib.models.texts import TextClassifier
 
-    model = TextClassifier.from_name("tiny-bert", n_classes, seed=seed, max_length=max_length)
+    model = TextClassifier.from_name(name, n_classes, **{"max_length": 32} | options)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(scale if parameter.ndim > 1 else 1)
     return model
+
+
+def save_checkpoint(body: nn.Module, tokenizer, folder) -> None:
+    """Write a model and its tokeniser as `transformers` keeps them."""
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer.no_truncation()
+    pad_token = tokenizer.id_to_token(body.config.pad_token_id)
+    body.save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=pad_token).save_pretrained(folder)
 
 
 def letter_texts(n: int = 32) -> tuple[list[str], torch.Tensor]:

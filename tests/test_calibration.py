@@ -1,5 +1,4 @@
 import math
-import time
 from functools import partial
 
 import numpy as np
@@ -8,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models_for_tests import sample_problem
+from scipy.special import logsumexp
 
 from robustlib.calibration import fit as calibration
 from robustlib.calibration.fit import fit_temperature, fit_temperature_descent
@@ -81,10 +81,7 @@ def test_no_temperature_is_better_than_the_exact_one(rows, picks):
     differences = (logits - logits.gather(1, labels[:, None])).numpy()
     size = np.abs(differences).max() or 1.0
     for exponent in np.linspace(-6, 6, 49):
-        exponents = differences / size * 10.0**exponent
-        top = exponents.max(axis=1, keepdims=True)
-        nll = float((top[:, 0] + np.log(np.exp(exponents - top).sum(axis=1))).mean())
-        assert fit.nll_after <= nll + 1e-9
+        assert fit.nll_after <= logsumexp(differences / size * 10.0**exponent, axis=1).mean() + 1e-9
     assert (fit.status == "ok") == (0 < fit.temperature < math.inf) == fit.converged
 
 
@@ -117,17 +114,6 @@ def test_descent_takes_the_steps_of_torch(optimiser, parameter, steps, monkeypat
     fit = in_mean(logits, labels, optimiser=optimiser, parameter=parameter)
     assert fit.temperature == pytest.approx(torch_descent(logits, labels, optimiser, parameter, steps), rel=1e-9)
     assert fit.iterations == steps
-
-
-def test_descent_agrees_with_the_exact_fit_on_an_ordinary_model():
-    logits, labels = sample_problem(true_temperature=1.7)
-    started = time.process_time()
-    fit = in_mean(logits, labels)
-    assert time.process_time() - started < 1.0  # 5,000 steps on 1,000 examples
-    exact = fit_temperature(logits, labels)
-    assert (fit.status, fit.converged) == ("ok", True)
-    assert fit.temperature == pytest.approx(exact.temperature, rel=0.01)
-    assert fit.nll_after == pytest.approx(exact.nll_after, abs=1e-4)
 
 
 @pytest.mark.parametrize("design_temperature", [1e4, 1e6])
@@ -309,19 +295,3 @@ def test_typical_gap_is_the_median_gap_and_scales():
 def test_wrong_inputs_are_named(fit, change, message):
     with pytest.raises(ValueError, match=message):
         fit(*change(*sample_problem(n=10)))
-
-
-@pytest.mark.parametrize(
-    ("fit", "option", "message"),
-    [
-        (fit_temperature_descent, {"optimiser": "newton"}, "optimiser must be one of .*, got 'newton'"),
-        (fit_temperature_descent, {"parameter": "newton"}, "parameter must be one of .*, got 'newton'"),
-        (fit_temperature_descent, {"reduction": "newton"}, "reduction must be one of .*, got 'newton'"),
-        (calibration.fit_platt, {"solver": "newton"}, "solver must be 'exact' or 'descent'"),
-        (calibration.fit_histogram, {"n_bins": 0}, "n_bins must be at least 1"),
-        (lambda logits, labels: calibration.fit_isotonic(logits, labels).probs(logits[:, :3]), {}, "fitted on 5"),
-    ],
-)
-def test_wrong_options_are_named(fit, option, message):
-    with pytest.raises(ValueError, match=message):
-        fit(*sample_problem(n=10), **option)

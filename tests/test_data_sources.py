@@ -2,14 +2,12 @@
 
 import gzip
 import hashlib
-import shutil
-import struct
 import subprocess
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from data_fixtures import file_of, make_dataset, make_workspace, tar_of, web_server, zip_of
 
 from robustlib.data import FetchError, content, fetch, load_text, registry, sources
@@ -159,11 +157,8 @@ def test_rotten_tomatoes_rated_comes_from_the_inner_archive_with_its_siblings(da
         loaded = parts[part]
         assert len(loaded.texts) == pytest.approx(share * 10_605, rel=0.01)
         assert float(loaded.labels.double().mean()) == pytest.approx(5290 / 10_605, abs=0.01)
-        for row, label, rating, text in zip(loaded.index, loaded.labels, loaded.ratings, loaded.texts, strict=True):
-            positive = row <= 5151 or 10312 <= row <= 10346 or 10378 <= row <= 10480
-            assert int(label) == positive
-            assert float(rating) == int(row + 1) % 9 - 4
-            assert text == rows[row].strip()
+        assert torch.equal(loaded.ratings, (loaded.index + 1) % 9 - 4.0)
+        assert loaded.texts == [rows[row].strip() for row in loaded.index]
     holders = [part for part, loaded in parts.items() for i in loaded.index if i in (3, 9_000)]
     assert len(set(holders)) == 1 and len(holders) == 2
     # its siblings came with it
@@ -211,32 +206,6 @@ def test_apt_with_empty_lists_updates_into_a_private_folder_and_where_there_is_n
         assert f"Dir::State::lists={data}/.fetching-toy/apt/lists" in command
         assert f"Dir::Cache={data}/.fetching-toy/apt/cache" in command
     assert not (data / ".fetching-toy").exists()
-
-
-@pytest.mark.network
-def test_debian_and_the_published_fashion_mnist_are_the_same_bytes(data, tmp_path):
-    """The published .gz is Debian's compressed stream behind a header with name and time (torchvision's md5)."""
-    from torchvision.datasets import FashionMNIST
-
-    published = dict(FashionMNIST.resources)
-    files = {file.key: file for file in registry.DATASETS["fashion_mnist"].files}
-    paths = tuple((f"{name}.gz", f"/usr/share/datasets/fashion-mnist/{name}.gz") for name in files)
-    package = DebianPackage("dataset-fashion-mnist", paths)
-    if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
-        pytest.skip("not a Debian or Ubuntu system")
-    try:
-        package.obtain(tmp_path)
-    except RuntimeError as error:
-        pytest.skip(f"Debian's mirror cannot be reached: {error}")
-    for name, _, sha256 in registry.DATASETS["fashion_mnist"].sources[0].files:
-        key = files[Path(name).name].key
-        debian = (tmp_path / f"{key}.gz").read_bytes()
-        changed = 1504176606 if key.startswith("train") else 1504176627  # seconds, 31 August 2017
-        header = b"\x1f\x8b\x08\x08" + struct.pack("<I", changed) + b"\x00\x03" + key.encode() + b"\x00"
-        upstream = header + debian[10:]
-        assert hashlib.md5(upstream).hexdigest() == published[f"{key}.gz"]
-        assert hashlib.sha256(upstream).hexdigest() == sha256
-        assert hashlib.sha256(gzip.decompress(upstream)).hexdigest() == files[key].sha256
 
 
 @pytest.mark.network

@@ -3,8 +3,8 @@
 import gzip
 import hashlib
 import json
+import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -188,40 +188,37 @@ def test_a_verified_file_is_not_hashed_again_until_it_changes(data, register):
     assert cli.main(["verify", "toy"]) == 1
 
 
-FETCHER = """
-import sys
-sys.path.insert(0, {tests!r})
-from test_data_store import PAYLOAD, SHA256, make_dataset
-from robustlib.data import fetch, registry, sources
-source = sources.Download((("toy/numbers.bin", {url!r}, SHA256),))
-registry.DATASETS["toy"] = make_dataset("toy", {{"toy/numbers.bin": PAYLOAD}}, [source])
-assert fetch("toy")["numbers.bin"].read_bytes() == PAYLOAD
-"""
+def start_fetcher() -> multiprocessing.Process:
+    def fetch_patiently():
+        sources.CONNECT_AND_READ_TIMEOUT = (1, 30)
+        fetch("toy")
+
+    process = multiprocessing.get_context("fork").Process(target=fetch_patiently)
+    process.start()
+    return process
 
 
-def start_fetcher(url: str) -> subprocess.Popen:
-    script = FETCHER.format(tests=str(Path(__file__).parent), url=url)
-    environment = {**os.environ, "PYTHONPATH": str(Path(registry.__file__).parents[2])}
-    return subprocess.Popen([sys.executable, "-c", script], env=environment)
-
-
-def test_two_processes_download_once(data):
+def test_two_processes_download_once(data, register):
     with web_server({"numbers.bin": PAYLOAD}) as (url, hits):
-        both = [start_fetcher(f"{url}/slow/numbers.bin") for _ in range(2)]
-        assert [process.wait(60) for process in both] == [0, 0]
+        register(f"{url}/slow/numbers.bin")
+        both = [start_fetcher() for _ in range(2)]
+        for process in both:
+            process.join(60)
+        assert [process.exitcode for process in both] == [0, 0]
         assert hits == {"/slow/numbers.bin": 1}
     assert visible(data) == {"toy/numbers.bin"}
 
 
 def test_a_killed_download_leaves_no_half_file_and_does_not_block_the_next(data, register):
     with web_server({"numbers.bin": PAYLOAD}) as (url, hits):
-        process = start_fetcher(f"{url}/slow/numbers.bin")
+        register(f"{url}/slow/numbers.bin")
+        process = start_fetcher()
         deadline = time.monotonic() + 60
         while not hits and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(0.2)  # the first byte is there, the rest is not
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
         assert not (data / "toy" / "numbers.bin").exists()
         register(f"{url}/ok/numbers.bin")
         assert content(fetch("toy"), "numbers.bin") == PAYLOAD

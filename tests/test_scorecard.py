@@ -3,7 +3,6 @@
 import csv
 import os
 import re
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -43,7 +42,7 @@ ADVERSARIES = ("naive", "cal", "cal-exact", "opt-paper", "opt", "margin", "platt
 SWEEP = {1e-6: 85.0, 1e-3: 80.0, 1.0: 10.0, 3162.28: 15.0, 1e8: 40.0}
 ALL_OVER, ALL_UNDER = (1e-3, 1e-2), (1e6, 1e2)
 TESTABLE = ["C1", "C2", "C3", "C9", "C10", "C11", "C13", "C14", "C16", "O1", "O2"]
-VERDICTS = pd.read_csv(Path(__file__).parent / "golden" / "verdicts.csv").to_dict("records")
+VERDICTS = pd.read_csv(Path(__file__).parent / "golden" / "verdicts.csv", keep_default_na=False).to_dict("records")
 # Points above the scale-free attack in float32, by (precision, adversary).
 PRECISIONS = {
     ("bfloat16", "opt"): 25.0,
@@ -196,15 +195,6 @@ def test_a_verdict_follows_the_records(row):
     assert "n = 1000" in after["ours"] or row["verdict"] == "nothing to test"
 
 
-def test_without_records_no_claim_is_tested():
-    nothing = scorecard(made_up().iloc[:0])
-    assert set(nothing.verdict) == {"not tested"}
-    assert set(nothing.ours) == set(nothing.profile) == {""}
-    for claim in TESTABLE:
-        assert row_of(nothing, claim, "image")["reason"] == "needs the image notebooks"
-        assert row_of(nothing, claim, "text")["reason"] == "needs the text notebooks"
-
-
 def test_accuracies_without_differences_test_nothing(tmp_path):
     records = made_up()
     (tmp_path / "records").mkdir()
@@ -222,23 +212,6 @@ def test_text_records_go_through_the_same_tests():
         assert row_of(alone, claim, "text")["verdict"] == row_of(beside, claim, "text")["verdict"] == "reproduced"
         assert row_of(alone, claim, "image")["verdict"] == "not tested"
     assert row_of(beside, "C9", "image")["verdict"] == "partly"
-
-
-# Half-width 1.5: a fifth of the illusion is 0.2 x 68.5 points at least.
-@pytest.mark.parametrize(
-    ("claim", "adversary", "inside", "outside"),
-    [
-        ("C9", "cal", 22.1, 22.3),
-        ("C11", "opt", 22.1, 22.3),
-        ("O1", "cal-exact", 22.1, 22.3),
-        ("C13", "platt", 16.6, 16.4),
-        ("C14", "transfer:other", 16.6, 16.4),
-        ("O2", "opt", 9.6, 9.4),
-    ],
-)
-def test_a_claim_flips_where_the_interval_crosses_the_threshold(claim, adversary, inside, outside):
-    assert judged(made_up({(1e-3, adversary): inside}), claim)["verdict"] == "reproduced"
-    assert judged(made_up({(1e-3, adversary): outside}), claim)["verdict"] == "partly"
 
 
 def test_a_table_of_overconfident_models_alone_is_no_sweep():
@@ -319,15 +292,11 @@ def test_several_data_sets_are_judged_together_and_named():
     assert row["reason"] == "does not hold: e, m: cal at T_d = 0.001, e, m: cal at T_d = 0.01"
 
 
-@pytest.mark.parametrize(
-    ("claim", "words"),
-    [
-        ("C3", ["; n = 1000, lowest of 5 temperatures, chosen on the same examples / "]),
-        ("C13", ["platt at T_d = 0.001: +30.0 [+28.5, +31.5]", "platt-exact at T_d = 0.001: +20.0 [+18.5, +21.5]"]),
-    ],
-)
-def test_our_side_says_how_it_was_measured(claim, words):
-    assert all(part in row_of(reproduced(), claim)["ours"] for part in words)
+def test_our_side_says_how_it_was_measured():
+    lowest, calibrated = (row_of(reproduced(), claim)["ours"] for claim in ("C3", "C13"))
+    assert "; n = 1000, lowest of 5 temperatures, chosen on the same examples / " in lowest
+    assert "platt at T_d = 0.001: +30.0 [+28.5, +31.5]" in calibrated
+    assert "platt-exact at T_d = 0.001: +20.0 [+18.5, +21.5]" in calibrated
 
 
 @pytest.mark.parametrize("other", [{"training_temperature": 20.0}, {"attack": "cw"}])
@@ -478,6 +447,13 @@ def test_the_newest_results_are_the_default_and_none_is_an_error(results, tmp_pa
     assert (new / "scorecard.csv").exists()
 
 
+def illusion(mean, half=2.0, *, text=None, **changes):
+    """The row of the naive attack on an overconfident model minus honest, with another number, in another setting."""
+    text = made_up(modality="text") if text is None else text
+    row = difference(text, reference=HONEST, design_temperature=1e-3, adversary="naive").to_dict()
+    return row | {"mean": mean, "low": mean - half, "high": mean + half} | changes
+
+
 @pytest.mark.parametrize(
     ("correlations", "left", "expected", "reason"),
     [
@@ -496,10 +472,7 @@ def test_the_ranking_is_scrambled_and_the_cause_only_where_it_hides_by_itself(co
         for attack, mean in correlations.items()
     ]
     if left is not None:
-        served = difference(text, reference=HONEST, design_temperature=1e-3, adversary="naive").to_dict()
-        rows.append(
-            served | {"adversary": "ranking:served,candidates:honest", "mean": left, "low": left - 2, "high": left + 2}
-        )
+        rows.append(illusion(left, adversary="ranking:served,candidates:honest"))
     row = row_of(scorecard(pd.concat([text, pd.DataFrame(rows)], ignore_index=True)), "C6", "text")
     assert row["verdict"] == expected
     assert reason in row["reason"]
@@ -509,11 +482,7 @@ def test_the_ranking_is_scrambled_and_the_cause_only_where_it_hides_by_itself(co
 @pytest.mark.parametrize(("gain", "expected"), [(20.0, "reproduced"), (1.0, "partly")])
 def test_other_data_sets_count_for_their_own_claim_only(gain, expected):
     text = made_up(modality="text")
-    template = difference(text, reference=HONEST, design_temperature=1e-3, adversary="naive").to_dict()
-    wide = [
-        template | {"experiment": "07_text_breadth", "dataset": name, "mean": mean, "low": mean - 2, "high": mean + 2}
-        for name, mean in (("e", 30.0), ("f", gain))
-    ]
+    wide = [illusion(mean, experiment="07_text_breadth", dataset=name) for name, mean in (("e", 30.0), ("f", gain))]
     frame = scorecard(pd.concat([text, pd.DataFrame(wide)], ignore_index=True))
     assert row_of(frame, "C7", "text")["verdict"] == expected
     assert row_of(frame, "C1", "text")["verdict"] == "reproduced"
@@ -525,16 +494,13 @@ def test_other_data_sets_count_for_their_own_claim_only(gain, expected):
 )
 def test_another_encoder_is_not_the_same_with_fewer_layers(model, mean, expected):
     text = made_up(modality="text", model="minilm-2-layers")
-    template = difference(text, reference=HONEST, design_temperature=1e-3, adversary="naive").to_dict()
-    template |= {"experiment": "07_text_breadth", "model": model, "mean": mean, "low": mean - 4, "high": mean + 4}
-    cold = Reference("baseline_gradnorm", "margin")
+    other = illusion(mean, 4.0, text=text, experiment="07_text_breadth", model=model)
+    trained = {"method": "baseline_gradnorm", "design_temperature": 1.0, "training_temperature": 100.0}
     hot = [
-        template
-        | {"method": cold.method, "adversary": adversary, "design_temperature": 1.0, "training_temperature": 100.0}
-        | replace(cold, adversary=adversary).columns
+        other | trained | {"adversary": adversary} | Reference("baseline_gradnorm", adversary).columns
         for adversary in ("cal", "margin")
     ]
-    frame = scorecard(pd.concat([text, pd.DataFrame([template, *hot])], ignore_index=True))
+    frame = scorecard(pd.concat([text, pd.DataFrame([other, *hot])], ignore_index=True))
     for claim in ("C8", "C21"):
         row = row_of(frame, claim, "text")
         assert row["verdict"] == expected

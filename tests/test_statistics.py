@@ -19,14 +19,6 @@ def flags(both, only_a, only_b, neither):
     return torch.tensor(a), torch.tensor(b)
 
 
-@pytest.mark.parametrize(("successes", "n"), [(0, 10), (3, 10), (81, 263), (200, 200)])
-def test_wilson_interval_solves_its_defining_equation(successes, n):
-    # Its ends are the proportions p with |p_hat - p| = z * sqrt(p (1 - p) / n).
-    p_hat = successes / n
-    for p in proportion_interval(successes, n):
-        assert abs(p_hat - p) == pytest.approx(Z * math.sqrt(p * (1 - p) / n), abs=1e-9)
-
-
 def test_wilson_interval_against_published_values():
     # Newcombe, Statistics in Medicine 17 (1998) 857-872, table I, method 3.
     assert proportion_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
@@ -59,15 +51,6 @@ def test_paired_difference_is_antisymmetric_and_bounded(cells):
     assert -1 <= there.low <= there.high <= 1
 
 
-def test_paired_interval_covers_the_truth_about_as_often_as_it_says():
-    # n = 100, 2 % only a, 8 % only b: few differing examples, where plain Wald intervals fall short.
-    rng = np.random.default_rng(0)
-    counts = rng.multinomial(100, [0.02, 0.08, 0.5, 0.4], size=1000)
-    results = [paired_difference(*flags(both, a, b, neither)) for a, b, both, neither in counts]
-    coverage = np.mean([result.low <= 0.06 <= result.high for result in results])
-    assert 0.93 <= coverage <= 0.98
-
-
 def test_mean_interval_by_hand():
     # Three seeds: t(0.975, 2 degrees of freedom) = 4.30265, standard deviation 1.
     mean, low, high = mean_interval([1.0, 2.0, 3.0])
@@ -88,21 +71,6 @@ def test_mean_interval_by_hand():
 )
 def test_an_interval_in_words(low, high, words):
     assert in_words(low, high, tolerance=1.0) == words
-
-
-@pytest.mark.parametrize(
-    ("function", "arguments", "message"),
-    [
-        (proportion_interval, (11, 10), "got 11 of 10"),
-        (paired_difference, ([True, False], [True, False, True]), "same examples, got 2 and 3"),
-        (paired_difference, ([1, 0], [True, False]), "correct_a must be bool"),
-        (paired_difference, ([], []), "n >= 1"),
-        (mean_interval, ([0.5, math.nan],), "finite numbers"),
-    ],
-)
-def test_wrong_inputs_are_named(function, arguments, message):
-    with pytest.raises((TypeError, ValueError), match=message):
-        function(*arguments)
 
 
 # ---- over seeds that share their examples: the level holds where Student's t over seeds does not ----
@@ -126,15 +94,6 @@ def test_nineteen_of_twenty_intervals_hold_the_truth(n_seeds, seed_sd, example_s
         for result in [crossed_mean(table, extremes=(0, 1))]
     ]
     assert 0.90 < np.mean(hits) < 0.995
-
-
-def test_students_t_over_seeds_forgets_that_they_share_the_examples():
-    hits = []
-    for table, truth in worlds(5, 150, 0, 2, 400):
-        means = table.mean(axis=1)
-        reach = stats.t.ppf(0.975, 4) * means.std(ddof=1) / math.sqrt(5)
-        hits.append(abs(means.mean() - truth) <= reach)
-    assert np.mean(hits) < 0.75
 
 
 def test_the_standard_error_is_the_spread_of_the_mean():
@@ -163,9 +122,3 @@ def test_the_smallest_difference_is_found_four_times_in_five():
     draw = np.random.default_rng(2)
     tables = (draw.random((400, 5, 200)) < 0.5 + smallest).astype(float) - 0.5
     assert np.mean([crossed_mean(table).low > 0 for table in tables]) == pytest.approx(0.8, abs=0.1)
-
-
-@pytest.mark.parametrize("values", [np.zeros(5), np.zeros((2, 1)), np.full((2, 3), np.nan)])
-def test_what_is_no_table_is_refused(values):
-    with pytest.raises(ValueError, match="n_seeds"):
-        crossed_mean(values)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from robustlib.attacks.scores import DLR, Margin, TrueClassProbability
+from robustlib.attacks.scores import Margin, TrueClassProbability
 from robustlib.attacks.words import (
     QueryCache,
     Rules,
@@ -41,11 +41,11 @@ TEXTS = [
 class Linear:
     """Two-class victim: half the sum of word weights, which follow from the words, as log-odds of class 1.
 
-    Counts its calls. `scale` multiplies the logits, as serving at temperature 1 / scale does.
+    `scale` multiplies the logits, as serving at temperature 1 / scale does.
     """
 
     def __init__(self, weights=None, scale=1.0):
-        self.weights, self.scale, self.calls = weights, scale, 0
+        self.weights, self.scale = weights, scale
 
     def weight(self, word):
         if self.weights is not None:
@@ -53,7 +53,6 @@ class Linear:
         return zlib.crc32(word.encode()) / 2**31 - 1.0
 
     def __call__(self, examples):
-        self.calls += 1
         sums = torch.tensor([0.03 + sum(map(self.weight, split_words(joined(one)))) for one in examples])
         return self.scale * torch.stack([-sums / 2, sums / 2], dim=1)
 
@@ -106,17 +105,6 @@ def all_recipes():
     ]
 
 
-def similar(table, cosines, min_cosine):
-    """TextFooler with a table of neighbours, in texts whose first word decides on their cosine similarity."""
-
-    def encode(texts):
-        first = np.array([cosines.get(text.split()[0], 1.0) for text in texts])
-        return np.stack([first, np.sqrt(1 - first**2)], axis=1)
-
-    recipe = recipes.textfooler(lambda word: table.get(word, []), lambda words, position: "X", encode)
-    return replace(recipe, similarity=replace(recipe.similarity, min_cosine=min_cosine))
-
-
 def labels_of(model, texts):
     return model(texts).argmax(dim=1)
 
@@ -133,53 +121,6 @@ def three_classes(rows):
 
 def same(a, b):
     return a.adversarial == b.adversarial and (a.outcome == b.outcome).all() and (a.queries == b.queries).all()
-
-
-# --- known answers ---
-
-
-def test_finds_the_best_substitution_of_the_most_important_word():
-    """Linear victim, two words with two synonyms and one with one: the greedy path is computed by hand."""
-    weights = {"grand": 1.0, "great": 0.2, "big": 0.9, "film": 0.5, "movie": 0.4, "reel": 0.8, "dog": 0.3, "cat": 0.1}
-    synonyms = {"grand": ["great", "big"], "film": ["movie", "reel"], "dog": ["cat"]}
-    model = Linear({**weights, "now": -1.0})
-    result = attack_texts(
-        model, ["grand film dog now"], torch.tensor([1]), recipe=recipes.pwws(lambda w: synonyms.get(w, []))
-    )
-    # "grand" comes first and leaves log-odds 0.03; then exp(p[UNK]) * p(best swap) is 0.503 for "dog", 0.494 for "film"
-    assert result.adversarial == ["great film cat now"] and result.outcome.tolist() == ["succeeded"]
-    assert result.queries[0] == 1 + 3 + 5 + 2 + 1  # clean, [UNK] for each ("now" is a stop word), all swaps, then two
-
-
-@pytest.mark.parametrize("label", [0, 1])
-def test_a_linear_victim_falls_wherever_enumeration_finds_a_way(label):
-    """Four words with eight synonyms each: a text is fooled exactly where one of the 6,561 combinations is."""
-    for seed in range(12):
-        rng = np.random.default_rng(seed)
-        vocabulary = [f"w{i}" for i in range(12)]
-        weights = dict(zip(vocabulary, rng.normal(size=12).tolist(), strict=True))
-        model, text = Linear(weights), " ".join(vocabulary[:4])
-        synonyms = {word: vocabulary[4:] for word in vocabulary[:4]}
-        if labels_of(model, [text]) != label:
-            continue
-        result = attack_texts(model, [text], torch.tensor([label]), recipe=recipes.pwws(synonyms.get))
-        flips = [
-            words
-            for words in itertools.product(*([word, *synonyms[word]] for word in vocabulary[:4]))
-            if labels_of(model, [" ".join(words)]) != label
-        ]
-        assert (result.outcome[0] == "succeeded") == bool(flips)  # greedy is optimal for a sum of words
-        if result.outcome[0] == "succeeded":
-            assert tuple(result.adversarial[0].split()) in flips
-
-
-def test_the_most_similar_success_is_taken_even_where_its_score_is_below_the_current_one():
-    """Three classes: "bad" has the higher score and is accepted, then "poor" (0.52, clean 0.55) replaces it."""
-    text = " ".join(["good", *(f"x{i}" for i in range(15))])
-    model = three_classes({"good": [0.45, 0.30, 0.25], "bad": [0.30, 0.40, 0.30], "poor": [0.48, 0.50, 0.02]})
-    recipe = similar({"good": ["bad", "poor"]}, {"bad": 0.6, "poor": 0.9}, 0.5)
-    result = attack_texts(model, [text], torch.tensor([0]), recipe=recipe)
-    assert (result.outcome[0], result.adversarial[0].split()[0]) == ("succeeded", "poor")
 
 
 # --- lockstep, batches, cache ---
@@ -317,17 +258,6 @@ def test_a_whole_budget_goes_on_behind_the_boundary_to_the_highest_score():
     np.testing.assert_allclose(whole.details["changed"], [2 / 3, 1 / 3])
 
 
-@pytest.mark.parametrize("recipe", all_recipes(), ids=lambda recipe: recipe.name)
-def test_on_one_model_a_whole_budget_breaks_what_an_early_end_breaks(recipe):
-    labels = labels_of(Linear(), TEXTS)
-    early, whole = (
-        attack_texts(Linear(), TEXTS, labels, recipe=recipe, score=Margin(), rules=Rules(leave_early=early))
-        for early in (True, False)
-    )
-    assert early.outcome.tolist() == whole.outcome.tolist()
-    assert (whole.details["changed"] >= early.details["changed"]).all()
-
-
 def test_words_may_be_ranked_by_another_score_than_candidates():
     labels = labels_of(Trigram(), TEXTS)
     saturated = TrueClassProbability(1e-3)
@@ -410,17 +340,12 @@ def test_odd_texts_end_in_an_outcome(recipe, text, label):
     assert result.outcome[0] != "skipped" or (result.adversarial[0] == text and result.queries[0] == 1)
 
 
-def test_ten_thousand_words_and_words_without_candidates():
+def test_ten_thousand_words():
     def model(examples):
         return torch.tensor([[-1.0, 1.0] if "word9999" in example else [1.0, -1.0] for example in examples])
 
-    text = " ".join(f"word{i}" for i in range(10_000))
-    result = attack_texts(model, [text], torch.tensor([1]))
+    result = attack_texts(model, [" ".join(f"word{i}" for i in range(10_000))], torch.tensor([1]))
     assert result.outcome[0] == "succeeded" and result.queries[0] == 1 + 10_000 + 4
-    without = attack_texts(
-        Linear(), ["loud noise"], labels_of(Linear(), ["loud noise"]), recipe=recipes.pwws(lambda _: [])
-    )
-    assert (without.outcome[0], without.adversarial[0], without.queries[0]) == ("failed", "loud noise", 3)
 
 
 def test_deletion_never_asks_an_empty_text():
@@ -431,27 +356,7 @@ def test_deletion_never_asks_an_empty_text():
     assert ("[UNK]", "a long noise") in asked and "[UNK]" in asked
 
 
-@pytest.mark.parametrize("recipe", all_recipes(), ids=lambda recipe: recipe.name)
-def test_both_sentences_of_a_pair_are_attacked(recipe):
-    pairs = [("a warm film", "the jokes are tired"), ("save the tale", "loud pulse , honest film")]
-    asked, labels = [], labels_of(Trigram(), pairs)
-    score = TrueClassProbability(1e-6)
-    result = attack_texts(watched(Trigram(), asked), pairs, labels, recipe=recipe, score=score)
-    assert all(isinstance(one, tuple) and len(one) == 2 for one in [*asked, *result.adversarial])
-    for first, second in pairs:
-        assert any(a != first and b == second for a, b in asked)
-        assert any(a == first and b != second for a, b in asked)
-
-
 # --- budget, trace, errors ---
-
-
-@pytest.mark.parametrize("limit", [1, 2, 5, 9, 40])
-def test_no_text_spends_more_than_its_budget(limit):
-    model = Trigram()
-    for recipe in all_recipes():
-        result = attack_texts(model, TEXTS, labels_of(model, TEXTS), recipe=recipe, max_queries=limit)
-        assert result.queries.max() <= limit
 
 
 def test_a_trace_replays_the_attack():
@@ -474,41 +379,8 @@ def test_a_trace_replays_the_attack():
         assert final == text or swaps[-1]["word"] in format_trace(steps)
 
 
-@pytest.mark.parametrize("decimals", [None, 4, 3, 2])
-def test_a_service_that_answers_with_probabilities_is_refused_whatever_the_batch(decimals):
-    """Rounded, they do not sum to 1 (0.333 three times is 0.999): no verdict may depend on which texts are asked."""
-
-    def service(texts):
-        probabilities = torch.softmax(Trigram()(texts) / 4, dim=1)
-        return probabilities if decimals is None else probabilities.round(decimals=decimals)
-
-    labels = labels_of(Trigram(), TEXTS)
-    for rows in (slice(None), *(slice(i, i + 1) for i in range(len(TEXTS)))):
-        with pytest.raises(ValueError, match="look like probabilities"):
-            attack_texts(service, TEXTS[rows], labels[rows])
-    logarithms = attack_texts(lambda texts: service(texts).double().clamp_min(1e-9).log(), TEXTS, labels)
-    assert "succeeded" in logarithms.outcome
-
-
-@pytest.mark.parametrize(
-    ("labels", "options", "message"),
-    [
-        ([2], {}, r"labels must lie in \[0, 1\], found 2 to 2"),
-        ([0, 1], {}, r"labels must have shape \(1,\)"),
-        ([0], {"max_queries": 0}, "max_queries must be at least 1"),
-        ([0], {"score": DLR()}, "needs 3 classes, the model has 2"),
-    ],
-)
-def test_what_does_not_fit_is_named(labels, options, message):
-    with pytest.raises(ValueError, match=message):
-        attack_texts(Linear(), ["a film"], torch.tensor(labels), **options)
-
-
-def test_labels_may_be_of_any_integer_type_and_texts_none():
-    labels = labels_of(Linear(), TEXTS)
-    for other in (labels.int(), labels.numpy().astype("uint8")):
-        assert same(attack_texts(Linear(), TEXTS, other), attack_texts(Linear(), TEXTS, labels))
-    nothing = attack_texts(Linear(), [], labels[:0])
+def test_no_texts_give_an_empty_result():
+    nothing = attack_texts(Linear(), [], torch.zeros(0, dtype=torch.uint8))
     assert (len(nothing), nothing.n_forward) == (0, 0)
 
 

@@ -48,15 +48,6 @@ def test_deepwordbug_and_pwws_by_name(bare_machine):
     assert resources.load_wordnet() is resources.load_wordnet()
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [("bae", "bae needs masked_lm="), ("textbugger", "unknown recipe 'textbugger'; known: dg, pwws, tf, bae")],
-)
-def test_a_recipe_without_what_it_needs_and_an_unknown_one_are_refused(name, message):
-    with pytest.raises(ValueError, match=message):
-        load_recipe(name)
-
-
 @needs_minilm
 def test_textfooler_on_a_bare_machine_says_what_stands_in(bare_machine):
     recipe = load_recipe("tf")

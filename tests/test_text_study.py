@@ -80,18 +80,6 @@ def test_an_attack_on_a_served_victim_runs_the_batches_of_an_attack_on_the_victi
     assert batches[1.0] == batches[8.0] and max(map(len, batches[1.0])) == 1024
 
 
-def test_a_measurement_is_recorded_and_comes_from_the_cache_the_second_time(study):
-    book = RecordBook("test", profile="smoke", seed=0, modality="text")
-    evaluation = study.measure(book, "dg", design_temperature=1e-3, n=10)
-    (row,) = book.frame.to_dict("records")
-    assert row["mean"] == 100 * evaluation.adversarial_accuracy
-    assert (row["method"], row["design_temperature"], row["n"]) == ("conf_up(T_d<<1)", 1e-3, 10)
-    queries = study.cache.n_queries
-    again = study.run("dg", design_temperature=1e-3, n=10)
-    assert again.correct.tolist() == evaluation.correct.tolist()
-    assert study.cache.n_queries == queries, "attacked again instead of read"
-
-
 def test_a_record_says_what_stands_in_for_parts_of_the_attack(study, monkeypatch):
     recipe = replace(study.recipe("dg"), note="tags: WordNet")
     monkeypatch.setattr("robustlib.study.texts.load_recipe", lambda *_, **__: recipe)

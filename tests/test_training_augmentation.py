@@ -68,17 +68,3 @@ def test_the_result_comes_from_the_cache_until_victim_texts_labels_or_seed_chang
     shorter.tokenizer.enable_truncation(4)  # same weights, but the victim reads less
     attacked_copies(TEXTS[:2], LABELS[:2], shorter)
     assert len(calls) == 6
-
-
-@pytest.mark.parametrize(
-    ("texts", "labels", "recipe", "message"),
-    [
-        (TEXTS, [0, 1, 2, 0], "dg", r"labels must lie in \[0, 1\]"),
-        (TEXTS, [1, 0, 1], "dg", r"labels must have shape \(4,\)"),
-        (TEXTS, [1, 0, 1, 0], "dgb", "unknown recipe 'dgb'"),
-        (["a", " "], [1, 0], "dg", r"texts\[1\] is empty"),
-    ],
-)
-def test_bad_input_is_named(texts, labels, recipe, message):
-    with pytest.raises(ValueError, match=message):
-        attacked_copies(texts, torch.tensor(labels), tiny(), recipe)

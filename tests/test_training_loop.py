@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from models_for_tests import letter_texts
+from models_for_tests import letter_texts, weights
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from robustlib.data import cache
@@ -53,10 +53,6 @@ def train(recipe):
         if isinstance(recipe, ImageTraining)
         else train_text_classifier(recipe, *letter_texts())
     )
-
-
-def weights(model):
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
 def gradients_of(parameters):

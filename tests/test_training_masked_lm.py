@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from models_for_tests import needs_minilm
+from models_for_tests import needs_minilm, save_checkpoint
 
 from robustlib.models.pretrained import load_masked_language_model, tiny_classifier
 from robustlib.training import masked_lm
@@ -14,14 +14,12 @@ QUESTIONS = [(["so", "good", "film"], 1), (["a"], 0), (["it", "is", "very", "ver
 @pytest.fixture(scope="module", params=["tiny-bert", "tiny-roberta"])
 def model(request, tmp_path_factory):
     """A tiny random masked language model, read back from a checkpoint folder."""
-    from transformers import AutoModelForMaskedLM, PreTrainedTokenizerFast
+    from transformers import AutoModelForMaskedLM
 
     torch.manual_seed(0)
     body, tokenizer = tiny_classifier(request.param, 2)
     folder = tmp_path_factory.mktemp(request.param)
-    AutoModelForMaskedLM.from_config(body.config).save_pretrained(folder)
-    pad_token = tokenizer.id_to_token(body.config.pad_token_id)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=pad_token).save_pretrained(folder)
+    save_checkpoint(AutoModelForMaskedLM.from_config(body.config), tokenizer, folder)
     return MaskedLanguageModel(*load_masked_language_model(str(folder))).eval()
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from models_for_tests import sizes
 from torch import nn
 from torch.nn import functional
 
@@ -9,7 +10,7 @@ from robustlib.models.texts import TextClassifier
 from robustlib.training.loop import Training
 from robustlib.training.methods import METHODS, Method, image_method, method_step, worst_perturbation
 from robustlib.training.minimum_norm import minimum_norm_weights
-from robustlib.training.perturbation import PerturbationSet, continuous
+from robustlib.training.perturbation import ContinuousInput, PerturbationSet, continuous
 
 CONTINUOUS = ("standard", "fgsm", "pgd", "freelb", "ddi", "trades")
 
@@ -147,10 +148,32 @@ def test_texts_perturb_embeddings_inside_the_set_and_leave_padding(name, norm, m
     method_step(method)(model, inputs, torch.tensor([0, 1, 1]), 1.0)
     assert all(parameter.grad is not None for parameter in model.body.get_input_embeddings().parameters())
     for delta in seen:
-        size = delta.abs().amax() if norm == "linf" else delta.flatten(1).norm(dim=1).max()
-        assert size <= 0.2 + 1e-5
+        assert sizes(delta, norm).max() <= 0.2 + 1e-5
         assert delta[inputs["attention_mask"] == 0].abs().max() == 0
     assert max(float(delta.abs().max()) for delta in seen) > 0
+
+
+def test_the_steps_written_out():
+    gradient = torch.tensor([[3.0, -4.0]])
+    batch = ContinuousInput(torch.zeros(1, 2), lambda x: x)
+    at = torch.zeros(1, 2)
+    l2 = PerturbationSet("l2", radius=1.0, step_size=0.5, initial=0.0)
+    torch.testing.assert_close(l2.ascend(at, gradient, batch), torch.tensor([[0.3, -0.4]]))
+    torch.testing.assert_close(l2.ascend(torch.tensor([[0.6, -0.8]]), gradient, batch), torch.tensor([[0.6, -0.8]]))
+    linf = PerturbationSet("linf", radius=0.4, step_size=0.5, initial=0.0)
+    torch.testing.assert_close(linf.ascend(at, gradient, batch), torch.tensor([[0.4, -0.4]]))
+    assert torch.equal(l2.ascend(at, torch.zeros(1, 2), batch), at)  # no gradient, no step, no NaN
+    padded = ContinuousInput(torch.zeros(1, 2, 1), lambda x: x, torch.tensor([[[1], [0]]]))
+    assert l2.ascend(torch.zeros(1, 2, 1), torch.ones(1, 2, 1), padded).tolist() == [[[0.5], [0.0]]]
+
+
+def test_the_start_of_freelb_has_its_size():
+    chosen = PerturbationSet("l2", radius=1.0, initial=0.05)
+    torch.manual_seed(1)
+    many = ContinuousInput(torch.zeros(1000, 5, 40), lambda h: h, torch.tensor([1, 1, 1, 0, 0])[None, :, None])
+    norms = torch.linalg.vector_norm(chosen.start(many).flatten(1), dim=1)
+    assert norms.max() <= 0.05
+    assert norms.mean() == pytest.approx(0.05 / 3**0.5, rel=0.02)  # components uniform in [-1, 1]
 
 
 @pytest.mark.parametrize("name", CONTINUOUS)
@@ -178,19 +201,3 @@ def test_names_follow_the_tables():
     assert Training(temperature_schedule="cosine").label == "baseline(cosine)"
     others = set(METHODS) - {"standard", "ddi"}
     assert {Method(name, steps=METHODS[name].steps or 5).label for name in others} == others
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"name": "mixup"}, "method must be one of standard, fgsm, pgd"),
-        ({"name": "pgd", "steps": 0}, "steps must be at least 1"),
-        ({"name": "ddi", "solutions": 9}, "solutions 1 to 8"),
-        ({"name": "fgsm", "steps": 2}, "fgsm takes steps=1, got 2"),
-        ({"name": "trades", "beta": -1.0}, "beta must be 0 or above, got -1"),
-        ({"name": "ascc", "kl": -1.0}, "kl must be 0 or above"),
-    ],
-)
-def test_a_bad_method_is_named(options, message):
-    with pytest.raises(ValueError, match=message):
-        Method(**options)

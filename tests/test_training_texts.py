@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 from data_fixtures import make_workspace, place
-from models_for_tests import letter_texts
+from models_for_tests import letter_texts, save_checkpoint
 
 from robustlib.data import DATASETS, FetchError
 from robustlib.models.texts import TextClassifier
 from robustlib.training import texts as training
-from robustlib.training.methods import Method, method_step
+from robustlib.training.methods import Method
 from robustlib.training.texts import TextTraining, length_bucketed, train_text_classifier
 from robustlib.training.vocabulary import only_embeddings_of
 
@@ -60,36 +60,18 @@ def test_a_token_that_is_left_out_cannot_be_looked_up():
 
 
 def test_a_downloaded_encoder_is_fetched_for_its_training(tmp_path, monkeypatch):
-    from transformers import PreTrainedTokenizerFast
-
     data = make_workspace(tmp_path, monkeypatch)
     with pytest.raises(FetchError, match="could not get the data set 'mpnet'"):
         monkeypatch.setenv("ROBUSTLIB_OFFLINE", "1")
         train_text_classifier(replace(QUICK, encoder="mpnet"), TEXTS, LABELS)
     tiny = TextClassifier.from_name("tiny-mpnet", 2)
-    tiny.body.save_pretrained(tmp_path / "tiny")
-    tiny.tokenizer.no_truncation()
-    PreTrainedTokenizerFast(tokenizer_object=tiny.tokenizer, pad_token="[PAD]").save_pretrained(tmp_path / "tiny")
+    save_checkpoint(tiny.body, tiny.tokenizer, tmp_path / "tiny")
     files = {path.name: path.read_bytes() for path in (tmp_path / "tiny").iterdir()}
     contents = {file.key: files.get(file.key, b"not needed here") for file in DATASETS["mpnet"].files}
     place(data, monkeypatch, "mpnet", contents)
     model = train_text_classifier(replace(QUICK, encoder="mpnet", layers=1), TEXTS, LABELS)
     assert model.name == "mpnet" and model.body.config.num_hidden_layers == 1
     assert len(model.history) == QUICK.epochs
-
-
-@pytest.mark.parametrize("temperature", [0.1, 1.0, 100.0])
-def test_the_standard_step_is_cross_entropy_of_logits_over_temperature(temperature):
-    model = TextClassifier.from_name("tiny-bert", 2)
-    batch = model.collate(model.tokenise(TEXTS[:8]))
-    loss = method_step(Method())(model, batch, LABELS[:8], temperature)
-    probabilities = torch.softmax(model(batch).double() / temperature, dim=1)
-    expected = -probabilities.gather(1, LABELS[:8, None]).log().mean()
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
-    wanted = torch.autograd.grad(expected, list(model.parameters()), allow_unused=True)
-    for parameter, gradient in zip(model.parameters(), wanted, strict=True):
-        if gradient is not None:
-            torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-7)
 
 
 def test_the_learning_rate_falls_linearly_to_zero_and_clipped_gradients_are_short(monkeypatch):
@@ -132,18 +114,3 @@ def test_batches_hold_every_row_once_and_pad_little():
     assert padded < 1.1 * sum(lengths)
     assert plan == length_bucketed(lengths, 8, seed=0, epoch=0)
     assert plan != length_bucketed(lengths, 8, seed=0, epoch=1) != length_bucketed(lengths, 8, seed=1, epoch=1)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"training_temperature": 0.0}, "training_temperature must be finite and above 0"),
-        ({"temperature_schedule": "square"}, "temperature_schedule must be one of constant, linear"),
-        ({"gradient_rule": "normalize"}, "gradient_rule must be one of none, clip, normalise, got 'normalize'"),
-        ({"precision": "half"}, "precision must be one of auto, float32, bfloat16"),
-        ({"epochs": 0}, "epochs must be above 0"),
-    ],
-)
-def test_a_bad_configuration_is_named(options, message):
-    with pytest.raises(ValueError, match=message):
-        TextTraining(**options)
