@@ -21,6 +21,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from measure import CLOCKS, Row, plain_rows
+from safetensors.torch import save_file
 
 from robustlib.attacks.result import FAILED, SKIPPED
 from robustlib.attacks.scores import TrueClassProbability
@@ -127,6 +128,16 @@ def run_textattack(python: str, request: dict[str, Any]) -> dict[str, Any]:
         return json.loads(answer.read_text())
 
 
+def write_victim(model: TextClassifier, folder: Path) -> None:
+    """What `textattack_side.load_victim` reads: weights, tokeniser, and how the encoder is built."""
+    weights = {key: value.detach().cpu().contiguous() for key, value in model.body.state_dict().items()}
+    save_file(weights, folder / "model.safetensors")
+    encoder = {key: value for key, value in model.body.config.to_dict().items() if key != "_name_or_path"}
+    about = {"n_classes": model.n_classes, "encoder": encoder}
+    (folder / "classifier.json").write_text(json.dumps(about, default=str), encoding="utf-8")
+    model.tokenizer.save(str(folder / "tokenizer.json"))
+
+
 def textattack_rows(answer: dict[str, Any], runs: list[dict[str, Any]]) -> list[dict]:
     """TextAttack's lines; the runs of a sweep are also summed up."""
     names = {"SuccessfulAttackResult": "succeeded", "FailedAttackResult": FAILED, "SkippedAttackResult": SKIPPED}
@@ -148,7 +159,7 @@ def beside_textattack(
         {**one, "system": AS_IS, "dynamic_padding": False, "n": options.as_is},
     ]
     with tempfile.TemporaryDirectory() as folder:
-        model.save(folder)
+        write_victim(model, Path(folder))
         request = {"victim": folder, "texts": texts, "labels": labels.tolist(), "seed": 0}
         request |= {"runs": runs, "threads": torch.get_num_threads(), "clock": options.clock}
         answer = run_textattack(options.textattack_python, request)

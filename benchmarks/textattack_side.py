@@ -2,7 +2,7 @@
 
     python textattack_side.py request.json answer.json
 
-The request names the victim's folder (as `TextClassifier.save` writes it), sentences, labels and runs; a run is a
+The request names the victim's folder (as `text_attacks.write_victim` writes it), sentences, labels and runs; a run is a
 recipe ("dg" or "pwws"), a number of sentences, a temperature, and whether the padding is dynamic.
 """
 

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -153,54 +152,6 @@ class TextClassifier(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.body.get_input_embeddings().weight.device
-
-    def save(self, folder: Path | str) -> None:
-        """Write model.safetensors, classifier.json and tokenizer.json; ValueError for a model that is not float32."""
-        from safetensors.torch import save_file
-
-        if self.precision != "float32" or {value.dtype for value in self.body.parameters()} != {torch.float32}:
-            raise ValueError(
-                f"only a float32 classifier can be saved, this one computes in {self.precision}: save the original and "
-                "call at_precision after loading it"
-            )
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = {key: value.detach().cpu().contiguous() for key, value in self.body.state_dict().items()}
-        save_file(weights, folder / "model.safetensors")
-        settings = {
-            "name": self.name,
-            "pooled": isinstance(self.body, PooledClassifier),
-            "n_classes": self.n_classes,
-            "max_length": self.max_length,
-            "history": self.history,
-            "encoder": {key: value for key, value in self.body.config.to_dict().items() if key != "_name_or_path"},
-        }
-        (folder / "classifier.json").write_text(json.dumps(settings, indent=1, default=str))
-        self.tokenizer.save(str(folder / "tokenizer.json"))
-
-    @classmethod
-    def load(cls, folder: Path | str) -> TextClassifier:
-        """Read what `save` wrote; needs neither the original checkpoint nor a network."""
-        from safetensors.torch import load_file
-        from tokenizers import Tokenizer
-        from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
-
-        folder = Path(folder)
-        if not (folder / "classifier.json").is_file():
-            raise FileNotFoundError(f"{folder} holds no classifier.json: it was not written by TextClassifier.save")
-        settings = json.loads((folder / "classifier.json").read_text())
-        encoder = dict(settings["encoder"])
-        config = AutoConfig.for_model(encoder.pop("model_type"), **encoder)
-        with seeded(0):  # initial weights are overwritten: only the caller's generator is protected
-            if settings["pooled"]:
-                body = PooledClassifier(AutoModel.from_config(config), settings["n_classes"])
-            else:
-                body = AutoModelForSequenceClassification.from_config(config)
-        body.load_state_dict(load_file(folder / "model.safetensors"))
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        model = cls(body, tokenizer, name=settings["name"], max_length=settings["max_length"])
-        model.history = settings["history"]
-        return model.eval()
 
 
 class PooledClassifier(nn.Module):
