@@ -29,6 +29,11 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 # Step of a learned log T: Adam moves it by about this much, so that some hundred steps can change T tenfold.
 TEMPERATURE_LEARNING_RATE = 0.02
 CHECKPOINT_SECONDS = 30.0
+# The parts of `Training.label`, for readers of records; a part that is not named is NaN.
+LABEL = (
+    r"(?P<family>.*?)(?:_grad(?P<rule>clip|norm))?(?:\((?P<schedule>[a-z-]+)\))?"
+    r"(?:\(epochs=(?P<epochs>\d+)\))?(?:\(n=(?P<n_train>\d+)\))?$"
+)
 _MEASURED_STEPS = 4  # steps of an epoch whose length is measured: each needs a copy of the weights
 
 

@@ -20,6 +20,7 @@ from robustlib.study.records import (
     over_seeds,
     unpack,
 )
+from robustlib.training.loop import LABEL
 
 MAIN_ATTACK = {"image": "pgd", "text": "dg"}
 BASELINE, OVER, UNDER = "baseline", "conf_up(T_d<<1)", "conf_down(T_d>>1)"
@@ -37,7 +38,7 @@ class Evidence:
     attack: str
     # of the notebooks on other data sets and encoders, and on training, whose models are others
     breadth: pd.DataFrame
-    training: pd.DataFrame
+    training: pd.DataFrame  # also in the columns of `training.loop.LABEL`, each empty where it does not apply
 
     @cached_property
     def differences(self) -> pd.DataFrame:
@@ -106,9 +107,13 @@ def evidence(records: pd.DataFrame, modality: str) -> dict[str, Evidence]:
     for (dataset, model), group in groups:
         low, trained = group.precision != "", group.experiment.str.startswith(TRAINING)
         evidences[f"{dataset}, {model}"] = Evidence(
-            group[~low & ~trained], group[low & ~trained], MAIN_ATTACK[modality], named[wide], group[trained]
+            group[~low & ~trained], group[low & ~trained], MAIN_ATTACK[modality], named[wide], _parted(group[trained])
         )
     return evidences
+
+
+def _parted(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.join(rows.method.astype(str).str.extract(LABEL).fillna(""))
 
 
 def _name_sweep_references(records: pd.DataFrame) -> pd.DataFrame:

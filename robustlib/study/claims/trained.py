@@ -29,7 +29,7 @@ from robustlib.training.schedules import SCHEDULES
 
 # Names are made from settings, as the records' are.
 MAIN, CLIPPED = (Training(gradient_rule=rule).label for rule in ("normalise", "clip"))
-STAR, CLIP = (name.removeprefix(BASELINE) for name in (MAIN, CLIPPED))
+STAR = MAIN.removeprefix(BASELINE)
 PAPER_TEMPERATURE = 200.0  # where a claim names it; of what was trained, the nearest in decades is judged
 
 
@@ -37,8 +37,10 @@ def _rows(data: Evidence, **columns: object) -> pd.DataFrame:
     return matching(data.training, design_temperature=1, **columns)
 
 
-def _methods(data: Evidence) -> list[str]:
-    return list(dict.fromkeys(_rows(data, training_temperature=1, metric="accuracy").method))
+def _trainings(data: Evidence) -> pd.DataFrame:
+    """The trainings at T = 1 in the usual number of steps by their names, in the columns of `LABEL`."""
+    rows = _rows(data, training_temperature=1, metric="accuracy", schedule="", epochs="", n_train="")
+    return rows.drop_duplicates("method").set_index("method")
 
 
 def _illusion(data: Evidence, method: str, temperature: float = 1.0, **options: str) -> pd.Series | None:
@@ -94,15 +96,15 @@ def overconfident(data: Evidence, smallest: float) -> list[Finding]:
 
 def starred_illusion(data: Evidence, smallest: float) -> list[Finding]:
     """C5: every model trained with normalised gradients stands above its own scale-free answer as served."""
-    starred = [method for method in _methods(data) if method.endswith(STAR)]
-    return [judge_row(method, _illusion(data, method), above(smallest)) for method in starred]
+    starred = _trainings(data).query("rule == 'norm'")
+    return [judge_row(method, _illusion(data, method), above(smallest)) for method in starred.index]
 
 
 def no_star_no_illusion(data: Evidence, smallest: float) -> list[Finding]:
     """C12: adversarially trained without normalisation, a model has no illusion, where with it there is one."""
-    plain = [m for m in _methods(data) if not m.startswith(BASELINE) and not m.endswith((STAR, CLIP))]
+    plain = _trainings(data).query("family != @BASELINE and rule == ''")
     findings = []
-    for method in plain:
+    for method in plain.index:
         finding = judge_row(method, _illusion(data, method), equal(smallest))
         starred = judge_row(method, _illusion(data, f"{method}{STAR}"), above(smallest))
         if finding.outcome == "holds" and starred.outcome in ("fails", "open"):
@@ -117,7 +119,7 @@ def more_steps(data: Evidence, smallest: float) -> list[Finding]:
 
     Void where 3 steps leave no illusion that could shrink.
     """
-    known = _methods(data)
+    known = _trainings(data).index
     names = (Training(method=Method("ddi", steps), gradient_rule="normalise").label for steps in range(1, 100))
     trained = [name for name in names if name in known]
     if len(trained) < 2:
@@ -142,8 +144,9 @@ def hot_gain(data: Evidence, smallest: float, hot: float) -> list[Finding]:
 
 def adds_to_adversarial_training(data: Evidence, smallest: float) -> list[Finding]:
     """C18: the same on top of each adversarial training."""
-    methods = [method for method in _methods(data) if not method.startswith((BASELINE, Method("dg-aug").label))]
-    hot = {method: _hot(data, method) for method in methods}
+    trainings = _trainings(data)
+    adversarial = trainings[~trainings.family.isin([BASELINE, Method("dg-aug").label])]
+    hot = {method: _hot(data, method) for method in adversarial.index}
     return [f for m, t in hot.items() if t is not None for f in _gains_over_cold(data, smallest, m, t, f"{m}, ")]
 
 
@@ -253,7 +256,8 @@ def transfer_is_weaker(data: Evidence, smallest: float, hot: float) -> list[Find
 def not_length(data: Evidence, smallest: float) -> list[Finding]:
     """C26: trained longer, the hot model still gains over the cold one trained as long, at little cost."""
     findings = []
-    for method in (method for method in _methods(data) if method.startswith(f"{MAIN}(epochs=")):
+    cold = _rows(data, training_temperature=1, metric="accuracy", family=BASELINE, rule="norm", n_train="")
+    for method in dict.fromkeys(cold[cold.epochs != ""].method):
         hot = _hot(data, method)
         row = None if hot is None else _gain(data, method, hot, "margin")
         findings.append(judge_row(f"{method}, T = {hot or 0:g}", row, above(smallest)))
