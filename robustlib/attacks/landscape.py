@@ -49,9 +49,7 @@ def exactly_flat(surface: np.ndarray) -> np.ndarray:
     return flat
 
 
-def input_landscape(
-    model: nn.Module, image: Tensor, label: Tensor, *, epsilon: float, side: int, reach: float = 2.0, seed: int = 0
-) -> Landscape:
+def input_landscape(model: nn.Module, image: Tensor, label: Tensor, *, epsilon: float, side: int) -> Landscape:
     """Landscape around one image, towards the attack's direction and a random one, both Linf directions.
 
     The first direction is the sign of the margin's gradient, which no temperature changes, so that the same
@@ -59,23 +57,20 @@ def input_landscape(
 
     Args:
         image: (1, channels, height, width). label: (1,).
-        epsilon: length of both directions, Linf, pixel units; the grid goes from -reach to reach times that.
+        epsilon: length of both directions, Linf, pixel units; the grid goes from -2 to 2 times that.
         side: grid points along each axis; odd (else ValueError), so that the image itself is on the grid.
     """
-    coordinates = _coordinates(side, reach)
     with gradients_on(), evaluating(model):
         forward, point, label = prepare(model, image, label)
         gradient = torch.autograd.grad(Margin()(forward(point.requires_grad_(True)), label).sum(), point)[0]
-    directions = {"towards the attack": gradient.sign(), "random direction": _random_signs(image, seed)}
-    return _plane(model, image, label, directions, epsilon, coordinates)
+    directions = {"towards the attack": gradient.sign(), "random direction": _random_signs(image, 0)}
+    return _plane(model, image, label, directions, epsilon, _coordinates(side, 2.0))
 
 
-def random_landscape(
-    model: nn.Module, image: Tensor, label: Tensor, *, epsilon: float, side: int, reach: float = 2.0, seed: int = 0
-) -> Landscape:
+def random_landscape(model: nn.Module, image: Tensor, label: Tensor, *, epsilon: float, side: int) -> Landscape:
     """As `input_landscape`, along two random sign patterns."""
-    directions = {"random direction": _random_signs(image, seed), "another one": _random_signs(image, seed + 1)}
-    return _plane(model, image, label, directions, epsilon, _coordinates(side, reach))
+    directions = {"random direction": _random_signs(image, 0), "another one": _random_signs(image, 1)}
+    return _plane(model, image, label, directions, epsilon, _coordinates(side, 2.0))
 
 
 def _random_signs(image: Tensor, seed: int) -> Tensor:
@@ -98,15 +93,13 @@ def _plane(
     return Landscape(logits, label.cpu(), coordinates, *directions, torch.cat([first, second]).flatten(1).cpu())
 
 
-def weight_landscape(
-    model: nn.Module, images: Tensor, labels: Tensor, *, side: int, reach: float = 1.0, seed: int = 0
-) -> Landscape:
+def weight_landscape(model: nn.Module, images: Tensor, labels: Tensor, *, side: int, seed: int = 0) -> Landscape:
     """Landscape around the trained weights along two random directions with filter normalisation (Li et al. 2018).
 
     Each filter of a direction gets the norm of the filter it moves; biases and other vectors stay where they are.
-    `side`, `reach` as in `input_landscape`, in units of the filters' norms.
+    `side` as in `input_landscape`; the grid goes from -1 to 1 times the filters' norms.
     """
-    coordinates = _coordinates(side, reach)
+    coordinates = _coordinates(side, 1.0)
     directions = [filter_normalised(model, seed * 2 + axis) for axis in (0, 1)]
     moved = copy.deepcopy(model)
     trained = dict(model.named_parameters())

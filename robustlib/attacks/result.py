@@ -30,17 +30,8 @@ class AttackResult:
 
     @property
     def adversarial_accuracy(self) -> float:
-        """Failed / all: a skipped example was wrong already and counts as an error."""
-        return _share(self.outcome == FAILED)
-
-    @property
-    def clean_accuracy(self) -> float:
-        """(Succeeded + failed) / all."""
-        return _share(self.outcome != SKIPPED)
-
-
-def _share(of: np.ndarray) -> float:
-    return float(of.mean()) if len(of) else float("nan")
+        """Failed / all: a skipped example was wrong already and counts as an error. NaN of none."""
+        return float((self.outcome == FAILED).mean()) if len(self) else float("nan")
 
 
 def outcomes(clean_correct: ArrayLike, adversarial_correct: ArrayLike) -> np.ndarray:

@@ -41,16 +41,16 @@ def check_predictions(logits: Any, labels: Any) -> tuple[Tensor, Tensor]:
     return logits, labels
 
 
-def check_probs(probs: Any, name: str = "probs") -> Tensor:
+def check_probs(probs: Any) -> Tensor:
     """Probabilities (n, n_classes), n at least 1; rows may sum to 1 as loosely as rounded decimals do."""
-    probs = _floating(probs, name)
+    probs = _floating(probs, "probs")
     if probs.ndim != 2 or not probs.numel():
-        raise ValueError(f"{name} must have shape (n, n_classes) with n >= 1, got {tuple(probs.shape)}")
+        raise ValueError(f"probs must have shape (n, n_classes) with n >= 1, got {tuple(probs.shape)}")
     if not looks_like_probabilities(probs):
         low, high = float(probs.min()), float(probs.max())
         furthest = float((probs.double().sum(dim=1) - 1).abs().max())
         raise ValueError(
-            f"{name} must lie in [0, 1] with rows that sum to 1, found {low:.6g} to {high:.6g} and a sum "
+            f"probs must lie in [0, 1] with rows that sum to 1, found {low:.6g} to {high:.6g} and a sum "
             f"{furthest:.3g} away from 1: apply softmax to logits, or divide each row of probabilities by its sum"
         )
     return probs
@@ -75,7 +75,7 @@ def looks_like_probabilities(values: Tensor) -> bool:
     return bool(inside & ((rows.sum(dim=1) - 1).abs() <= allowed * (1 + 1e-6)).all())
 
 
-def check_labels(labels: Any, n: int, n_classes: int | None = None, name: str = "labels") -> Tensor:
+def check_labels(labels: Any, n: int, n_classes: int | None = None) -> Tensor:
     """Labels (n,) of any integer type, in [0, n_classes), as int64."""
     values = torch.from_numpy(np.array(labels)) if isinstance(labels, np.ndarray) else labels
     if (
@@ -84,13 +84,13 @@ def check_labels(labels: Any, n: int, n_classes: int | None = None, name: str = 
         or values.is_complex()
         or values.dtype == torch.bool
     ):
-        raise TypeError(f"{name} must be an integer tensor or array, got {_kind(labels)}")
+        raise TypeError(f"labels must be an integer tensor or array, got {_kind(labels)}")
     if values.shape != (n,):
-        raise ValueError(f"{name} must have shape ({n},), one for each example, got {tuple(values.shape)}")
+        raise ValueError(f"labels must have shape ({n},), one for each example, got {tuple(values.shape)}")
     values = values.long()
     if n_classes is not None and n and (int(values.min()) < 0 or int(values.max()) >= n_classes):
         raise ValueError(
-            f"{name} must lie in [0, {n_classes - 1}], found {int(values.min())} to {int(values.max())}: "
+            f"labels must lie in [0, {n_classes - 1}], found {int(values.min())} to {int(values.max())}: "
             "is the label map the model's?"
         )
     return values
@@ -106,20 +106,20 @@ def check_correct(correct: Any, name: str = "correct") -> np.ndarray:
     return flags
 
 
-def check_pixels(images: Any, name: str = "images") -> Tensor:
+def check_pixels(images: Any) -> Tensor:
     """Floating-point (n, channels, height, width) images in [0, 1]; what rounding left outside is clamped in a copy."""
-    images = _floating(images, name, "divide 8-bit pixels by 255")
+    images = _floating(images, "images", "divide 8-bit pixels by 255")
     if images.ndim != 4:
-        raise ValueError(f"{name} must have shape (n, channels, height, width), got {tuple(images.shape)}")
+        raise ValueError(f"images must have shape (n, channels, height, width), got {tuple(images.shape)}")
     if not images.numel():
         return images
     low, high = float(images.min()), float(images.max())
     if math.isnan(low) or math.isnan(high):
-        raise ValueError(f"{name} hold NaN")
+        raise ValueError("images hold NaN")
     rounding = max(1e-6, 2 * torch.finfo(images.dtype).eps)
     if low < -rounding or high > 1 + rounding:
         raise ValueError(
-            f"{name} must lie in [0, 1], found {low:.9g} to {high:.9g}: put normalisation into the model "
+            f"images must lie in [0, 1], found {low:.9g} to {high:.9g}: put normalisation into the model "
             "(robustlib.models.Normalised), so that epsilon keeps its meaning in pixel units"
         )
     return images if low >= 0 and high <= 1 else images.clamp(0, 1)

@@ -22,7 +22,6 @@ class CalibrationReport:
 
     n: int
     temperature: float
-    n_bins: int
     accuracy: float
     mean_confidence: float
     expected_calibration_error: float
@@ -31,20 +30,18 @@ class CalibrationReport:
     brier_score: float
 
 
-def calibration_report(
-    logits: Tensor, labels: Tensor, *, temperature: float = 1.0, n_bins: int = 15
-) -> CalibrationReport:
+def calibration_report(logits: Tensor, labels: Tensor, *, temperature: float = 1.0) -> CalibrationReport:
     """Every metric of softmax(logits / temperature) (n, n_classes) (equations 4, 5); raises as `check_predictions`."""
     logits, labels = check_predictions(logits, labels)
     log_probs = scale_logits(logits.detach().double(), temperature).log_softmax(dim=1)
-    return _report(log_probs.exp(), log_probs, labels, logits.argmax(dim=1) == labels, n_bins, float(temperature))
+    return _report(log_probs.exp(), log_probs, labels, logits.argmax(dim=1) == labels, float(temperature))
 
 
-def calibration_report_from_probs(probs: Tensor, labels: Tensor, *, n_bins: int = 15) -> CalibrationReport:
+def calibration_report_from_probs(probs: Tensor, labels: Tensor) -> CalibrationReport:
     """The same for calibrators that give no logits (isotonic, histogram binning): probs (n, n_classes)."""
     probs, labels = _checked(probs, labels)
     probs = probs.detach().double()
-    return _report(probs, probs.log(), labels, probs.argmax(dim=1) == labels, n_bins, 1.0)
+    return _report(probs, probs.log(), labels, probs.argmax(dim=1) == labels, 1.0)
 
 
 def reliability_bins(confidence: Tensor, correct: Tensor, n_bins: int = 15) -> dict[str, np.ndarray]:
@@ -109,15 +106,12 @@ def top_label(probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return confidence, predicted == labels
 
 
-def _report(
-    probs: Tensor, log_probs: Tensor, labels: Tensor, correct: Tensor, n_bins: int, temperature: float
-) -> CalibrationReport:
+def _report(probs: Tensor, log_probs: Tensor, labels: Tensor, correct: Tensor, temperature: float) -> CalibrationReport:
     confidence, target = probs.amax(dim=1), torch.nn.functional.one_hot(labels, probs.shape[1])
-    expected, largest = calibration_errors(confidence, correct, n_bins)
+    expected, largest = calibration_errors(confidence, correct)
     return CalibrationReport(
         n=len(labels),
         temperature=temperature,
-        n_bins=n_bins,
         accuracy=float(correct.double().mean()),
         mean_confidence=float(confidence.mean()),
         expected_calibration_error=expected,

@@ -261,7 +261,7 @@ def plot_hiding(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_verdicts(scorecard: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def plot_verdicts(scorecard: pd.DataFrame) -> Axes:
     """Heatmap of verdicts: a row per modality, a column per claim; columns `modality`, `claim`, `verdict`."""
     verdicts = scorecard.pivot(index="modality", columns="claim", values="verdict")[
         list(dict.fromkeys(scorecard.claim))
@@ -276,7 +276,7 @@ def plot_verdicts(scorecard: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     }
     colours, signs = zip(*looks.values(), strict=True)
     codes = verdicts.map(list(looks).index)
-    ax = _axes(ax, (0.36 * verdicts.shape[1] + 1.2, 2.0))
+    ax = plt.subplots(figsize=(0.36 * verdicts.shape[1] + 1.2, 2.0))[1]
     look = {"cmap": list(colours), "vmin": -0.5, "vmax": len(looks) - 0.5}
     look |= {"cbar": False, "linewidths": 3, "square": True}
     sns.heatmap(codes, annot=codes.map(signs.__getitem__), fmt="", annot_kws={"color": "black"}, **look, ax=ax)
@@ -341,9 +341,9 @@ def plot_attack(
     return axes
 
 
-def plot_steps(frame: pd.DataFrame, *, title: str, walls: Mapping[str, float], ax: Axes | None = None) -> Axes:
+def plot_steps(frame: pd.DataFrame, *, title: str, walls: Mapping[str, float]) -> Axes:
     """Shares (0 to 1) against temperature; `frame`: index temperature, a column per share; walls: label to T."""
-    ax = _axes(ax, (8.5, 4))
+    ax = plt.subplots(figsize=(8.5, 4))[1]
     number = frame.shape[1]
     look = {"palette": COLOURS[:number], "markers": MARKERS[:number], "dashes": False, "markeredgewidth": 0}
     sns.lineplot(frame, **look, errorbar=None, ax=ax)
