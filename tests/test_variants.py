@@ -25,7 +25,7 @@ TRAINED = (Variant(), Variant(rule="clip"), COLD, HOT, Variant("pgd"), Variant("
 @pytest.fixture(scope="module")
 def image_book():
     """What judging a few variants records, each after the ones it is compared with."""
-    book = RecordBook("09_high_temperature_training", profile="smoke", seed=0, modality="image")
+    book = RecordBook("09_high_temperature_training", profile="smoke", seed=0, modality="image", part="training")
     models = {}
     for variant in TRAINED:
         reference = models.get(COLD if variant == HOT else Variant())

@@ -28,13 +28,14 @@ class Lesson:
     """One notebook of one modality in one profile. Studies are loaded, and models trained, when first used.
 
     `name`: number and name of the notebook, which name its records; `seed`: the notebook's parameter, which shifts the
-    seeds of the profile; `modality`: "image" or "text".
+    seeds of the profile; `modality`: "image" or "text"; `part`: as of `RecordBook`.
     """
 
     name: str
     profile: str
     seed: int
     modality: str
+    part: str = "served"
 
     @cached_property
     def seeds(self) -> tuple[int, ...]:
@@ -63,7 +64,7 @@ class Lesson:
 
     @cached_property
     def book(self) -> RecordBook:
-        return RecordBook(self.name, profile=self.profile, seed=self.seed, modality=self.modality)
+        return RecordBook(self.name, profile=self.profile, seed=self.seed, modality=self.modality, part=self.part)
 
     def describe(self) -> str:
         study, unit = self.study, "images" if self.modality == "image" else "texts"

@@ -33,10 +33,10 @@ def start(profile: str, seed: int, name: str = "") -> None:
         compute(units_of(name, profile, seed))
 
 
-def begin(name: str, profile: str, seed: int, modality: str) -> Lesson:
+def begin(name: str, profile: str, seed: int, modality: str, part: str = "served") -> Lesson:
     """Open a lesson: `start`, then data, model and number of examples of its study; arguments as of `Lesson`."""
     start(profile, seed, name)
-    lesson = Lesson(name, profile, seed, modality)
+    lesson = Lesson(name, profile, seed, modality, part)
     say(lesson.describe())
     return lesson
 

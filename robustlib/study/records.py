@@ -40,7 +40,7 @@ PAPER_COLUMNS = ["table", "dataset", "model", "method", "training_temperature", 
 PAPER_COLUMNS += ["mean", "std"]
 PROVENANCE = ["n", "low", "high", "seed", "profile", "device", "float32", "versions", "commit", "date"]
 REFERENCE = [f"reference_{field.name}" for field in fields(Reference)]
-SETTING = ["experiment", "modality", "design_temperature", "adversary_temperature", "norm", "epsilon"]
+SETTING = ["experiment", "part", "modality", "design_temperature", "adversary_temperature", "norm", "epsilon"]
 SETTING += [*REFERENCE, "note"]
 COLUMNS = [*PAPER_COLUMNS, *PROVENANCE, *SETTING, "outcomes"]
 EXTREMES = {"accuracy": (0, 1), "accuracy_difference": (-1, 1)}  # of one example's outcome, by metric
@@ -71,14 +71,16 @@ def unpack(cell: str) -> np.ndarray:
 class RecordBook:
     """The numbers one notebook measures; `save` writes them as a CSV for figures, tables and the scorecard.
 
-    `experiment`: number and name of the notebook, and name of the file; `modality`: "image" or "text".
+    `experiment`: number and name of the notebook, and name of the file; `modality`: "image" or "text"; `part` of the
+    study: "served", "breadth" (other data sets and encoders) or "training", whose models are others.
     """
 
-    def __init__(self, experiment: str, *, profile: str, seed: int, modality: str) -> None:
+    def __init__(self, experiment: str, *, profile: str, seed: int, modality: str, part: str = "served") -> None:
         self.experiment, self.profile = experiment, profile
         facts = environment()
         self._common = {
             "experiment": experiment,
+            "part": part,
             "profile": profile,
             "seed": seed,
             "modality": modality,

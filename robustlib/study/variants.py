@@ -216,7 +216,7 @@ class TrainingLesson:
     @cached_property
     def book(self) -> RecordBook:
         name = self.experiment if self.modality == "image" else f"{self.experiment}_{self.modality}"
-        return RecordBook(name, profile=self.profile, seed=self.seed, modality=self.modality)
+        return RecordBook(name, profile=self.profile, seed=self.seed, modality=self.modality, part="training")
 
     @property
     def records(self) -> pd.DataFrame:

@@ -24,8 +24,8 @@ from robustlib.training.loop import LABEL
 
 MAIN_ATTACK = {"image": "pgd", "text": "dg"}
 BASELINE, OVER, UNDER = "baseline", "conf_up(T_d<<1)", "conf_down(T_d>>1)"
-TRAINING = ("08_", "09_")  # the notebooks on training, whose models are others than those of the rest
-BREADTH = "07_"  # the notebook on other data sets and encoders
+# The part of the study, by the number of the notebook, of records written before they said it.
+_PARTS = {"07_": "breadth", "08_": "training", "09_": "training"}
 LOWEST, OTHER_END = "lowest of the sweep", "other end of the sweep"
 
 
@@ -98,14 +98,16 @@ def evidence(records: pd.DataFrame, modality: str) -> dict[str, Evidence]:
     records = records[records.modality == modality]
     if records.empty:
         return {}
+    formerly = records.experiment.str[:3].map(_PARTS).fillna("served")
+    records = records.assign(part=records.part.astype(object).fillna(formerly))
     rows = over_seeds(_name_sweep_references(records.reset_index(drop=True)))
     names = rows.model.str.partition("@")
-    wide = rows.experiment.str.startswith(BREADTH)
+    wide = rows.part == "breadth"
     named = rows.assign(model=names[0], precision=names[2])
     groups = named[~wide].groupby(["dataset", "model"], sort=False)
     evidences = {}
     for (dataset, model), group in groups:
-        low, trained = group.precision != "", group.experiment.str.startswith(TRAINING)
+        low, trained = group.precision != "", group.part == "training"
         evidences[f"{dataset}, {model}"] = Evidence(
             group[~low & ~trained], group[low & ~trained], MAIN_ATTACK[modality], named[wide], _parted(group[trained])
         )
