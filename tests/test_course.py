@@ -87,18 +87,18 @@ def test_the_minutes_of_the_plan_are_those_of_the_lesson(path):
     assert exercises == sum(map(int, re.findall(r"### Exercise .+?(\d+) min", text)))
 
 
-# --- lesson 13 with few records, or none -----------------------------------------------------------------------
+# --- lesson 14 with few records, or none -----------------------------------------------------------------------
 
 
 def run_lesson(results: Path, monkeypatch) -> tuple[str, dict]:
-    """What lesson 13 says in a folder of results, run without a kernel, and its variables."""
+    """What lesson 14 says in a folder of results, run without a kernel, and its variables."""
     monkeypatch.setenv("ROBUSTLIB_RESULTS", str(results))
     shown = []
     monkeypatch.setattr("robustlib.course.notebook.say", shown.append)
     shell = InteractiveShell()
     printed = io.StringIO()
     with redirect_stdout(printed):
-        for cell in json.loads((ROOT / "notebooks" / "13_scorecard.ipynb").read_text())["cells"]:
+        for cell in json.loads((ROOT / "notebooks" / "14_scorecard.ipynb").read_text())["cells"]:
             if cell["cell_type"] == "code":
                 source = "".join(cell["source"]).replace('profile = "quick"', 'profile = "smoke"')
                 shell.run_cell(source).raise_error()
@@ -112,7 +112,7 @@ def test_without_records_the_published_ones_are_shown_and_this_is_said(tmp_path,
     assert "There is only one run to look at" in text
     assert len(world["pairs"]) > 0
     figures = {path.stem for path in (tmp_path / "smoke" / "figures").iterdir()}
-    assert figures == {"13_verdicts", "13_hides_and_pierces", "13_removal", "13_share"}
+    assert figures == {"14_verdicts", "14_hides_and_pierces", "14_removal", "14_share"}
 
 
 def test_without_any_records_every_claim_is_listed_as_not_tested(tmp_path, monkeypatch):

@@ -228,12 +228,27 @@ WRONG = {
         (lambda z, y, t: softmax_minus_truth(z, y, t)[y] / t, r"tensor of shape \(3,\)"),
     ],
     "9.2": [
+        (lambda hot, cold: (hot["served"] - hot["log-odds"], hot["log-odds"] - cold["log-odds"]), "how much .more."),
+        (lambda hot, cold: (10.0, hot["log-odds"] - cold["served"]), "attacked by the same adversary"),
+        (lambda hot, cold: solutions.split(hot, cold)[::-1], "in the other order"),
+        (lambda hot, cold: tuple(max(part, 0.0) for part in solutions.split(hot, cold)), "no clipping at 0"),
+        (lambda hot, cold: hot["served"] - cold["served"], "return two numbers"),
+        (lambda hot, cold: (0.0, hot["served"] - cold["served"]), "both models hide"),
+    ],
+    "13.1": [
         (lambda w, x, b: (w @ x + b) / w.norm(), "that is the L2 distance"),
         (lambda w, x, b: (w @ x) / w.abs().sum(), "sum of absolute weights"),
         (lambda w, x, b: (w @ x + b) / 3.5, "stretching all logits|sum of absolute weights"),
         (lambda w, x, b: w @ x + b, "stretching all logits|sum of absolute weights"),
     ],
-    "13.1": [
+    "13.2": [
+        (lambda m, o: any(c > m[0] for c, r in o) and any(r > m[1] for c, r in o), "none at both"),
+        (lambda m, o: all(c > m[0] and r > m[1] for c, r in o), "need not all be better"),
+        (lambda m, o: any(c + r > sum(m) for c, r in o), "one thing only|a sum hides"),
+        (lambda m, o: any(c + r > sum(m) + 10 for c, r in o), "single other model"),
+        (lambda m, o: any(c >= m[0] and r >= m[1] for c, r in o), "as accurate is not more"),
+    ],
+    "14.1": [
         (lambda i, x, s: removal(i, x, s) if x[0] > 0 or x[1] < s * i[0] else "removed", "not shown to be above"),
         (lambda i, x, s: "remains" if x[0] > 0 and i[0] > 5 else removal(i, x, s), "above 0, and below"),
         (lambda i, x, s: "undecided" if x[1] < 0 else removal(i, x, s), "below honest"),
@@ -242,7 +257,7 @@ WRONG = {
         (lambda i, x, s: removal((max(i[0], 6), i[1]), x, s), "no illusion worth removing"),
         (lambda i, x, s: removal(i, x, 0.2), "use the argument `share`"),
     ],
-    "13.2": [
+    "14.2": [
         (lambda o: "reproduced" if set(o) <= {"holds", "void"} else claim_verdict(o), "nothing to remove anywhere"),
         (lambda o: "reproduced" if o.count("holds") > len(o) / 2 else claim_verdict(o), "there is no vote"),
         (lambda o: claim_verdict([x for x in o if x != "missing"]), "nobody measured"),
@@ -251,7 +266,7 @@ WRONG = {
         (lambda o: "inconclusive" if "open" in o else claim_verdict(o), "does not count as holding"),
         (lambda o: claim_verdict(["fails" if x == "open" else x for x in o]), "the sample was too small"),
     ],
-    "13.3": [
+    "14.3": [
         (lambda r: changed(r, copy=False), "the caller's records"),
         (lambda r: r.copy(), "still reproduced"),
         (lambda r: changed(r, low=2.1), "still reproduced"),
@@ -305,7 +320,15 @@ def differentiated(logits, label, temperature):
         ("8.1", in_place),
         ("8.2", by_trial),
         ("9.1", differentiated),
-        ("9.2", lambda w, x, b: (w.double() @ x.double() + b) / w.double().abs().sum()),
+        (
+            "9.2",
+            lambda hot, cold: [
+                (hot["served"] - hot["log-odds"]) - (cold["served"] - cold["log-odds"]),
+                np.float64(hot["log-odds"] - cold["log-odds"]),
+            ],
+        ),
+        ("13.2", lambda model, others: bool(sum(o[0] > model[0] and o[1] > model[1] for o in others))),
+        ("13.1", lambda w, x, b: (w.double() @ x.double() + b) / w.double().abs().sum()),
     ],
 )
 def test_right_answers_that_differ_from_the_solution_pass(name, answer):

@@ -1,4 +1,4 @@
-"""The trainings of notebooks 08 and 09 on the smallest profile: what is trained, and what is recorded of it."""
+"""The trainings of notebooks 08, 09 and 13 on the smallest profile: what is trained, and what is recorded of it."""
 
 import math
 from dataclasses import replace
@@ -25,7 +25,7 @@ TRAINED = (Variant(), Variant(rule="clip"), COLD, HOT, Variant("pgd"), Variant("
 @pytest.fixture(scope="module")
 def image_book():
     """What judging a few variants records, each after the ones it is compared with."""
-    book = RecordBook("09_high_temperature_training", profile="smoke", seed=0, modality="image", part="training")
+    book = RecordBook("09_high_temperature_hides", profile="smoke", seed=0, modality="image", part="training")
     models = {}
     for variant in TRAINED:
         reference = models.get(COLD if variant == HOT else Variant())
@@ -186,7 +186,7 @@ def test_only_what_both_have_is_compared(image_book):
 
 def test_a_lesson_trains_every_variant_for_every_seed_and_finds_its_differences(monkeypatch):
     monkeypatch.setattr(TrainingLesson, "seeds", [3, 4])
-    lesson = TrainingLesson("09_high_temperature_training", "smoke", 3, "image")
+    lesson = TrainingLesson("09_high_temperature_hides", "smoke", 3, "image")
     models = lesson.train_and_judge([COLD, HOT])
     assert list(models) == [(seed, variant) for seed in (3, 4) for variant in (COLD, HOT)]
     assert set(lesson.book.frame.seed) == {3, 4} and set(lesson.records.n_seeds) == {2}
@@ -216,13 +216,13 @@ def test_a_lesson_trains_every_variant_for_every_seed_and_finds_its_differences(
 
 
 def test_main_rows_get_more_seeds_than_the_others_and_are_compared_seed_by_seed():
-    lesson = TrainingLesson("09_high_temperature_training", "smoke", 3, "image")
+    lesson = TrainingLesson("09_high_temperature_hides", "smoke", 3, "image")
     assert (lesson.seeds, lesson.main_seeds) == ([3], [3, 4])
     models = lesson.train_and_judge([COLD, HOT], adversaries=("naive", "margin"), seeds=lesson.main_seeds)
     lesson.train_and_judge([Variant()], references={3: models[3, COLD]}, adversaries=("naive", "margin"))
     counts = lesson.records.groupby("method").n_seeds.unique()
     assert counts["baseline_gradnorm"].tolist() == [2] and counts["baseline"].tolist() == [1]
-    full = TrainingLesson("09_high_temperature_training", "full", 5, "text")
+    full = TrainingLesson("09_high_temperature_hides", "full", 5, "text")
     assert full.main_seeds == full.seeds == [5, 6, 7]
 
 

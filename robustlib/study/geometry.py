@@ -1,7 +1,7 @@
 """What could explain robustness that no temperature makes: margins, ranges, flatness, the smallest perturbation.
 
 Everything is measured from undivided logits. Lengths are in the units of the input: pixels of [0, 1], or the L2 length
-of a change of all token embeddings of a text. Taught in: notebooks/09.
+of a change of all token embeddings of a text. Taught in: notebooks/13.
 """
 
 from collections.abc import Iterator, Sequence

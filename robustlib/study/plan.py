@@ -224,17 +224,37 @@ def _training_rules(plan: _Plan) -> Iterator[Unit]:
         yield from _trainings(plan, modality, [*methods, *ddi], **judged)
 
 
-def _high_temperatures(plan: _Plan) -> Iterator[Unit]:
+def _temperatures_swept(plan: _Plan, modality: str, **judged: Any) -> Iterator[Unit]:
+    """The normalised trainings at every temperature, those of the main rows with their further seeds."""
+    starred, main = _starred(plan, modality)
+    yield from _trainings(plan, modality, main, main=True, **judged)
+    yield from _trainings(plan, modality, [v for v in starred.values() if v not in main], **judged)
+    yield from _trainings(plan, modality, [Variant()], main=True, adversaries=judged.get("adversaries", ADVERSARIES))
+
+
+def _starred(plan: _Plan, modality: str) -> tuple[dict[float, Variant], list[Variant]]:
+    """Normalised trainings by their temperature, and those of the main rows."""
+    sizes = settings_of(plan.profile, modality).lessons
+    ends = (1.0, sizes.high_temperature, sizes.temperatures[-1])
+    starred = {t: Variant(rule="normalise", temperature=t) for t in (*ends, *sizes.temperatures)}
+    return starred, [starred[t] for t in dict.fromkeys(ends)]
+
+
+def _high_temperatures_hide(plan: _Plan) -> Iterator[Unit]:
     for modality in ("image", "text"):
         sizes = settings_of(plan.profile, modality).lessons
-        T, attacks = sizes.high_temperature, {"attacks": sizes.attacks}
-        starred = {t: Variant(rule="normalise", temperature=t) for t in (1.0, T, *sizes.temperatures)}
-        main = [starred[t] for t in dict.fromkeys((1.0, T, sizes.temperatures[-1]))]
-        yield from _trainings(plan, modality, main, main=True, **attacks)
-        yield from _trainings(plan, modality, [v for v in starred.values() if v not in main], **attacks)
-        yield from _trainings(plan, modality, [Variant()], main=True)
-        for hot in dict.fromkeys(_of_seeds(plan, modality, starred[T])):
-            yield from _grid(hot, sizes.attacks[0], "naive", (T,))
+        yield from _temperatures_swept(plan, modality)
+        starred, _ = _starred(plan, modality)
+        for hot in _of_seeds(plan, modality, starred[sizes.high_temperature]):
+            yield from _grid(hot, sizes.attacks[0], "naive", (sizes.high_temperature,))
+
+
+def _high_temperatures_add(plan: _Plan) -> Iterator[Unit]:
+    for modality in ("image", "text"):
+        sizes = settings_of(plan.profile, modality).lessons
+        T, (starred, _) = sizes.high_temperature, _starred(plan, modality)
+        yield from _temperatures_swept(plan, modality, attacks=sizes.attacks, adversaries=("margin",))
+        for hot in _of_seeds(plan, modality, starred[T]):
             cold = Guided("transfer:baseline_gradnorm", replace(hot, variant=starred[1.0]), "margin")
             yield from _grid(hot, sizes.attacks[0], cold, (1.0,))
         checked = {"adversaries": ("naive", "margin")}
@@ -249,7 +269,7 @@ def _high_temperatures(plan: _Plan) -> Iterator[Unit]:
 
 
 def _of_seeds(plan: _Plan, modality: str, variant: Variant) -> list[Victim]:
-    return [unit.victim for unit in _trainings(plan, modality, [variant], main=True)]
+    return list(dict.fromkeys(unit.victim for unit in _trainings(plan, modality, [variant], main=True)))
 
 
 def _controls(sizes: TrainingSettings, cold: Variant) -> list[Variant]:
@@ -271,5 +291,6 @@ _LESSONS: dict[str, Callable[[_Plan], Iterator[Unit]]] = {
     "06_text_piercing": _text_piercing,
     "07_text_breadth": _breadth,
     "08_illusion_by_training": _training_rules,
-    "09_high_temperature_training": _high_temperatures,
+    "09_high_temperature_hides": _high_temperatures_hide,
+    "13_high_temperature_adds": _high_temperatures_add,
 }

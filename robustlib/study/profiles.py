@@ -10,7 +10,7 @@ from robustlib.data import resolve_dataset
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Sizes of notebooks 08 and 09, which train many models: few examples, many epochs, a loss that gets near 0.
+    """Sizes of notebooks 08, 09 and 13, which train many models: few examples, many epochs, a loss that gets near 0.
 
     Gradient normalisation bites only there (notebook 08). `epsilon` is Linf in pixel units; texts take the paper's set.
     """

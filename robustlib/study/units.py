@@ -28,7 +28,7 @@ class Victim:
 
     Attributes:
         modality: "image" or "text".
-        variant: a training of notebooks 08 and 09; default: the model of the other notebooks.
+        variant: a training of notebooks 08, 09 and 13; default: the model of the other notebooks.
         changes: what differs from the profile, as `image_study` and `text_study` take it, by name.
         precision: what a text model computes in, or "4-decimals" where its probabilities are rounded.
         few: judged on the first test examples only.

@@ -1,4 +1,4 @@
-"""The trainings that notebooks 08 and 09 compare, and how each of them is judged; the same for images and texts."""
+"""The trainings that notebooks 08, 09 and 13 compare, and how each of them is judged; the same for images and texts."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Variant:
 
 
 def lesson_settings(profile: str, modality: str) -> TrainingSettings:
-    """Sizes of notebooks 08 and 09 for the profile's data set in use; `modality` is "image" or "text"."""
+    """Sizes of notebooks 08, 09 and 13 for the profile's data set in use; `modality` is "image" or "text"."""
     return settings_in_use(profile, modality)[0].lessons
 
 

@@ -1,7 +1,7 @@
 """The training loop of the study, for images and texts alike: gradient rules, training temperature, resumable.
 
 The loop knows nothing of its data: it takes a plan of batches and a `step` that leaves gradients behind (see
-`robustlib.training.methods`). Taught in: notebooks/08 and 09.
+`robustlib.training.methods`). Taught in: notebooks/08, 09 and 13.
 """
 
 from __future__ import annotations

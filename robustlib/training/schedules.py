@@ -1,6 +1,6 @@
 """Training temperature over the course of a training: constant, as in the paper, scheduled, or learned.
 
-The paper names schedules as future work (its section on limitations). Taught in: notebooks/09.
+The paper names schedules as future work (its section on limitations). Taught in: notebooks/13.
 """
 
 import math

@@ -14,9 +14,9 @@ from robustlib.study.records import COLUMNS, HONEST
 Interval = tuple[float, float]
 
 
-@exercise("13.1", solutions.removal)
+@exercise("14.1", solutions.removal)
 def removal(answer: Callable[[Interval, Interval, float], str]) -> None:
-    """Exercise 13.1: whether an adversary has removed an illusion, from two 95 % intervals and a share."""
+    """Exercise 14.1: whether an adversary has removed an illusion, from two 95 % intervals and a share."""
     served = (60.0, 70.0)
     cases = (
         (served, (-1.0, 2.0), 0.2, "removed", "all of what is left lies below a fifth of 60 points"),
@@ -34,9 +34,9 @@ def removal(answer: Callable[[Interval, Interval, float], str]) -> None:
         expect(result == expected, f"removal{tuple(arguments)}: {why}. Expected {expected!r}, got {result!r}")
 
 
-@exercise("13.2", solutions.claim_verdict)
+@exercise("14.2", solutions.claim_verdict)
 def claim_verdict(answer: Callable[[Sequence[str]], str]) -> None:
-    """Exercise 13.2: the verdict on a claim from the outcomes of its findings."""
+    """Exercise 14.2: the verdict on a claim from the outcomes of its findings."""
     cases = (
         (("holds", "holds"), "reproduced", "every part holds"),
         (("holds", "fails", "holds"), "partly", "one part fails: two of three is not all, and there is no vote"),
@@ -56,9 +56,9 @@ def claim_verdict(answer: Callable[[Sequence[str]], str]) -> None:
         expect(result == expected, f"{list(outcomes)}: {why}. Expected {expected!r}, got {result!r}")
 
 
-@exercise("13.3", solutions.flip)
+@exercise("14.3", solutions.flip)
 def flip(answer: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
-    """Exercise 13.3: records changed so that claim C1 (images) is only partly reproduced."""
+    """Exercise 14.3: records changed so that claim C1 (images) is only partly reproduced."""
     records = made_up_records()
     before = records.copy()
     result = answer(records)

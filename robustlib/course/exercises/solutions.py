@@ -104,8 +104,17 @@ def gradient(logits, label, temperature):
     return error / temperature
 
 
+def split(hot, cold):
+    real = hot["log-odds"] - cold["log-odds"]
+    return hot["served"] - cold["served"] - real, real
+
+
 def distance(w, x, b):
     return float((w @ x + b) / w.abs().sum())
+
+
+def dominated(model, others):
+    return any(clean > model[0] and robust > model[1] for clean, robust in others)
 
 
 def removal(illusion, left, share):

@@ -1,4 +1,4 @@
-"""Checks of the exercises in notebooks 08 and 09; each says what a wrong answer got wrong."""
+"""Checks of the exercises in notebooks 08, 09 and 13; each says what a wrong answer got wrong."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -74,9 +74,46 @@ def tempered_gradient(answer: Callable[[Tensor, int, float], Tensor]) -> None:
         )
 
 
-@exercise("9.2", solutions.distance)
+@exercise("9.2", solutions.split)
+def split_gain(answer: Callable[[dict[str, float], dict[str, float]], tuple[float, float]]) -> None:
+    """Exercise 9.2: a gain as served, split into what is hidden and what log-odds still find."""
+    for hot, cold, hidden, real, why in (
+        ((90.0, 30.0), (50.0, 20.0), 30.0, 10.0, "both models hide something"),
+        ((40.0, 40.0), (20.0, 20.0), 0.0, 20.0, "nothing is hidden on either side"),
+        (
+            (60.0, 10.0),
+            (20.0, 15.0),
+            45.0,
+            -5.0,
+            "more is hidden than was gained, so robustness was lost: no clipping at 0",
+        ),
+    ):
+        keys = ("served", "log-odds")
+        given = dict(zip(keys, hot, strict=True)), dict(zip(keys, cold, strict=True))
+        result = answered(answer(*given))
+        expect(
+            isinstance(result, (tuple, list)) and len(result) == 2, f"return two numbers, hidden and real, got {result}"
+        )
+        told = tuple(float(part) for part in result)
+        right = hidden, real
+        expect(told == right or told != (real, hidden), "these are the two parts in the other order: hidden, then real")
+        expect(
+            told[1] == real or told[1] != hot[1] - cold[0],
+            "the cold model must be attacked by the same adversary: log-odds against log-odds",
+        )
+        expect(
+            told[0] == hidden or told[0] != hot[0] - hot[1],
+            "the cold model hides something, too: hidden is how much *more* the hot one hides",
+        )
+        expect(
+            all(math.isclose(a, b, abs_tol=1e-6) for a, b in zip(told, right, strict=True)),
+            f"hot {given[0]}, cold {given[1]}: {why}. Expected {right}, got {told}",
+        )
+
+
+@exercise("13.1", solutions.distance)
 def linear_distance(answer: Callable[[Tensor, Tensor, float], float]) -> None:
-    """Exercise 9.2: Linf distance to the boundary of a linear model with weights w and margin w @ x + b."""
+    """Exercise 13.1: Linf distance to the boundary of a linear model with weights w and margin w @ x + b."""
     weights, image = torch.tensor([2.0, -1.0, 0.5]), torch.tensor([0.5, 0.2, 0.4])
     for scale in (1.0, 100.0):
         result = answered(answer(scale * weights, image, scale * 0.3))
@@ -93,3 +130,19 @@ def linear_distance(answer: Callable[[Tensor, Tensor, float], float]) -> None:
             math.isclose(float(result), margin / 3.5, rel_tol=1e-4),
             f"expected margin / sum of absolute weights = {margin / 3.5:.4f}, got {float(result):.4f}",
         )
+
+
+@exercise("13.2", solutions.dominated)
+def dominated_model(answer: Callable[[tuple[float, float], list[tuple[float, float]]], bool]) -> None:
+    """Exercise 13.2: whether another model has the higher clean and the higher adversarial accuracy."""
+    model = (80.0, 20.0)
+    for others, expected, why in (
+        ([(81.0, 21.0)], True, "a single other model that is higher on both is enough"),
+        ([(85.0, 10.0), (70.0, 30.0)], False, "each is better at one thing only, and none at both"),
+        ([(70.0, 10.0), (90.0, 40.0)], True, "one of the others is enough; they need not all be better"),
+        ([(99.0, 19.0)], False, "a sum hides what was lost: it is less robust, however accurate"),
+        ([(80.0, 30.0)], False, "as accurate is not more accurate"),
+        ([], False, "nobody is there to dominate it"),
+    ):
+        result = answered(answer(model, others))
+        expect(bool(result) == expected, f"{model} among {others}: {why}. Expected {expected}, got {result}")

@@ -3,7 +3,7 @@
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -39,9 +39,10 @@ def as_frame(card: Scorecard) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def claims_table(card: Scorecard) -> str:
-    """The tested claims as a Markdown table."""
-    if not card.tested:
+def claims_table(card: Scorecard, claims: Collection[str] | None = None) -> str:
+    """The tested claims as a Markdown table: all, or only those named."""
+    tested = [judgement for judgement in card.tested if claims is None or judgement.claim in claims]
+    if not tested:
         return "No claim could be tested on these records."
     rows = [
         (
@@ -52,7 +53,7 @@ def claims_table(card: Scorecard) -> str:
             judgement.ours(at_most=3),
             f"{judgement.rule}; {_power(judgement)}",
         )
-        for judgement in card.tested
+        for judgement in tested
     ]
     return _markdown(("Claim", "", "Verdict", "Paper", "Ours", "Holds if"), rows)
 

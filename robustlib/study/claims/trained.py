@@ -1,4 +1,4 @@
-"""The scorecard's tests of the training half (C4, C5, C12, C15, C17 to C20, C23 to C27, O4): notebooks 08 and 09."""
+"""The scorecard's tests of the training half (C4, C5, C12, C15, C17 to C20, C23 to C27, O4): notebooks 08, 09, 13."""
 
 from collections.abc import Callable
 from dataclasses import replace
