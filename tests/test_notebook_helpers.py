@@ -40,10 +40,22 @@ def test_a_prediction_is_compared_with_every_option_that_the_measurement_support
     assert sentences == [expected]
 
 
-@pytest.mark.parametrize(("prediction", "holds"), [("d", OPTIONS), ("ab", OPTIONS), ("", OPTIONS), ("a", {"a"})])
-def test_unknown_letters_are_refused(prediction, holds):
+@pytest.mark.parametrize("prediction", ["d", "ab", "", 2, ["a"]])
+def test_a_prediction_that_is_no_letter_stops_nothing_and_stays_open(prediction, sentences):
+    notebook.reveal(prediction, OPTIONS, dict.fromkeys(OPTIONS, True))
+    (sentence,) = sentences
+    assert sentence.startswith("> **Your prediction is open:**") and repr(prediction) in sentence
+    assert "a, b, c" in sentence and "The measurement says" not in sentence
+
+
+def test_a_measurement_must_have_the_letters_of_the_options():
     with pytest.raises(ValueError, match=r"must use the letters \['a', 'b', 'c'\]"):
-        notebook.reveal(prediction, OPTIONS, dict.fromkeys(holds, False))
+        notebook.reveal("a", OPTIONS, {"a": True})
+
+
+def test_numbers_are_readable():
+    assert notebook.rounded(1039.6) == "1040" and notebook.rounded(0.00123456) == "0.00123"
+    assert notebook.interval({"mean": -0.04, "low": -1.0, "high": 1.0}, signed=True) == "+0.0 [-1.0, 1.0]"
 
 
 def evaluation(*correct):

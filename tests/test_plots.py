@@ -54,10 +54,11 @@ def test_prices_label_every_model_and_reach_as_far_as_its_intervals():
     for name in ("clean", "robust"):
         frame = frame.assign(**{name: [80.0, 82.0], f"{name}_low": [79.0, 81.0], f"{name}_high": [83.0, 84.0]})
     ax = plots.plot_prices(frame.assign(kind=["hot", "adversarial"]), by="kind", title="t")
-    assert [text.get_text().strip() for text in ax.texts] == ["standard*, T = 100", "pgd, T = 1"]
+    assert [text.get_text() for text in ax.texts] == ["1", "2"]
     ends = [collection.get_segments()[0][:, axis] for collection, axis in zip(ax.collections, (0, 1), strict=False)]
     assert [list(end) for end in ends] == [[79.0, 83.0]] * 2
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["hot", "adversarial"]
+    names = ["1  standard training, normalised gradients, T = 100", "2  PGD, T = 1"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == names
 
 
 def test_panels_share_colours_and_one_legend():
@@ -100,14 +101,19 @@ def test_only_what_has_no_slope_at_all_is_called_flat(surface, words):
     assert [text.get_text() for text in ax.texts] == words
 
 
-def test_figures_are_saved_under_the_profile_and_shown(tmp_path, monkeypatch):
+def test_figures_are_saved_under_the_profile_and_shown_once_with_their_words(tmp_path, monkeypatch):
     monkeypatch.setenv("ROBUSTLIB_RESULTS", str(tmp_path))
-    figures_shown = []
-    monkeypatch.setattr(plt, "show", lambda: figures_shown.append(plt.gcf()))
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda figure, metadata: shown.append((figure, metadata)))
     ax = plots.plot_probabilities(np.array([0.2, 0.8]), ["a", "b"], 1, title="t")
     plots.show(ax, "fig", "smoke")
     assert (tmp_path / "smoke" / "figures" / "fig.png").stat().st_size > 1000
-    assert figures_shown == [ax.figure]
+    words = {"caption": "t. Probability", "alt": "t. Probability. 2 bars, the tallest: b 0.8, a 0.2"}
+    assert shown == [(ax.figure, {"image/png": words})]
+    assert plt.get_fignums() == [], "the notebook would show it a second time"
+
+
+def test_pictures_of_an_attack_have_their_titles():
     for channels in (1, 3):  # grey and colour
         image = np.random.default_rng(0).random((channels, 6, 6))
         axes = plots.plot_attack(image, np.clip(image + 0.1, 0, 1), ("a", "b", "c"))

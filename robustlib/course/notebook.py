@@ -51,14 +51,20 @@ def say(text: str) -> None:
 def reveal(prediction: str | None, options: dict[str, str], holds: dict[str, bool]) -> None:
     """Compare a learner's prediction, one of the letters in `options` or None, with what was measured.
 
+    A prediction that is none of the letters stops nothing: it stays open, and a framed sentence says what to write.
+
     `holds`: for each letter whether the measurement supports it; each has a condition of its own, so that "none of
-    these" is a possible answer. ValueError: the prediction is none of the options, or the letters differ.
+    these" is a possible answer. ValueError: it has other letters than the options.
     """
+    if set(holds) != set(options):
+        raise ValueError(f"holds must use the letters {list(options)}, got {list(holds)}")
     letter = prediction.strip().lower() if isinstance(prediction, str) else prediction
-    if set(holds) != set(options) or letter not in (None, *options):
-        raise ValueError(
-            f"prediction and holds must use the letters {list(options)}, got {prediction!r}, {list(holds)}"
+    if letter is not None and letter not in list(options):
+        say(
+            f"> **Your prediction is open:** {prediction!r} is none of the letters {', '.join(options)}. Write one of "
+            "them, in quotation marks, into the cell below the question, then run that cell and this one again."
         )
+        return
     supported = [option for option in options if holds[option]]
     measured = " and ".join(f"**{option}** ({options[option]})" for option in supported) or "none of these"
     if letter is None:
@@ -67,6 +73,11 @@ def reveal(prediction: str | None, options: dict[str, str], holds: dict[str, boo
         say(f"You predicted **{letter}** ({options[letter]}), and so it is.")
     else:
         say(f"You predicted **{letter}** ({options[letter]}). The measurement says: {measured}.")
+
+
+def rounded(value: float) -> str:
+    """A number with three significant digits, without an exponent up to a million: "1040", not "1.04e+03"."""
+    return f"{float(f'{value:.3g}'):g}"
 
 
 def percent(value: float) -> str:
@@ -79,7 +90,7 @@ def interval(measured: Evaluation | PairedDifference | Mapping[str, Any] | pd.Se
 
     `measured`: an evaluation (its adversarial accuracy), a paired difference, or a row with mean, low and high.
     """
-    mean, low, high = _in_percent(measured)
+    mean, low, high = (round(value, 1) + 0.0 for value in _in_percent(measured))  # + 0.0: no "-0.0"
     return f"{mean:{'+' if signed else ''}.1f} [{low:.1f}, {high:.1f}]"
 
 

@@ -15,6 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robustlib.attacks.landscape import exactly_flat
+from robustlib.course.captions import describe
+from robustlib.course.words import plain
 from robustlib.data.folders import results_dir, writable
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8B4513", "#6A3D9A", "#999999")
@@ -44,10 +46,18 @@ def save_figure(axes: Axes | Figure, name: str, profile: str) -> Path:
     return path
 
 
-def show(axes: Axes | Figure, name: str, profile: str) -> None:
-    """Save a figure (see `save_figure`) and show it below the cell."""
-    save_figure(axes, name, profile)
-    plt.show()
+def show(axes: Axes | Figure, name: str = "", profile: str = "") -> None:
+    """Save a figure (see `save_figure`), if it has a name, and show it below the cell with its words beside it.
+
+    The words are computed from what is drawn: `image/png` gets `alt` and `caption` in the output's metadata.
+    """
+    from IPython.display import display
+
+    if name:
+        save_figure(axes, name, profile)
+    figure = axes if isinstance(axes, Figure) else axes.figure
+    display(figure, metadata={"image/png": describe(figure)._asdict()})
+    plt.close(figure)
 
 
 def side_by_side(
@@ -71,8 +81,15 @@ def side_by_side(
         handles, labels = ax.get_legend_handles_labels()
         entries |= dict(zip(labels, handles, strict=True))
         ax.get_legend().remove()
-    axes[0, -1].legend(entries.values(), entries.keys(), loc="center left", bbox_to_anchor=(1.01, 0.5))
+    axes[0, -1].legend(
+        entries.values(), entries.keys(), title=_heading(by), loc="center left", bbox_to_anchor=(1.01, 0.5)
+    )
     return figure
+
+
+def _heading(by: str) -> str | None:
+    """The title of a legend over the values of a column; none where the column only collects."""
+    return None if by in ("series", "state", "who") else by.replace("_", " ")
 
 
 def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
@@ -98,7 +115,9 @@ def _stored_interval(frame: pd.DataFrame, value: str) -> dict[str, Any]:
     return {"data": long, "estimator": "median", "errorbar": ("pi", 100)}
 
 
-def plot_reliability(bins: Mapping[str, np.ndarray], *, title: str, ax: Axes | None = None) -> Axes:
+def plot_reliability(
+    bins: Mapping[str, np.ndarray], *, title: str, legend: bool = True, ax: Axes | None = None
+) -> Axes:
     """Reliability diagram. `bins`: (n_bins,) arrays `confidence`, `accuracy`, `count`; empty bins are left out."""
     ax = _axes(ax, (4, 4))
     count = np.asarray(bins["count"])
@@ -110,7 +129,8 @@ def plot_reliability(bins: Mapping[str, np.ndarray], *, title: str, ax: Axes | N
     ax.vlines(confidence, accuracy, confidence, color=COLOURS[1], lw=2, alpha=0.7, label="calibration gap")
     ax.set(xlabel="confidence (largest probability)", ylabel="accuracy (fraction correct)", title=title)
     ax.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
-    ax.legend(loc="lower right", fontsize=8)
+    if legend:
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=8)
     return ax
 
 
@@ -155,22 +175,31 @@ def plot_curves(
     if log_x:
         ax.set_xscale("log")
     ax.set(xlabel=xlabel or LABELS.get(x, x), ylabel=ylabel or LABELS.get(y, y), title=title)
-    ax.legend()
+    ax.legend(title=_heading(by))
     return ax
 
 
 def plot_bowl(frame: pd.DataFrame, *, title: str, ax: Axes | None = None) -> Axes:
     """Adversarial accuracy against mean confidence, as the paper's figure 1; one curve per attack.
 
+    Confidence on a logit scale, on which both ends have room: 99 % and 99.99 % are different models.
+
     `frame`: columns `confidence` (percent), `mean` (percent), `attack`, `temperature`.
     """
     ax = _axes(ax, (6, 4))
     look = _by(frame, "attack", None)
     along = frame.sort_values("temperature", ascending=False)  # several temperatures may have the same confidence
+    along = along.assign(confidence=(along["confidence"] / 100).clip(upper=1 - 1e-5))
     order = {"style": "attack", "style_order": look["hue_order"], "dashes": False, "sort": False, "estimator": None}
     sns.lineplot(along, x="confidence", y="mean", **look, **order, ax=ax)
-    ax.set(xlabel="mean confidence in the predicted class (%)", ylabel="adversarial accuracy (%)", title=title)
-    ax.legend()
+    ax.set_xscale("logit")
+    ticks = [p for p in (0.1, 0.2, 0.5, 0.8, 0.9, 0.99, 0.999, 0.9999, 1 - 1e-5) if p > 0.9 * along["confidence"].min()]
+    ax.set_xticks(ticks, [f"{100 * p:.6g}" if p < 1 - 1e-5 else "≥ 99.999" for p in ticks], rotation=45)
+    ax.xaxis.set_minor_locator(plt.NullLocator())
+    ax.set(
+        xlabel="mean confidence in the predicted class (%, logit scale)", ylabel="adversarial accuracy (%)", title=title
+    )
+    ax.legend(title=_heading("attack"))
     return ax
 
 
@@ -198,33 +227,36 @@ def plot_adversaries(
     if clean is not None:
         ax.axvline(clean, color="grey", ls="--", lw=1.2, label="clean accuracy")
     ax.set(xlabel="adversarial accuracy (%), 95 % interval", ylabel="", title=title, xlim=(-2, 102))
-    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    ax.set_yticks(range(len(rows)), [plain(str(name)) for name in rows])
+    ax.legend(title=_heading(by), loc="center left", bbox_to_anchor=(1.01, 0.5))
     return ax
 
 
 def plot_prices(
     frame: pd.DataFrame, *, by: str, title: str, levels: Sequence[Any] | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Clean against robust accuracy, a labelled point with both intervals for each model: up and right is better.
+    """Clean against robust accuracy, a numbered point with both intervals for each model: up and right is better.
+
+    The legend says which model has which number; a colour and a marker for each value of `by`.
 
     `frame`: as of `TrainingLesson.prices`, its index as columns, and a column `by`.
     """
     ax = _axes(ax, (7, 5))
     look = _by(frame, by, levels)
-    for level, colour, marker in zip(look["hue_order"], look["palette"], look["markers"], strict=True):
-        part = frame[frame[by] == level]
-        sides = {"x": "clean", "y": "robust"}
-        points = {axis: part[name] for axis, name in sides.items()}
+    looks = dict(zip(look["hue_order"], zip(look["palette"], look["markers"], strict=True), strict=True))
+    for number, row in enumerate(frame.to_dict("records"), 1):
+        colour, marker = looks[row[by]]
         reach = {
-            f"{axis}err": [part[name] - part[f"{name}_low"], part[f"{name}_high"] - part[name]]
-            for axis, name in sides.items()
+            f"{axis}err": [[row[side] - row[f"{side}_low"]], [row[f"{side}_high"] - row[side]]]
+            for axis, side in {"x": "clean", "y": "robust"}.items()
         }
-        ax.errorbar(**points, **reach, fmt=marker, color=colour, label=level, elinewidth=1, alpha=0.7)
-        for row in part.itertuples():
-            name = row.method.replace("baseline", "standard").replace("_gradnorm", "*")
-            ax.annotate(f" {name}, T = {row.training_temperature:g}", (row.clean, row.robust), fontsize=7, color=colour)
+        name = f"{number}  {plain(row['method'])}, T = {row['training_temperature']:g}"
+        ax.errorbar(
+            row["clean"], row["robust"], **reach, fmt=marker, color=colour, label=name, elinewidth=1, ms=11, alpha=0.8
+        )
+        ax.annotate(str(number), (row["clean"], row["robust"]), fontsize=7, color="white", ha="center", va="center")
     ax.set(xlabel="clean accuracy (%)", ylabel="adversarial accuracy, log-odds (%)", title=title)
-    ax.legend()
+    ax.legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, -0.16), markerscale=0.6)
     return ax
 
 

@@ -48,12 +48,13 @@ ENCODERS = {
 _MODEL_NAME = re.compile(r"(.+?)(?:-(\d+)-layers)?(@.+)?")
 
 
-def describe(model: str) -> str:
+def describe(model: str, *, brief: bool = False) -> str:
     """An encoder with its size and training, as "MPNet (12 layers, 108.9 M parameters, sentence-similarity training)".
 
     Args:
         model: as records name it: an encoder, with "-2-layers" where only two are kept and "@bfloat16" where it
             computes so. A name that is not in `ENCODERS` is returned as it is.
+        brief: without size and training.
     """
     name, kept, precision = _MODEL_NAME.fullmatch(model).groups()
     if name not in ENCODERS:
@@ -61,8 +62,8 @@ def describe(model: str) -> str:
     encoder = ENCODERS[name]
     layers = int(kept or encoder.layers)
     part = f"{layers} layers" if layers == encoder.layers else f"{layers} of {encoder.layers} layers"
-    size = f"{encoder.parameters(layers) / 1e6:.1f} M parameters"
-    return f"{encoder.title} ({part}, {size}, {encoder.training}){precision or ''}"
+    rest = "" if brief else f", {encoder.parameters(layers) / 1e6:.1f} M parameters, {encoder.training}"
+    return f"{encoder.title} ({part}{rest}){precision or ''}"
 
 
 def encoder_of(model: str) -> str:
