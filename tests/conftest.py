@@ -43,14 +43,35 @@ def write_notebook():
 
 
 @pytest.fixture(scope="session")
-def browser():
-    """Chromium under Playwright; a test that needs it is skipped where there is none."""
+def playwright_engine():
+    """Playwright, which drives the browsers; one for all of them."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install playwright)")
+    with playwright.sync_playwright() as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def browser(playwright_engine):
+    """Chromium; a test that needs it is skipped where there is none."""
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
         pytest.skip("needs Chromium (Debian and Ubuntu: apt-get install chromium)")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install playwright)")
-    with playwright.sync_playwright() as engine:
-        # As root Chromium has no sandbox, and a container's /dev/shm is too small for it.
-        launched = engine.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
+    # As root Chromium has no sandbox, and a container's /dev/shm is too small for it.
+    options = {"executable_path": chromium, "args": ["--no-sandbox", "--disable-dev-shm-usage"]}
+    with playwright_engine.chromium.launch(**options) as launched:
         yield launched
-        launched.close()
+
+
+@pytest.fixture(scope="session")
+def firefox(playwright_engine):
+    """Firefox as Playwright builds it, the only one that it drives; skipped where there is none."""
+    if not Path(playwright_engine.firefox.executable_path).exists():
+        pytest.skip("needs Playwright's own Firefox (python -m playwright install firefox)")
+    with playwright_engine.firefox.launch() as launched:
+        yield launched
+
+
+@pytest.fixture(params=["browser", "firefox"], ids=["chromium", "firefox"])
+def any_browser(request):
+    """Each of the two, a test each."""
+    return request.getfixturevalue(request.param)

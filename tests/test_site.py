@@ -13,6 +13,7 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 from record_rows import write_made_up_records
 
 from robustlib.calibration.metrics import calibration_report
@@ -55,11 +56,21 @@ def first_notebook() -> nbformat.NotebookNode:
                 outputs=[
                     new_output("stream", name="stderr", text="\r 10%|#   | bar"),
                     new_output("stream", name="stdout", text="a < b\n"),
-                    display({"image/png": base64.b64encode(PNG).decode()}),
+                    display(
+                        {"image/png": base64.b64encode(PNG).decode()},
+                        {"image/png": {"caption": "Accuracy <under> attack", "alt": "PGD: 90 at 1, 3 at 10"}},
+                    ),
                     display({"text/markdown": "It falls to **3 %**, at $T_d$."}),
                     display({"text/html": table}),
                     display(widget),
                 ],
+            ),
+            new_markdown_cell(
+                "The `margin` is a *margin*; margins decide, and a [margin](03_second.ipynb) is no scale-free wall."
+            ),
+            new_code_cell(
+                "notebook.reveal(prediction, options, holds)",
+                outputs=[display({"text/markdown": "The measurement says: **c**."})],
             ),
             new_code_cell('step = exercises.check("2.1", step)', metadata={"tags": ["check"]}),
             new_code_cell("lab", outputs=[slider("temperature_lab_of_texts"), slider("illusion")]),
@@ -113,7 +124,7 @@ def links(page: BeautifulSoup) -> list[str]:
 def test_the_site_has_an_index_a_page_a_notebook_and_a_page_a_slider(site):
     sliders = {"temperature-lab-00.html", "temperature-lab-00-2.html", "illusion-00.html", "landscape-03.html"}
     sliders |= {f"{name.replace('_', '-')}-03.html" for name in OTHERS if name != "loss_landscape"}
-    expected, read = {"index.html", "00_first.html", "03_second.html"} | sliders, pages(site)
+    expected, read = {"index.html", "00_first.html", "03_second.html", "glossary.html"} | sliders, pages(site)
     assert set(read) == expected
     assert expected - {"index.html"} <= set(links(read["index.html"]))
 
@@ -141,8 +152,9 @@ def test_no_page_tells_where_it_was_built(site, results):
 def test_a_lesson_shows_prose_figures_and_tables_but_no_leftovers_of_a_kernel(site):
     page = text_of(site, "00_first.html")
     assert "a &lt; b" in page
-    figure = 'src="figures/00_first-1.png" width="1" height="1" alt="Figure 1. It falls'
+    figure = 'src="figures/00_first-1.png" width="1" height="1" alt="Figure 1. PGD: 90 at 1, 3 at 10"'
     assert f'<a href="figures/00_first-1.png"><img {figure}' in page
+    assert "<figcaption>Figure 1. Accuracy &lt;under&gt; attack</figcaption>" in page
     assert (site / "figures" / "00_first-1.png").read_bytes() == PNG
     for leftover in ("VBox", "vnd.jupyter", "bar</pre>", "10%", "<style scoped", "# Parameters", "&#39;quick&#39;"):
         assert leftover not in page, leftover
@@ -153,6 +165,40 @@ def test_a_lesson_shows_prose_figures_and_tables_but_no_leftovers_of_a_kernel(si
     assert "<details" not in page.split("guess")[0].rsplit("</details>", 1)[1], "an exercise stands open"
     folded = page.split('<details class="solution"><summary>Sample solution</summary>')[1].split("</details>")[0]
     assert re.sub("<[^>]+>", "", folded).strip().startswith("def step(current, image, gradient, step_size, epsilon):")
+
+
+def test_what_was_measured_opens_on_a_click(site):
+    (folded,) = re.findall(
+        r'<details class="reveal"><summary>(.+?)</summary>(.+?)</details>', text_of(site, "00_first.html"), re.S
+    )
+    assert folded[0] == "What was measured" and "<strong>c</strong>" in folded[1]
+
+
+def test_a_word_of_the_glossary_is_explained_once_where_prose_first_uses_it(site):
+    terms = pages(site)["00_first.html"].select("a.term")
+    assert [named["href"] for named in terms] == [f"glossary.html#{word}" for word in ("margin", "scale-free", "wall")]
+    assert terms[0]["data-meaning"].startswith("largest wrong logit minus the true one")
+    assert "<code>margin</code> is a <em><a " in text_of(site, "00_first.html")
+
+
+def test_every_page_says_where_its_numbers_come_from_and_how_to_run_it(site):
+    lesson = text_of(site, "00_first.html")
+    assert "Data: scikit-learn digits. Model: cnn. n = 100, seed 0. Profile smoke" in lesson
+    assert "Reads the records of the other lessons: profile smoke" in text_of(site, "03_second.html")
+    assert "n = 100, seed 0" in text_of(site, "temperature-lab-00.html")
+    assert "./run_all.sh quick --only 00" in lesson
+    index = text_of(site, "index.html")
+    assert "@software{robustlib," in index
+    assert "eprint = {2402.17509}" in index.split("@inproceedings{raina2024,")[1]
+
+
+def test_a_shared_address_has_a_picture_and_its_words(site):
+    for name, page in pages(site).items():
+        named = {tag.get("property") or tag.get("name"): tag["content"] for tag in page.select("meta[content]")}
+        assert named["og:image"] == "card.png" and named["twitter:card"] == "summary_large_image", name
+        assert "served at T_d = 0.001: 90.0 %" in named["og:image:alt"]
+    with Image.open(site / "card.png") as card:
+        assert card.size == (1200, 630)
 
 
 def test_lessons_lead_to_each_other_and_to_the_index(site):
@@ -169,7 +215,7 @@ def test_a_failed_notebook_is_shown_as_failed(site):
 
 def test_the_index_shows_headline_and_verdicts_from_the_records(site):
     index = text_of(site, "index.html")
-    assert "80.0 [77.0, 83.0]" in index and "served at T_d = 0.001" in index
+    assert "80.0 [77.0, 83.0]" in index and "served at T<sub>d</sub> = 0.001" in index
     assert "Does PGD see it?" in index
     row = index.split('<tr id="C1-image">')[1].split("</tr>")[0]
     assert "+70.0 [+67.0, +73.0]" in row and '<span class="verdict' in row
@@ -338,6 +384,44 @@ def test_no_slider_page_is_wider_than_the_screen(browser, site, width):
         page.goto(path.as_uri())
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path.name
         assert page.locator(".rl-control").first.bounding_box()["width"] > 0.75 * min(width, 62 * 16), "a track as wide"
+    page.close()
+
+
+def tab_to(page, selector: str) -> None:
+    """Press Tab until what matches the selector has the focus."""
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+            return
+    raise AssertionError(f"no keyboard reaches {selector}")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 800, 1280])
+def test_the_keyboard_alone_reaches_a_lesson_its_words_its_answer_and_its_slider(any_browser, site, width):
+    page = any_browser.new_page(viewport={"width": width, "height": 844})
+    page.goto((site / "index.html").as_uri())
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # the skip link
+    assert page.evaluate("document.activeElement.id") == "content"
+    page.goto((site / "index.html").as_uri())
+    tab_to(page, "details.menu summary")
+    page.keyboard.press("Enter")
+    tab_to(page, 'a[href="00_first.html"]')
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/00_first.html")
+    tab_to(page, ".term")
+    shown = page.evaluate("getComputedStyle(document.activeElement, '::after').content")
+    assert "largest wrong logit" in shown
+    tab_to(page, ".reveal summary")
+    assert not page.locator(".reveal strong").is_visible()
+    page.keyboard.press("Enter")
+    assert page.locator(".reveal strong").is_visible()
+    tab_to(page, 'input[type="range"]')
+    before = page.locator("output").first.text_content()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("before => document.querySelector('output').textContent !== before", arg=before)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.close()
 
 

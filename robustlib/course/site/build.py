@@ -12,8 +12,13 @@ from typing import Any
 import jinja2
 from PIL import Image
 
-from robustlib.course.site.index import describe_origin, index_content
+from robustlib.course.links import links, site_address
+from robustlib.course.site.card import NAME, SIZE, draw_card
+from robustlib.course.site.glossary import PAGE, read_terms
+from robustlib.course.site.index import index_content
 from robustlib.course.site.lessons import read_lesson
+from robustlib.course.site.origin import citations, describe_lesson, describe_origin
+from robustlib.data.folders import repository_root
 from robustlib.study.records import load_records, newest_results
 
 LARGEST_PAGE = 5_000_000  # bytes, figures not counted: they are files of their own
@@ -50,13 +55,22 @@ def _write_pages(results: Path, site: Path) -> None:
     figures = site / "figures"
     figures.mkdir()
     notebooks = sorted((results / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-    pages = {path.name: f"{path.stem}.html" for path in notebooks}
-    lessons = [read_lesson(path, figures, pages=pages) for path in notebooks]
+    root = repository_root()
+    glossary = root / "notebooks" / "glossary.md"
+    terms = read_terms(glossary.read_text(encoding="utf-8")) if notebooks and glossary.is_file() else ()
+    pages = {path.name: f"{path.stem}.html" for path in notebooks} | {"SCORECARD.md": "index.html#scorecard"}
+    pages |= {"glossary.md": PAGE} if terms else {}
+    lessons = [read_lesson(path, figures, pages=pages, terms=terms) for path in notebooks]
     sliders = [(lesson, slider) for lesson in lessons for slider in lesson.sliders]
     loader = jinja2.FileSystemLoader(_HERE / "templates")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     records = load_records(results)
+    content = index_content(records) | {"has_csv": (results / "scorecard.csv").exists()}
+    title, pyproject = "Is it robust, or only miscalibrated?", root / "pyproject.toml"
+    shown = draw_card(site / NAME, title, content["headline"])
+    card = {"address": f"{site_address(pyproject)}{NAME}", "alt": shown, "size": SIZE}
     common = {"lessons": lessons, "sliders": sliders, "origin": describe_origin(records, results.name)}
+    common |= {"card": card, "glossary": PAGE if terms else ""}
 
     def write(template: str, page: str, **content: Any) -> None:
         text = environment.get_template(template).render(page=page, **common, **content)
@@ -72,19 +86,24 @@ def _write_pages(results: Path, site: Path) -> None:
             lesson=lesson,
             title=lesson.title,
             description=lesson.question,
+            measured=describe_lesson(records, lesson.stem),
+            links=links(pyproject, f"notebooks/{lesson.stem}.ipynb"),
             previous=lessons[index - 1] if index else None,
             next=dict(enumerate(lessons)).get(index + 1),
         )
     for lesson, slider in sliders:
-        write("slider.html", slider.page, lesson=lesson, slider=slider, title=slider.name, description=slider.about)
-    content = index_content(records) | {"has_csv": (results / "scorecard.csv").exists()}
+        about = {"title": slider.name, "description": slider.about, "measured": describe_lesson(records, lesson.stem)}
+        write("slider.html", slider.page, lesson=lesson, slider=slider, **about)
+    if terms:
+        description = "Every term of the course, on one page."
+        write("glossary.html", PAGE, terms=terms, title="Glossary", description=description)
     if content["has_csv"]:
         shutil.copy(results / "scorecard.csv", site)
-    title = "Is it robust, or only miscalibrated?"
     description = "An interactive study of the illusion of adversarial robustness: scorecard, lessons, sliders."
     gallery = [] if lessons else _gallery(results / "figures", figures)
     first = next((slider.body for _, slider in sliders if slider.source == "illusion"), "")
-    write("index.html", "index.html", title=title, description=description, figures=gallery, first=first, **content)
+    content |= {"figures": gallery, "first": first, "citations": citations(root / "CITATION.cff")}
+    write("index.html", "index.html", title=title, description=description, **content)
 
 
 def _gallery(source: Path, target: Path) -> list[dict[str, Any]]:

@@ -7,12 +7,13 @@ import re
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
+from robustlib.course.words import plain
 from robustlib.study.claims.findings import BASELINE, OVER
 from robustlib.study.claims.judge import Judgement, Scorecard, judge_claims
 from robustlib.study.claims.rules import VERDICTS, interval_text
 from robustlib.study.claims.scorecard import RULES
-from robustlib.study.records import origin
 
 _KINDS = (("reproduced", "✓"), ("partly", "◐"), ("not", "✗"), ("open", "?"), ("void", "∅"), ("untested", "–"))
 _KIND = dict(zip(VERDICTS, _KINDS, strict=True))
@@ -40,30 +41,21 @@ def index_content(records: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def describe_origin(records: pd.DataFrame, folder: str) -> str:
-    """Profile, device, date and commit of the records in words; the folder's name where there are none."""
-    if records.empty:
-        return f"the results of {folder}"
-    facts = origin(records)
-    commits = sorted(records.commit.dropna().astype(str).unique())
-    commit = f", commit {', '.join(commits)}" if commits else ""
-    return f"profile {facts['profile']}, device {facts['device']}, measured {facts['date']}{commit}"
-
-
 def _row(judgement: Judgement) -> dict[str, Any]:
     kind, sign = _KIND[judgement.verdict]
     line, first, *others = judgement.ours(), *(f"{f.where}: {f.measured}" for f in judgement.measured), judgement.sample
     folded = len(line) > _FIRST and len(others) > 1
-    statement = re.sub("`(.+?)`", r"<code>\1</code>", html.escape(judgement.statement))
-    texts = {name: getattr(judgement, name) for name in ("claim", "modality", "verdict", "paper", "reason")}
+    texts = {name: getattr(judgement, name) for name in ("statement", "paper", "reason")}
     texts |= {"ours": f"{judgement.measure}: {first}; {len(others) - 1} more" if folded else line}
-    texts |= {"statement": statement, "kind": kind, "sign": sign}
-    row: dict[str, Any] = {name: _arrows(text) for name, text in texts.items()}
-    return row | {"more": [_arrows(text) for text in others] if folded else []}
+    row: dict[str, Any] = {name: _inline(text) for name, text in texts.items()}
+    row |= {name: getattr(judgement, name) for name in ("claim", "modality", "verdict")}
+    return row | {"kind": kind, "sign": sign, "more": [_inline(text) for text in others] if folded else []}
 
 
-def _arrows(text: str) -> str:
-    return text.replace(" -> ", " → ")
+def _inline(text: str) -> Markup:
+    """Plain text as HTML: code between backticks, T_d with a subscript, arrows."""
+    escaped = html.escape(text.replace(" -> ", " → "))
+    return Markup(re.sub(r"\bT_([ad])\b", r"T<sub>\1</sub>", re.sub("`(.+?)`", r"<code>\1</code>", escaped)))
 
 
 def _headline(card: Scorecard) -> list[dict[str, Any]]:
@@ -82,9 +74,15 @@ def _headline(card: Scorecard) -> list[dict[str, Any]]:
             ]
             measured = [(words, kind, row) for words, kind, row in rows if row is not None]
             bars = [
-                {"words": words, "kind": kind, "mean": f"{row['mean']:.1f}", "text": interval_text(row)}
+                {
+                    "words": words,
+                    "html": _inline(words),
+                    "kind": kind,
+                    "mean": f"{row['mean']:.1f}",
+                    "text": interval_text(row),
+                }
                 for words, kind, row in measured
             ]
-            attacked = f"{data.attack}, n = {measured[0][2]['n']:.0f}"
-            cards.append({"title": f"{modality.capitalize()}: {name}", "detail": attacked, "rows": bars})
+            attacked = f"{plain(data.attack)}, n = {measured[0][2]['n']:.0f}"
+            cards.append({"title": f"{modality.capitalize()}: {plain(name)}", "detail": attacked, "rows": bars})
     return cards

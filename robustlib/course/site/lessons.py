@@ -17,6 +17,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from robustlib.course.exercises import solution_source
+from robustlib.course.site.glossary import Explainer, Term
 from robustlib.course.site.markdown import scrolling_tables, to_html
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -54,10 +55,10 @@ class Lesson:
         return self.stem[:2]
 
 
-def read_lesson(notebook: Path, figures: Path, *, pages: dict[str, str]) -> Lesson:
+def read_lesson(notebook: Path, figures: Path, *, pages: dict[str, str], terms: tuple[Term, ...] = ()) -> Lesson:
     """Turn an executed notebook into a page; its figures are written to the folder `figures`.
 
-    `pages`: page of each notebook, by the notebook's file name.
+    `pages`: page of each notebook, by the notebook's file name; `terms`: words to explain where they are first used.
 
     Raises:
         ValueError: the file holds no notebook.
@@ -67,11 +68,11 @@ def read_lesson(notebook: Path, figures: Path, *, pages: dict[str, str]) -> Less
     except (ValueError, KeyError) as error:
         raise ValueError(f"{notebook} is damaged ({error}): run it again") from error
     injected = any("injected-parameters" in _tags(cell) for cell in cells)
-    page = _Page(notebook.stem, figures, pages)
+    page, explainer = _Page(notebook.stem, figures, pages), Explainer(terms)
     for cell in cells:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            page.parts.append(to_html(source, pages=pages))
+            page.parts.append(explainer.explain(to_html(source, pages=pages)))
         elif cell["cell_type"] == "code" and source.strip() and not (injected and "parameters" in _tags(cell)):
             page.add_code(source, _tags(cell), cell["outputs"])
     prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
@@ -105,13 +106,13 @@ class _Page:
         if "exercise" not in tags:
             code = f'<details class="source"><summary>Code</summary>\n{code}\n</details>'
         self.parts.append(code)
-        sentences = [_text_of(output, "text/markdown") for output in outputs]
-        for index, output in enumerate(outputs):
-            if "image/png" in output.get("data", {}):
-                sentence = next(filter(None, sentences[index + 1 :]), "")
-                self.parts.append(self._figure(base64.b64decode(_text_of(output, "image/png")), sentence))
-            else:
-                self.parts.append(self._output(output))
+        shown = [
+            self._figure(output) if "image/png" in output.get("data", {}) else self._output(output)
+            for output in outputs
+        ]
+        if "notebook.reveal(" in source:  # whoever scrolls by has not answered yet
+            shown = ['<details class="reveal"><summary>What was measured</summary>', *shown, "</details>"]
+        self.parts += shown
         checked = re.search(r'exercises\.check\("([\d.]+)"', source) if "check" in tags else None
         if checked:
             inside = _highlighted(solution_source(checked[1]))
@@ -143,20 +144,21 @@ class _Page:
         self.sliders.append(Slider(page=f"{name}.html", body=body, **about))
         return body
 
-    def _figure(self, png: bytes, sentence: str) -> str:
-        """A figure that can be enlarged; `sentence` is computed, what stands below it."""
+    def _figure(self, output: dict[str, Any]) -> str:
+        """A figure that can be enlarged, with the words that `plots.show` computed from what is drawn."""
         self._count += 1
+        png, about = base64.b64decode(_text_of(output, "image/png")), output["metadata"].get("image/png", {})
+        number = f"Figure {self._count}."
+        caption = f"{number} {about.get('caption', '')}".strip()
+        alt = html.escape(f"{number} {about.get('alt', '')}".strip(), quote=True)
         width, height = Image.open(io.BytesIO(png)).size
         path = self.figures / f"{self.stem}-{self._count}.png"
         path.write_bytes(png)
         wide = ' class="wide"' if width > _WIDE * height else ""
-        words = re.sub(r"[*`$]", "", sentence)
-        words = words if len(words) <= 300 else f"{words[:297]}..."
-        alt = html.escape(f"Figure {self._count}. {words}".strip(), quote=True)
         address = f"{self.figures.name}/{path.name}"
         return (
             f'<figure><a href="{address}"><img{wide} src="{address}" width="{width}" height="{height}" alt="{alt}"></a>'
-            f"<figcaption>Figure {self._count}</figcaption></figure>"
+            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
         )
 
 
