@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # usage: ./run_all.sh [smoke|quick|night|full|paper|quick-all-methods] [--only 02,04] [--refresh]   install, fetch the data, run the notebooks
 #        ./run_all.sh test [pytest arguments]                               install, then the tests
-#        ./run_all.sh lab [JupyterLab arguments]                            install, then JupyterLab on the notebooks
+#        ./run_all.sh lab [--originals] [JupyterLab arguments]              install, then JupyterLab on your own copies of the lessons (in work/)
 #        ./run_all.sh install                                               install only
 #
 # profile       default: full where a CUDA device is there, else quick

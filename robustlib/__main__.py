@@ -134,10 +134,19 @@ def _main_of(module: str) -> Callable[[list[str]], int]:
 
 def _lab(rest: list[str]) -> int:
     from robustlib.course.run.execute import kernel_environment
+    from robustlib.course.teaching.student import student_folder
 
     as_root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    if "--originals" in rest:  # for those who write lessons
+        folder = repository_root() / "notebooks"
+        rest.remove("--originals")
+    else:
+        folder = repository_root() / "work"
+        if "--dry-run" not in rest:
+            copied = len(student_folder(folder))
+            print(f"{folder}: your copies of the lessons ({copied} new; what was there stays as it was).")
     with kernel_environment():
-        return _replace("jupyterlab", str(repository_root() / "notebooks"), *as_root, *rest)
+        return _replace("jupyterlab", str(folder), *as_root, *rest)
 
 
 def _test(rest: list[str]) -> int:
@@ -168,7 +177,7 @@ _WITH_OWN_ARGUMENTS = {
     "scorecard": (_main_of("robustlib.study.claims.scorecard"), "compare our numbers with the paper's"),
     "site": (_main_of("robustlib.course.site"), "build the static pages of a results folder"),
     "course": (_main_of("robustlib.course.teaching.cli"), "students' copies, grading, nbgrader, the assignment"),
-    "lab": (_lab, "start JupyterLab on the notebooks"),
+    "lab": (_lab, "start JupyterLab on your own copies of the lessons (--originals: on the lessons)"),
     "test": (_test, "run the tests of the checkout"),
 }
 

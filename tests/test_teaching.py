@@ -13,7 +13,7 @@ from robustlib.course.exercises import EXERCISES
 from robustlib.course.teaching import assignment, nbgrader, slides
 from robustlib.course.teaching.cli import main
 from robustlib.course.teaching.grade import grade_folder
-from robustlib.course.teaching.sheet import lessons, predictions, read, tasks
+from robustlib.course.teaching.sheet import lessons, machines, predictions, read, tasks
 from robustlib.course.teaching.student import student_folder
 from robustlib.data.folders import repository_root
 from robustlib.models.forward import logits_of
@@ -150,3 +150,12 @@ def test_slides_hold_the_figures_of_a_run_and_the_key_what_it_measured(tmp_path)
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "notebooks" / "00_first.ipynb")
     assert slides.key(tmp_path) == {"00_first": ["c (x)"]}
     assert predictions(nbformat.v4.new_notebook(cells=[cell])) == {"prediction": ""}
+
+
+def test_what_a_lesson_needs_is_read_from_a_run(tmp_path, capsys):
+    with pytest.raises(FileNotFoundError, match=r"run_all\.sh quick makes it"):
+        machines(tmp_path)
+    entries = {"02_b": {"seconds": 90.0, "peak_memory_mb": 1536}, "03_c": {"seconds": None, "peak_memory_mb": 9}}
+    (tmp_path / "run.json").write_text(json.dumps({"notebooks": entries}))
+    assert main(["machines", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[2:] == ["| 02 | 1.5 | 1.5 |"]

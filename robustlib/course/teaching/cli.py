@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, function, text in (
         ("slides", _slides, "ten slides with the figures of a run"),
         ("key", _key, "the right letters of the predictions, as a run measured them"),
+        ("machines", _machines, "minutes and memory of each lesson, as a run measured them"),
     ):
         command = commands.add_parser(name, help=text)
         if name == "slides":
@@ -106,6 +107,13 @@ def _key(arguments: argparse.Namespace) -> int:
 
     for lesson, answers in key(arguments.results).items():
         print(f"{lesson:32}", " | ".join(answers))
+    return 0
+
+
+def _machines(arguments: argparse.Namespace) -> int:
+    from robustlib.course.teaching.sheet import machines
+
+    print(machines(arguments.results))
     return 0
 
 

@@ -1,7 +1,8 @@
-"""The exercises of a lesson alone, without what the lesson computes: what is graded, and what nbgrader hands out."""
+"""What a lecturer takes out of the lessons: exercises alone, predictions, and what a run needs."""
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,3 +78,19 @@ def read(path: Path) -> NotebookNode:
         return nbformat.read(path, as_version=4)
     except Exception as error:  # nbformat raises what its parsers raise
         raise ValueError(f"{path} is no notebook: {error}") from error
+
+
+def machines(results: Path) -> str:
+    """A Markdown table of what each lesson took in a run: minutes, and memory at its highest (of the kernel, RSS).
+
+    Raises:
+        FileNotFoundError: the results hold no run; the message says what makes one.
+    """
+    path = results / "run.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"no {path}: ./run_all.sh quick makes it")
+    rows = ["| lesson | minutes | memory (GB) |", "|---|---:|---:|"]
+    for name, entry in sorted(json.loads(path.read_text(encoding="utf-8"))["notebooks"].items()):
+        if entry.get("seconds") and entry.get("peak_memory_mb"):
+            rows.append(f"| {name[:2]} | {entry['seconds'] / 60:.1f} | {entry['peak_memory_mb'] / 1024:.1f} |")
+    return "\n".join(rows)
