@@ -17,7 +17,7 @@ def record(mean, *, half=2.0, reference=None, **columns):
 
 
 def write_made_up_records(results: Path) -> None:
-    """Leave those of the exercises of lesson 13 in a results folder, and the accuracy after `cal-exact`: C1 holds."""
+    """Leave those of the exercises of lesson 14 in a results folder, and the accuracy after `cal-exact`: C1 holds."""
     (results / "records").mkdir(parents=True)
     frame = made_up_records().assign(versions="", commit=float("nan"), date="2026-01-02")
     calibrated = frame.query("metric == 'accuracy' and attack == 'pgd'").assign(adversary="cal-exact")

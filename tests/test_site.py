@@ -20,8 +20,10 @@ from robustlib.calibration.metrics import calibration_report
 from robustlib.course.run.runner import report
 from robustlib.course.site import build_site, main
 from robustlib.course.site.markdown import formula, to_html
+from robustlib.course.site.origin import describe_lesson
 from robustlib.data.folders import repository_root
 from robustlib.study.claims.scorecard import write_scorecard
+from robustlib.study.records import load_records
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -181,11 +183,15 @@ def test_a_word_of_the_glossary_is_explained_once_where_prose_first_uses_it(site
     assert "<code>margin</code> is a <em><a " in text_of(site, "00_first.html")
 
 
-def test_every_page_says_where_its_numbers_come_from_and_how_to_run_it(site):
+def test_every_page_says_where_its_numbers_come_from_and_how_to_run_it(site, results):
+    records = load_records(results).assign(experiment="00_first", dataset="digits", model="minilm-2-layers")
+    assert describe_lesson(records, "00_first") == (
+        "Data: scikit-learn digits. Model: MiniLM (2 of 6 layers). n = 600, seed 0. "
+        "Profile smoke, device cpu, measured 2026-01-02."
+    )
     lesson = text_of(site, "00_first.html")
-    assert "Data: scikit-learn digits. Model: cnn. n = 100, seed 0. Profile smoke" in lesson
-    assert "Reads the records of the other lessons: profile smoke" in text_of(site, "03_second.html")
-    assert "n = 100, seed 0" in text_of(site, "temperature-lab-00.html")
+    for page in (lesson, text_of(site, "temperature-lab-00.html")):
+        assert "Reads the records of the other lessons: profile smoke" in page
     assert "./run_all.sh quick --only 00" in lesson
     index = text_of(site, "index.html")
     assert "@software{robustlib," in index
@@ -196,7 +202,7 @@ def test_a_shared_address_has_a_picture_and_its_words(site):
     for name, page in pages(site).items():
         named = {tag.get("property") or tag.get("name"): tag["content"] for tag in page.select("meta[content]")}
         assert named["og:image"] == "card.png" and named["twitter:card"] == "summary_large_image", name
-        assert "served at T_d = 0.001: 90.0 %" in named["og:image:alt"]
+        assert "served at T_d = 0.001: 80.0 %" in named["og:image:alt"]
     with Image.open(site / "card.png") as card:
         assert card.size == (1200, 630)
 
