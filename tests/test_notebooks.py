@@ -72,6 +72,10 @@ def cells(path, kind):
     return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
 
 
+def is_folded(cell) -> bool:
+    return cell.metadata.get("jupyter", {}).get("source_hidden", False)
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_anatomy(path):
     notebook = nbformat.read(path, as_version=4)
@@ -83,7 +87,7 @@ def test_anatomy(path):
     assert lines[:3] == ['profile = "quick"', "seed = 0", "solutions = False"]  # numbers come from the profile
     assert all(re.fullmatch(r'\w+ = (""|0\.0)', line) for line in lines[3:]), "a default that is not empty"
     assert not any(cell.outputs or cell.execution_count for cell in code), "committed with outputs"
-    folded = [cell for cell in code if {"check"} & set(cell.metadata.get("tags", []))]
+    folded = [cell for cell in code if {"check"} & set(cell.metadata.get("tags", [])) or is_folded(cell)]
     assert len(prose) >= 0.8 * (len(code) - len(folded))
     assert max(len(cell.source.splitlines()) for cell in code) <= 30
     parts = ["**One question", "You will be able to", "**Needs**", "**Time**", "**Paper**", "Your prediction"]
