@@ -200,7 +200,7 @@ def javascript(browser):
         answers = f"window.answers = (tasks) => JSON.stringify(tasks.map((task) => ({expression})), {exact});"
         page = browser.new_page()
         page.add_script_tag(content=f"{module(file)}\n{answers}", type="module")
-        page.wait_for_function("window.answers")  # a module runs later than the page
+        page.wait_for_function("typeof window.answers === 'function'")  # a module runs later than the page
         answered = page.evaluate("(tasks) => window.answers(tasks)", tasks)
         page.close()
         return json.loads(answered)
