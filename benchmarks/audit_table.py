@@ -14,12 +14,25 @@ from audit_masks import Entry
 from audit_truth import HONEST_GAP, Truth
 
 from robustlib.audit.findings import Finding, Rung, rung_from
-from robustlib.audit.verdict import judge
+from robustlib.audit.verdict import Verdict, judge
 
 TRUTHS = ("no illusion found", "miscalibration", "masked", "broken")
 VERDICTS = (*TRUTHS, "inconclusive", "refused")
 BORDERLINE = 3.0  # points around the threshold within which a wrong verdict weighs little
 CLOSE = 5.0  # points between the size of an illusion as measured and as audited
+
+LATE = """What was changed after a first full table of the tuned models, and the model that it came from:
+
+- a jump at the boundary counts from 2 % on, not 10: *k winners*
+- a permuted label map is fitted and tried on random halves: *MiniLM, labels flipped*, whose classes alternate
+- the gain by another label map counts from 10 points on, not 20: *two classes swapped*, which was held back until then
+- training mode is told by a batch of 16: *batch norm left on*
+- the straight-through slope of tanh fades away from 0: *saturated tanh* (21 % stood before)
+- a scale is no sign of a mask where a black-box attack does better: a linear black box that is not in the bench
+- the truth of a black box is measured with the audit's own budget of queries: *MLP of scikit-learn*
+
+No other rule was changed for a model that had been held back. Verdicts are those of today's rules on the findings and
+attacks of each record."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +66,16 @@ class Result:
         accepted = self.entry.accepts or (self.truth.verdict,)
         return self.verdict in accepted or (self.verdict == "inconclusive" and not self.entry.reachable)
 
+    @cached_property
+    def judged(self) -> Verdict:
+        """What the rules of today say of the findings and attacks, whenever these were made."""
+        if not self.audit.get("rungs"):
+            return Verdict(self.audit["verdict"], self.audit.get("reason", ""), "")
+        return judge(self.findings(), self.rungs())
+
     @property
     def verdict(self) -> str:
-        return self.audit["verdict"]
+        return self.judged.verdict
 
     @property
     def borderline(self) -> bool:
@@ -115,6 +135,7 @@ def write(out: Path, kinds: dict[str, Sequence[Entry]], path_of: Callable, folde
         f"## Sizes\n\n{sizes(results)}",
         f"## What it cost\n\n{costs(results)}",
         f"## What found what\n\n{checks(results)}\n\n{without(results)}",
+        f"## Rules that came late\n\n{LATE}",
         f"## All models\n\n{all_rows(results)}",
     ]
     (folder / "audit.md").write_text("\n\n".join(parts) + "\n")
@@ -167,7 +188,7 @@ def errors(results: Sequence[Result]) -> str:
             _number(result.truth.gap),
             result.verdict,
             _number(result.size),
-            result.audit["reason"],
+            result.judged.reason,
         )
         for result in results
         if not result.right

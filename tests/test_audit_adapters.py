@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -308,3 +309,11 @@ def test_weights_that_come_slowly_are_waited_for_and_a_wrong_name_is_refused(mon
     assert fetched(lambda: time.sleep(0.3) or "weights", "timm:x", "http://nowhere", patience=0.05) == "weights"
     with pytest.raises(ValueError, match="timm:x cannot be loaded \\(KeyError: 'x'\\)"):
         fetched(lambda: {}["x"], "timm:x", "http://nowhere")
+
+
+def test_attacks_and_classifiers_of_other_libraries_are_told_what_to_hand_in(net):
+    attack = SimpleNamespace(set_mode_default=None, model=net)
+    classifier = SimpleNamespace(clip_values=(0, 1), model=net, predict=net, get_params=dict)
+    for handed_in, sentence in ((attack, "with attack= this attack"), (classifier, "ask classifier.predict")):
+        with pytest.raises(TypeError, match=sentence):
+            adapt(handed_in, images, labels)

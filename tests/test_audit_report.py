@@ -163,6 +163,7 @@ def test_a_test_suite_fails_with_the_report(masked):
     assert "answers.coarse" in str(failure.value)
     with pytest.raises(IllusionError, match="claim of 62 % is refuted"):
         replace(masked, verdict="no illusion found").raise_for_verdict()
+    assert "the claim of 62 % is refuted" in report.headline(replace(masked, verdict="no illusion found"))
     sound = replace(masked, verdict="no illusion found", claim_outcome="not refuted")
     sound.raise_for_verdict(at_least=15)
     with pytest.raises(IllusionError, match="below 40 %"):

@@ -152,6 +152,8 @@ def headline(audit: Audit) -> str:
     if audit.as_served is None or audit.at_most is None or audit.gap is None:
         return ""
     start = f"{audit.as_served} % as served, at most {audit.at_most} % ({audit.found_by})"
+    if audit.verdict == "no illusion found" and audit.claim_outcome == "refuted":
+        return f"{start}: the claim of {audit.claim:g} % is refuted"
     if audit.verdict in ("miscalibration", "masked"):
         return (
             f"{start}: {audit.gap.points:.1f} points [{audit.gap.low:.1f}, {audit.gap.high:.1f}] were never robustness"

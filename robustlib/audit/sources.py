@@ -48,7 +48,12 @@ class Source:
 def source_of(model: Any, gives: str | None = None) -> Source:
     """How to ask a model of any kind: the first row of `SOURCES` that knows it."""
     if hasattr(model, "set_mode_default") and hasattr(model, "model"):  # of torchattacks
-        raise TypeError(f"{type(model).__name__} is an attack and no model: audit its model")
+        raise TypeError(f"{type(model).__name__} is an attack and no model: audit its model, with attack= this attack")
+    if hasattr(model, "clip_values") and hasattr(model, "model"):  # of ART
+        raise TypeError(
+            f"{type(model).__name__} is a classifier of ART: audit its module (classifier.model, with mean= and std= "
+            "where it normalises), or ask classifier.predict"
+        )
     for knows, source in SOURCES:
         if knows(model):
             return source(model, gives)
