@@ -30,6 +30,7 @@ class TrainingSettings:
     hotter_methods: tuple[str, ...]  # methods trained at the high temperature as well
     longer: int  # factor on the epochs, to tell the effect of T from that of a longer training; 1 leaves it out
     n_geometry: int
+    batch_size: int | None = None  # None: that of the other lessons
     epsilon: float | None = None
     more_data: int | None = None  # training examples to see whether a gain survives more data; None leaves it out
     row_seeds: int = 1  # trainings of every row, at least one for each seed of the profile

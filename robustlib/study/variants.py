@@ -83,6 +83,8 @@ def trained_variant(profile: str, modality: str, variant: Variant, *, seed: int 
         "temperature_schedule": variant.schedule,
         "suffix": suffix,
     }
+    if sizes.batch_size is not None:
+        changes["batch_size"] = sizes.batch_size
     if modality == "image":
         method = image_method(variant.method, sizes.epsilon, steps=steps, solutions=variant.solutions)
         study = image_study(profile, seed=seed, **changes, method=method if variant.method != "standard" else Method())
