@@ -33,6 +33,7 @@ N_DRAWS = 8  # passes by which a random subject is judged
 N_MORE = {"image": 1000, "text": 200}  # examples beyond n that are asked without an attack
 FEWEST = 50  # examples that a small budget leaves
 NO_GRADIENT = ("does not require grad", "not have been used in the graph")  # PyTorch's words
+NOTHING = Handed()
 REACHED = 5.0  # percent that may stand at a radius that allows anything
 
 
@@ -48,7 +49,7 @@ def audit_subject(
     budget: float | None = None,
     claim: float | None = None,
     random: bool = False,
-    given: Handed | None = None,
+    given: Handed = NOTHING,
     thorough: bool = False,
     figures: bool = True,
     seed: int = 0,
@@ -60,8 +61,7 @@ def audit_subject(
 
     Args:
         inputs: images (N, channels, height, width) in [0, 1], or N texts or pairs. labels: (N,) class indices.
-        epsilon: radius in pixel units (images). norm: "linf" or "l2". recipe: of substitutions (texts), see
-            `attacks.words`.
+        epsilon: radius in pixel units (images). norm: "linf" or "l2". recipe: of substitutions (texts).
         n: examples that are attacked, drawn by `seed`; default 200 images or 100 texts. What is left over, up to
             1,000 images or 200 texts, calibrates; without any the attacked ones do, which leaks nothing to a bound.
         budget: seconds; rungs that would exceed it are skipped and named. Default: no limit.
@@ -83,22 +83,20 @@ def audit_subject(
     check_counts(n=n, **({} if batch_size is None else {"batch_size": batch_size}))
     rows = np.random.default_rng(mixed_seed(seed)).permutation(len(labels))
     rows, more = rows[:n], rows[n : n + N_MORE[subject.modality]]
-    given = given or Handed()
     given.check_examples(digest(taken(everything, rows), labels[rows]))
     served = Served(subject, batch_size=batch_size)
     with seeded(seed), warnings.catch_warnings(), left_alone(subject.module):
         warnings.simplefilter("ignore")
         case, findings = _examined(served, everything, labels, rows, more, threat, random)
         case.thorough, case.handed, case.seed = thorough, given, seed
-        ladder = IMAGE_LADDER if subject.modality == "image" else words.TEXT_LADDER
-        ladder = (*ladder, *_further(given))
+        ladder = (*(IMAGE_LADDER if subject.modality == "image" else words.TEXT_LADDER), *_further(given))
         case, notes = _affordable(case, ladder, budget, start)
         case.findings = [*findings, *notes]
         store = Store(state, case)
         complete = _climbed(case, ladder, store, budget, start, tell or (lambda line: None))
         complete = complete and (not figures or _drawn(case, budget, start))
-    seconds = time.perf_counter() - start
-    return record(case, positions=rows, claim=claim, complete=complete, budget=budget, seconds=seconds)
+    options = {"claim": claim, "complete": complete, "budget": budget}
+    return record(case, positions=rows, seconds=time.perf_counter() - start, **options)
 
 
 def _further(given: Handed) -> tuple[Plan, ...]:

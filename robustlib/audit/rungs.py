@@ -263,11 +263,8 @@ def _transfer(case: Case) -> Tensor:
     return case.points["transfer"]
 
 
-def _radius(epsilon: Callable[[Case], float]) -> Callable[[Case], Tensor]:
-    def run(case: Case) -> Tensor:
-        return climb(case, _search(case), Margin(), epsilon=epsilon(case), steps=max(10, STEPS // 2))
-
-    return run
+def _radius(case: Case) -> Tensor:
+    return climb(case, _search(case), Margin(), epsilon=anything(case), steps=max(10, STEPS // 2))
 
 
 def anything(case: Case) -> float:
@@ -350,15 +347,7 @@ IMAGE_LADDER = (
         _targeted,
         9 * STEPS,
     ),
-    Plan(
-        "inner",
-        "a part that predicts as the model does, then judged",
-        "pgd",
-        "unmask",
-        needed.if_parts,
-        _inner,
-        18 * STEPS,
-    ),
+    Plan("inner", "a part that predicts as the model does", "pgd", "unmask", needed.if_parts, _inner, 18 * STEPS),
     Plan(
         "straight-through",
         "steps and saturation passed by in the backward pass",
@@ -386,7 +375,7 @@ IMAGE_LADDER = (
         _strongest_of(averaged),
         9 * STEPS * N_AVERAGED,
     ),
-    Plan("radius", "margin at a radius that allows anything", "pgd", "sanity", needed.if_white, _radius(anything), 30),
+    Plan("radius", "margin at a radius that allows anything", "pgd", "sanity", needed.if_white, _radius, 30),
     Plan("transfer", "a plain surrogate fitted to the answers", "pgd", "black box", needed.if_blind, _transfer, 80),
     Plan(
         "square",
