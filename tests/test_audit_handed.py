@@ -56,6 +56,12 @@ def test_a_good_attack_is_confirmed_and_is_part_of_the_bound():
     assert audited(attack=nothing, claim=0.01).claim_outcome == "not refuted"  # what is claimed counts, if it is
 
 
+def test_a_state_keeps_no_attack_that_was_handed_in(tmp_path):
+    weak, good = (audited(attack=attack, n=40, state=tmp_path / "state.json") for attack in (nothing, pgd))
+    assert good.rung("your attack").accuracy.percent < weak.rung("your attack").accuracy.percent
+    assert good.rung("margin") == weak.rung("margin")  # taken from the state, seconds and all
+
+
 def test_an_attack_gets_inputs_as_they_were_handed_in():
     images, _ = held_out()
     seen = []

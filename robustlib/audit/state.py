@@ -12,6 +12,7 @@ from pathlib import Path
 import robustlib
 from robustlib.audit.case import Case
 from robustlib.audit.findings import Finding, Rung, rung_from
+from robustlib.audit.handed import REPLAYED, YOURS
 from robustlib.audit.record import digest, plain_threat
 
 
@@ -40,8 +41,9 @@ class Store:
         """Write the finished rungs, all or nothing."""
         if self.path is None:
             return
-        rows = [asdict(rung) for rung in rungs if rung.status == "done"]
-        kept = [asdict(finding) for finding in findings if finding.name != "attack.failed"]
+        # What was handed in may be something else the next time.
+        rows = [asdict(rung) for rung in rungs if rung.status == "done" and rung.name not in (YOURS, REPLAYED)]
+        kept = [asdict(finding) for finding in findings if finding.name not in ("attack.failed", "attack.outside")]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         beside = self.path.with_name(self.path.name + ".new")
         beside.write_text(json.dumps({"key": self.key, "rungs": rows, "findings": kept}), encoding="utf-8")
