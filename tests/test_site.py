@@ -72,6 +72,7 @@ def first_notebook() -> nbformat.NotebookNode:
             ),
             new_code_cell(
                 "notebook.reveal(prediction, options, holds)",
+                metadata={"jupyter": {"source_hidden": True}},
                 outputs=[display({"text/markdown": "The measurement says: **c**."})],
             ),
             new_code_cell('step = exercises.check("2.1", step)', metadata={"tags": ["check"]}),
@@ -174,6 +175,7 @@ def test_what_was_measured_opens_on_a_click(site):
         r'<details class="reveal"><summary>(.+?)</summary>(.+?)</details>', text_of(site, "00_first.html"), re.S
     )
     assert folded[0] == "What was measured" and "<strong>c</strong>" in folded[1]
+    assert "holds" not in text_of(site, "00_first.html"), "what only tells the outcome has no code to read"
 
 
 def test_a_word_of_the_glossary_is_explained_once_where_prose_first_uses_it(site):

@@ -14,6 +14,7 @@ from robustlib.attacks.diagnostics import input_jacobian
 from robustlib.calibration.metrics import calibration_report
 from robustlib.calibration.temperature import scale_logits
 from robustlib.course.widgets.temperature_lab import TemperatureLab, temperature_lab
+from robustlib.course.words import plain
 from robustlib.data.progress import progress
 from robustlib.models.forward import logits_of
 from robustlib.study.base import Study
@@ -69,7 +70,7 @@ class Lesson:
     def describe(self) -> str:
         study, unit = self.study, "images" if self.modality == "image" else "texts"
         return (
-            f"{study.substitution} {study.title}, {study.model_title}: {len(study.labels)} attacked {unit}, "
+            f"{study.substitution} {study.title}, {plain(study.model_title)}: {len(study.labels)} attacked {unit}, "
             f"{len(study.validation_labels)} for validation, seeds {', '.join(map(str, self.seeds))}."
         ).lstrip()
 
@@ -172,7 +173,7 @@ class Lesson:
         else:
             chosen = [study.inputs[row] for row in examples]
             look["sentences"] = [text if isinstance(text, str) else " | ".join(text) for text in chosen]
-        title = f"{study.title}, {study.model_title}, {len(labels)} test {unit}"
+        title = f"{study.title}, {plain(study.model_title)}, {len(labels)} test {unit}"
         rows = records[records.attack == self.main_attack]
         names = {"class_names": study.class_names, "title": title}
         return temperature_lab(logits, labels, chosen=examples, records=rows, **names, **look)

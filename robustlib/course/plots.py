@@ -31,7 +31,7 @@ LABELS = {
 
 def use_style() -> None:
     """Readable defaults for a notebook and for a projector."""
-    sizes = {"font.size": 10.5, "axes.titlesize": 11, "legend.fontsize": 9}
+    sizes = {"font.size": 10.5, "axes.titlesize": 11, "legend.fontsize": 9, "legend.title_fontsize": 9}
     sizes |= dict.fromkeys(("axes.labelsize", "xtick.labelsize", "ytick.labelsize"), 10.5)
     spines = {"axes.spines.top": False, "axes.spines.right": False}
     grid = {"axes.grid": True, "grid.alpha": 0.25, "grid.color": "#b0b0b0"}

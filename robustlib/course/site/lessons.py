@@ -22,6 +22,7 @@ from robustlib.course.site.markdown import scrolling_tables, to_html
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_SOLUTION = re.compile(r"<details><summary>Sample solution</summary>.*?</details>", re.DOTALL)
 _WIDE = 2.4  # a figure of several panels: on a phone it scrolls in its box instead of shrinking to nothing
 
 
@@ -72,9 +73,10 @@ def read_lesson(notebook: Path, figures: Path, *, pages: dict[str, str], terms: 
     for cell in cells:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            page.parts.append(explainer.explain(to_html(source, pages=pages)))
+            text = _SOLUTION.sub("", source)  # a page shows it, a notebook says how to
+            page.parts.append(explainer.explain(to_html(text, pages=pages)))
         elif cell["cell_type"] == "code" and source.strip() and not (injected and "parameters" in _tags(cell)):
-            page.add_code(source, _tags(cell), cell["outputs"])
+            page.add_code(source, _tags(cell), cell["outputs"], hidden=_is_hidden(cell))
     prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     title = re.search(r"^# (.+)$", prose, re.MULTILINE)
     question = re.search(r"\*\*One question: (.+?)\*\*", prose, re.DOTALL)
@@ -101,11 +103,12 @@ class _Page:
         self.failed = False
         self._count = 0
 
-    def add_code(self, source: str, tags: list[str], outputs: list[dict[str, Any]]) -> None:
+    def add_code(self, source: str, tags: list[str], outputs: list[dict[str, Any]], *, hidden: bool) -> None:
+        """`hidden`: a cell that only tells the outcome; its code says nothing that its output does not."""
         code = _highlighted(source.removeprefix("# Parameters\n"))
         if "exercise" not in tags:
             code = f'<details class="source"><summary>Code</summary>\n{code}\n</details>'
-        self.parts.append(code)
+        self.parts += [] if hidden else [code]
         shown = [
             self._figure(output) if "image/png" in output.get("data", {}) else self._output(output)
             for output in outputs
@@ -164,6 +167,10 @@ class _Page:
 
 def _tags(cell: dict[str, Any]) -> list[str]:
     return cell["metadata"].get("tags", [])
+
+
+def _is_hidden(cell: dict[str, Any]) -> bool:
+    return cell["metadata"].get("jupyter", {}).get("source_hidden", False)
 
 
 def _sentence(text: str) -> str:
