@@ -175,7 +175,7 @@ def test_what_was_measured_opens_on_a_click(site):
         r'<details class="reveal"><summary>(.+?)</summary>(.+?)</details>', text_of(site, "00_first.html"), re.S
     )
     assert folded[0] == "What was measured" and "<strong>c</strong>" in folded[1]
-    assert "holds" not in text_of(site, "00_first.html"), "what only tells the outcome has no code to read"
+    assert ">reveal<" not in text_of(site, "00_first.html"), "what only tells the outcome has no code to read"
 
 
 def test_a_word_of_the_glossary_is_explained_once_where_prose_first_uses_it(site):
