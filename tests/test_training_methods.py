@@ -194,6 +194,40 @@ def test_the_cost_in_passes_is_what_is_said_and_a_learned_temperature_gets_a_gra
         assert log_temperature.grad is not None and log_temperature.grad != 0
 
 
+@pytest.mark.parametrize("name", ["smoothing", "squeezing", "superfitting", "entropy"])
+def test_without_weight_a_lure_is_standard_training_and_with_weight_it_is_not(name):
+    model, images, labels = problem()
+    loss, plain = plain_gradient(model, images, labels, 3.0)
+    found = {}
+    for weight in (0.0, 0.5):
+        model.zero_grad()
+        found[weight] = method_step(Method(name, weight=weight))(model, images, labels, 3.0), gradients(model)
+    assert found[0.0][0].item() == pytest.approx(loss.item())
+    torch.testing.assert_close(found[0.0][1], plain)
+    assert not torch.allclose(found[0.5][1], plain, rtol=1e-2)
+
+
+def test_super_fitting_pushes_the_gap_on_where_cross_entropy_has_ended_and_squeezing_pulls_it_back():
+    logits = torch.tensor([[200.0, 0.0, 0.0]], requires_grad=True)
+    pushes = {}
+    for name in ("standard", "superfitting", "squeezing"):
+        logits.grad = None
+        method_step(Method(name))(lambda batch: logits, torch.zeros(1, 1), torch.tensor([0]), 1.0)
+        pushes[name] = -float(logits.grad[0, 0])
+    assert pushes["standard"] == 0 and pushes["superfitting"] > 0 > pushes["squeezing"]
+
+
+def test_distillation_follows_the_teachers_answers_at_the_training_temperature():
+    model, images, labels = problem()
+    teacher, _, _ = problem(seed=1)
+    method_step(Method("distilled"), teacher=teacher)(model, images, labels, 5.0)
+    found = gradients(model)
+    model.zero_grad()
+    target = (teacher(images) / 5).softmax(1).detach()
+    functional.cross_entropy(model(images) / 5, target).backward()
+    torch.testing.assert_close(found, gradients(model))
+
+
 def test_names_follow_the_tables():
     assert Training().label == "baseline"
     assert Training(gradient_rule="normalise").label == "baseline_gradnorm"

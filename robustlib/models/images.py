@@ -21,6 +21,48 @@ class Normalised(nn.Module):
         return self.model((images - self.mean) / self.std)
 
 
+class QuantisedInputs(nn.Module):
+    """A model that sees every pixel of [0, 1] rounded to one of `levels` values: no gradient reaches the pixels."""
+
+    def __init__(self, model: nn.Module, levels: int) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("steps", torch.tensor(float(levels - 1)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model((images * self.steps).round() / self.steps)
+
+
+class Ensemble(nn.Module):
+    """The mean of several models' logits."""
+
+    def __init__(self, models: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.models = nn.ModuleList(models)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.stack([model(images) for model in self.models]).mean(dim=0)
+
+
+class Mixture(nn.Module):
+    """Logarithms of `weight` times a robust model's probabilities plus the rest of those of an accurate one.
+
+    The robust logits are multiplied by `sharpness` first. The principle of MixedNUTS (arXiv 2402.02263), whose map of
+    the robust logits is fitted, not chosen.
+    """
+
+    def __init__(self, accurate: nn.Module, robust: nn.Module, *, weight: float = 0.5, sharpness: float = 4.0) -> None:
+        super().__init__()
+        self.accurate, self.robust = accurate, robust
+        self.register_buffer("weight", torch.tensor(weight))
+        self.register_buffer("sharpness", torch.tensor(sharpness))
+
+    def forward(self, images: Tensor) -> Tensor:
+        robust = (self.sharpness * self.robust(images)).log_softmax(dim=1) + self.weight.log()
+        accurate = self.accurate(images).log_softmax(dim=1) + (1 - self.weight).log()
+        return torch.logaddexp(robust, accurate)
+
+
 def small_cnn(channels: int, image_size: int, n_classes: int, *, width: int = 16) -> nn.Module:
     """Two strided convolutions and a hidden layer; without batch normalisation and dropout, so without modes."""
     side = (image_size + 3) // 4

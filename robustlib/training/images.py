@@ -13,7 +13,7 @@ from robustlib.models.images import build_image_model
 from robustlib.training.autocast import autocast_context, resolve_precision
 from robustlib.training.checkpoint import Checkpoint, epoch_generator, trained_once
 from robustlib.training.loop import Training, fit, logit_facts
-from robustlib.training.methods import METHODS, image_method, method_step, worst_perturbation
+from robustlib.training.methods import METHODS, Method, image_method, method_step, worst_perturbation
 from robustlib.training.perturbation import continuous
 
 N_PROBED = 256  # training images whose logits are followed over the epochs
@@ -85,11 +85,13 @@ def _fit(
             facts |= _fgsm_and_pgd_accuracy(model, images[:N_PROBED], labels[:N_PROBED], training)
         return facts
 
+    distils = training.method.definition.distils
+    resources = {"teacher": trained_image_model(replace(training, method=Method()))} if distils else {}
     return fit(
         model,
         plan=plan,
         load=load,
-        step=method_step(training.method, autocast_context(training.precision, training.device)),
+        step=method_step(training.method, autocast_context(training.precision, training.device), **resources),
         config=training,
         probe=probe,
         decay=_one_cycle,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robustlib.training import lures
 from robustlib.training.ascc import ascc_step
 from robustlib.training.minimum_norm import MOST_CORNERS, minimum_norm_weights
 from robustlib.training.perturbation import ContinuousInput, PerturbationSet, continuous
@@ -37,6 +38,7 @@ class Method:
     # weights of ASCC's entropy and KL terms (paper, section 4: 10 and 40)
     alpha: float = 10.0
     kl: float = 40.0
+    weight: float = 0.5  # of what the methods of `lures` add
 
     def __post_init__(self) -> None:
         if self.definition.steps not in (None, self.steps):
@@ -45,7 +47,7 @@ class Method:
             raise ValueError(
                 f"steps must be at least 1 and solutions 1 to {MOST_CORNERS}, got {self.steps}, {self.solutions}"
             )
-        for name in ("beta", "alpha", "kl"):
+        for name in ("beta", "alpha", "kl", "weight"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be 0 or above, got {getattr(self, name)}")
 
@@ -230,6 +232,7 @@ class MethodDefinition:
     initial: float | None = None  # bound of the random start on pixels; None: epsilon
     text_only: bool = False  # needs words or token embeddings
     substitutes: bool = False  # the step takes a `SubstitutionTable` as `table`
+    distils: bool = False  # the step takes a model as `teacher`: the same training by the standard method
     augmentation: str | None = None  # word attack whose adversarial examples double the training set first
 
 
@@ -243,6 +246,11 @@ METHODS = {
     ),
     "trades": MethodDefinition("TRADES", _trades_step, lambda K, M: K + 2, initial=0.001),
     "ascc": MethodDefinition("ASCC", ascc_step, lambda K, M: K + 2, text_only=True, substitutes=True),
+    "smoothing": MethodDefinition("label smoothing", lures.smoothing_step),
+    "squeezing": MethodDefinition("logit squeezing", lures.squeezing_step),
+    "distilled": MethodDefinition("distillation", lures.distilled_step, distils=True),
+    "superfitting": MethodDefinition("super-fitting", lures.superfitting_step),
+    "entropy": MethodDefinition("T by entropy", lures.entropy_step),
     "dg-aug": MethodDefinition("augmented (dg)", _standard_step, text_only=True, augmentation="dg"),
 }
 

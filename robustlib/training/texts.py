@@ -77,6 +77,8 @@ def train_text_classifier(config: TextTraining, texts: Sequence[Example], labels
     def train(model: TextClassifier, checkpoint: Checkpoint) -> list[dict[str, float]]:
         encodings, on_device = model.tokenise(texts), labels.to(config.device)
         resources = {"table": substitution_table(model, source=source)} if source else {}
+        if method.definition.distils:
+            resources["teacher"] = train_text_classifier(replace(config, method=Method()), texts, labels)
 
         tokens = {token for encoding in encodings for token in encoding.ids}
 
