@@ -101,6 +101,11 @@ def of_lengths(power):
     return lambda g1, g2: float(g2.norm() ** power / (g1.norm() ** power + g2.norm() ** power))
 
 
+def great(logits, labels, least=0.0, factor=(torch.pi / 2) ** 0.5):
+    probs = logits.softmax(1)
+    return float(factor * (-Margin()(probs, labels)).clamp(min=least).mean())
+
+
 def softmax_minus_truth(logits, label, temperature=1.0):
     error = torch.softmax(logits / temperature, dim=0)
     error[label] -= 1
@@ -248,6 +253,18 @@ WRONG = {
         (lambda m, o: any(c + r > sum(m) + 10 for c, r in o), "single other model"),
         (lambda m, o: any(c >= m[0] and r >= m[1] for c, r in o), "as accurate is not more"),
     ],
+    "10.2": [
+        (lambda z, y: great(z, y, least=-1), "a wrong prediction scores 0"),
+        (lambda z, y: great(z, y, factor=1), "the root of pi / 2, is missing"),
+        (lambda z, y: len(z) * great(z, y), "a mean over examples"),
+        (lambda z, y: great(z.exp().log_softmax(1), y), "expected 0.49"),
+    ],
+    "10.1": [
+        (Margin(), "have the same factor|has the same factor"),
+        (lambda z, y: -DLR()(z, y), "sign is flipped"),
+        (lambda z, y: Margin()(z, y) / (z.amax(1) - z.sort(1).values[:, 1]), "third largest"),
+        (lambda z, y: Margin()(z, y).abs() / (z.amax(1) - z.amin(1)), "above 0 where it is wrong"),
+    ],
     "14.1": [
         (lambda i, x, s: removal(i, x, s) if x[0] > 0 or x[1] < s * i[0] else "removed", "not shown to be above"),
         (lambda i, x, s: "remains" if x[0] > 0 and i[0] > 5 else removal(i, x, s), "above 0, and below"),
@@ -329,6 +346,7 @@ def differentiated(logits, label, temperature):
         ),
         ("13.2", lambda model, others: bool(sum(o[0] > model[0] and o[1] > model[1] for o in others))),
         ("13.1", lambda w, x, b: (w.double() @ x.double() + b) / w.double().abs().sum()),
+        ("10.1", DLR()),
     ],
 )
 def test_right_answers_that_differ_from_the_solution_pass(name, answer):

@@ -18,4 +18,5 @@ from robustlib.attacks.libraries import auto_attack, carlini_wagner, hop_skip_ju
 from robustlib.attacks.pgd import fgsm, pgd, pgd_in_float64
 from robustlib.attacks.result import AttackResult
 from robustlib.attacks.scores import DLR, MIFPE, CrossEntropy, Margin, Score, TargetedMargin, TrueClassProbability
+from robustlib.attacks.signs import rays, sign_hunter
 from robustlib.attacks.statistics import in_words, mean_interval, mean_of, paired_difference, proportion_interval

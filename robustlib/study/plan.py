@@ -14,7 +14,9 @@ import numpy as np
 
 from robustlib.data import FetchError, resolve_dataset
 from robustlib.models.precision import usable
+from robustlib.study import museum
 from robustlib.study.environment import pick_device
+from robustlib.study.exhibits import EXHIBITS, TEXT_EXHIBITS
 from robustlib.study.profiles import TrainingSettings, get_profile
 from robustlib.study.units import Averaged, Guided, Mixed, Unit, Victim, settings_of
 from robustlib.study.variants import ADVERSARIES, Variant
@@ -268,6 +270,11 @@ def _high_temperatures_add(plan: _Plan) -> Iterator[Unit]:
             yield from _trainings(plan, modality, [*twins, Variant(name)], **hidden)
 
 
+def _museum(plan: _Plan) -> Iterator[Unit]:
+    yield from museum.units(EXHIBITS, profile=plan.profile, seeds=plan.seeds)
+    yield from museum.units(("plain", *TEXT_EXHIBITS), profile=plan.profile, seeds=plan.seeds, modality="text")
+
+
 def _of_seeds(plan: _Plan, modality: str, variant: Variant) -> list[Victim]:
     return list(dict.fromkeys(unit.victim for unit in _trainings(plan, modality, [variant], main=True)))
 
@@ -292,5 +299,6 @@ _LESSONS: dict[str, Callable[[_Plan], Iterator[Unit]]] = {
     "07_text_breadth": _breadth,
     "08_illusion_by_training": _training_rules,
     "09_high_temperature_hides": _high_temperatures_hide,
+    "10_museum_of_illusions": _museum,
     "13_high_temperature_adds": _high_temperatures_add,
 }

@@ -14,6 +14,7 @@ from robustlib.attacks.adversaries import Adversary, averaging, transfer, warm
 from robustlib.attacks.scores import DLR, Margin, TrueClassProbability
 from robustlib.data.cache import cached, computed, look_up
 from robustlib.study.base import Study
+from robustlib.study.exhibits import exhibit_study, text_exhibit_study
 from robustlib.study.hiding import disguises
 from robustlib.study.images import image_study
 from robustlib.study.profiles import ImageSettings, TextSettings, settings_in_use
@@ -32,6 +33,7 @@ class Victim:
         changes: what differs from the profile, as `image_study` and `text_study` take it, by name.
         precision: what a text model computes in, or "4-decimals" where its probabilities are rounded.
         few: judged on the first test examples only.
+        exhibit: of the museum, by name; without variant and changes.
     """
 
     profile: str
@@ -41,10 +43,12 @@ class Victim:
     changes: tuple[tuple[str, Any], ...] = ()
     precision: str = "float32"
     few: int | None = None
+    exhibit: str = ""
 
     def __str__(self) -> str:
         changes = ", ".join(f"{name} = {value}" for name, value in self.changes)
-        return f"{self.modality} model ({self.variant.title if self.variant else changes or 'main'}, seed {self.seed})"
+        title = self.variant.title if self.variant else changes or self.exhibit or "main"
+        return f"{self.modality} model ({title}, seed {self.seed})"
 
     def study(self) -> Study:
         """Its study; trains where the cache has no such model. A process keeps the last few."""
@@ -62,6 +66,9 @@ def _study(victim: Victim) -> Study:
         return exact.rounded(int(decimals)) if decimals.isdecimal() else exact.at_precision(decimals)
     if victim.variant is not None:
         return trained_variant(victim.profile, victim.modality, victim.variant, seed=victim.seed)
+    if victim.exhibit:
+        opened = exhibit_study if victim.modality == "image" else text_exhibit_study
+        return opened(victim.profile, victim.exhibit, seed=victim.seed)
     if victim.modality == "image":
         return image_study(victim.profile, seed=victim.seed, **dict(victim.changes))
     from robustlib.study.texts import text_study  # brings transformers
@@ -178,6 +185,7 @@ class Unit:
             if self.disguise:
                 hidden = {hidden.name: hidden.disguise for hidden in disguises(study)}
                 study = study.disguised(self.disguise, hidden[self.disguise])
+            if self.disguise or self.victim.exhibit:
                 # that a temperature for each query draws random numbers is the point
                 warnings.filterwarnings("ignore", message="two passes of the model")
             study.run(self.attack, adversary, design_temperature=self.design_temperature, n=self.n or size)

@@ -155,3 +155,21 @@ def judge(served, images, labels, epsilon):
     from robustlib import audit
 
     return audit(served, images, labels, epsilon=epsilon, n=60).verdict
+
+
+def great_score(logits, labels):
+    probs = torch.softmax(logits, dim=1)
+    rows = torch.arange(len(labels))
+    others = probs.clone()
+    others[rows, labels] = -1
+    gaps = (probs[rows, labels] - others.max(dim=1).values).clamp(min=0)
+    return float((torch.pi / 2) ** 0.5 * gaps.mean())
+
+
+def ratio(logits, labels):
+    rows = torch.arange(len(labels))
+    others = logits.clone()
+    others[rows, labels] = -torch.inf
+    margin = others.max(dim=1).values - logits[rows, labels]
+    ordered = logits.sort(dim=1, descending=True).values
+    return margin / (ordered[:, 0] - ordered[:, 2])
