@@ -14,6 +14,7 @@ from robustlib.attacks.scores import DLR, CrossEntropy
 from robustlib.attacks.statistics import mean_interval, paired_difference, proportion_interval
 from robustlib.attacks.words import attack_texts, load_recipe
 from robustlib.calibration import fit, metrics
+from robustlib.calibration.checks import check_labels, check_logits, check_pixels
 from robustlib.calibration.search import search_log, search_paper
 from robustlib.calibration.temperature import TemperatureScaled, scale_logits
 from robustlib.data import load_images, load_text
@@ -43,6 +44,10 @@ def nan_at_ten(temperature):
 
 
 CALIBRATION = [
+    (lambda: check_logits(torch.zeros(3)), r"shape \(n, n_classes\)"),
+    (lambda: check_logits(ZEROS.long()), "floating-point tensor"),
+    (lambda: check_labels(torch.tensor([0.0]), 1), "integer tensor"),
+    (lambda: check_pixels(255 * torch.rand(2, 1, 4, 4)), "put normalisation into the model"),
     *((lambda t=t: scale_logits(ZEROS, t), "temperature must be finite and above 0") for t in (0.0, -1.0, nan, inf)),
     (lambda: scale_logits(ZEROS.long(), 1.0), r"floating-point tensor, got torch\.int64"),
     (lambda: scale_logits({"logits": ZEROS}, 1.0), "got dict"),
