@@ -51,6 +51,15 @@ def test_paired_difference_is_antisymmetric_and_bounded(cells):
     assert -1 <= there.low <= there.high <= 1
 
 
+def test_paired_interval_covers_the_truth_about_as_often_as_it_says():
+    # n = 100, 2 % only a, 8 % only b: few differing examples, where plain Wald intervals fall short.
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(100, [0.02, 0.08, 0.5, 0.4], size=1000)
+    results = [paired_difference(*flags(both, a, b, neither)) for a, b, both, neither in counts]
+    coverage = np.mean([result.low <= 0.06 <= result.high for result in results])
+    assert 0.93 <= coverage <= 0.98
+
+
 def test_mean_interval_by_hand():
     # Three seeds: t(0.975, 2 degrees of freedom) = 4.30265, standard deviation 1.
     mean, low, high = mean_interval([1.0, 2.0, 3.0])
