@@ -89,6 +89,10 @@ def test_anatomy(path):
     assert not any(cell.outputs or cell.execution_count for cell in code), "committed with outputs"
     folded = [cell for cell in code if {"check"} & set(cell.metadata.get("tags", [])) or is_folded(cell)]
     assert len(prose) >= 0.8 * (len(code) - len(folded))
+    if any(map(is_folded, code)):  # then all that gives an answer away is
+        assert all(is_folded(cell) for cell in code if "notebook.reveal(" in cell.source), (
+            "a reveal is read before it runs"
+        )
     assert max(len(cell.source.splitlines()) for cell in code) <= 30
     parts = ["**One question", "You will be able to", "**Needs**", "**Time**", "**Paper**", "Your prediction"]
     for part in (*parts, "## What this does not show", "*Further reading.*"):
