@@ -49,7 +49,9 @@ def exactly_flat(surface: np.ndarray) -> np.ndarray:
     return flat
 
 
-def input_landscape(model: nn.Module, image: Tensor, label: Tensor, *, epsilon: float, side: int) -> Landscape:
+def input_landscape(
+    model: nn.Module, image: Tensor, label: Tensor, *, epsilon: float, side: int, seed: int = 0
+) -> Landscape:
     """Landscape around one image, towards the attack's direction and a random one, both Linf directions.
 
     The first direction is the sign of the margin's gradient, which no temperature changes, so that the same
@@ -63,13 +65,15 @@ def input_landscape(model: nn.Module, image: Tensor, label: Tensor, *, epsilon: 
     with gradients_on(), evaluating(model):
         forward, point, label = prepare(model, image, label)
         gradient = torch.autograd.grad(Margin()(forward(point.requires_grad_(True)), label).sum(), point)[0]
-    directions = {"towards the attack": gradient.sign(), "random direction": _random_signs(image, 0)}
+    directions = {"towards the attack": gradient.sign(), "random direction": _random_signs(image, seed)}
     return _plane(model, image, label, directions, epsilon, _coordinates(side, 2.0))
 
 
-def random_landscape(model: nn.Module, image: Tensor, label: Tensor, *, epsilon: float, side: int) -> Landscape:
+def random_landscape(
+    model: nn.Module, image: Tensor, label: Tensor, *, epsilon: float, side: int, seed: int = 0
+) -> Landscape:
     """As `input_landscape`, along two random sign patterns."""
-    directions = {"random direction": _random_signs(image, 0), "another one": _random_signs(image, 1)}
+    directions = {"random direction": _random_signs(image, seed), "another one": _random_signs(image, seed + 1)}
     return _plane(model, image, label, directions, epsilon, _coordinates(side, 2.0))
 
 
