@@ -265,6 +265,15 @@ WRONG = {
         (lambda z, y: Margin()(z, y) / (z.amax(1) - z.sort(1).values[:, 1]), "third largest"),
         (lambda z, y: Margin()(z, y).abs() / (z.amax(1) - z.amin(1)), "above 0 where it is wrong"),
     ],
+    "12.1": [
+        (lambda p: p.topk(2).values[:, 0] - p.topk(2).values[:, 1], "take logarithms first"),
+        (lambda p: p.log().topk(2).values.diff(dim=1).squeeze(1), "sign is flipped"),
+        (lambda p: p.log().amax(1) - p.log().amin(1), "the two gaps over T are"),
+    ],
+    "12.2": [
+        (lambda label: next(k / 20000 for k in range(20001) if label(k / 20000)), "halve the part of the line"),
+        (lambda label: 0.5, "within 0.0001"),
+    ],
     "14.1": [
         (lambda i, x, s: removal(i, x, s) if x[0] > 0 or x[1] < s * i[0] else "removed", "not shown to be above"),
         (lambda i, x, s: "remains" if x[0] > 0 and i[0] > 5 else removal(i, x, s), "above 0, and below"),
@@ -347,6 +356,7 @@ def differentiated(logits, label, temperature):
         ("13.2", lambda model, others: bool(sum(o[0] > model[0] and o[1] > model[1] for o in others))),
         ("13.1", lambda w, x, b: (w.double() @ x.double() + b) / w.double().abs().sum()),
         ("10.1", DLR()),
+        ("12.1", lambda p: p.log().amax(1) - p.log().sort(1).values[:, -2]),
     ],
 )
 def test_right_answers_that_differ_from_the_solution_pass(name, answer):

@@ -51,7 +51,7 @@ class Answer:
             check_counts(decimals=self.decimals)
 
     def __call__(self, logits: Tensor) -> Tensor:
-        largest = torch.finfo(self.dtype).max
+        largest = min(torch.finfo(dtype).max for dtype in (self.dtype, logits.dtype))
         probs = logits.clamp(-largest, largest).to(self.dtype).softmax(dim=-1).double()
         if self.decimals is not None:
             probs = (probs * 10**self.decimals).round() / 10**self.decimals

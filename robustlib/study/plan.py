@@ -14,7 +14,7 @@ import numpy as np
 
 from robustlib.data import FetchError, resolve_dataset
 from robustlib.models.precision import usable
-from robustlib.study import museum
+from robustlib.study import museum, services
 from robustlib.study.environment import pick_device
 from robustlib.study.exhibits import EXHIBITS, TEXT_EXHIBITS
 from robustlib.study.profiles import TrainingSettings, get_profile
@@ -275,6 +275,18 @@ def _museum(plan: _Plan) -> Iterator[Unit]:
     yield from museum.units(("plain", *TEXT_EXHIBITS), profile=plan.profile, seeds=plan.seeds, modality="text")
 
 
+def _black_box(plan: _Plan) -> Iterator[Unit]:
+    for modality in ("image", "text"):
+        settings, victim = settings_of(plan.profile, modality), plan.victim(modality)
+        n, (scores, labels, labels_only) = services.examples(settings), services.ATTACKS[modality]
+        yield from _grid(victim, labels, labels_only, (1.0,), n=n)
+        shown = {"n": n, "disguise": f"{services.PREFIX}float32"}
+        yield from _grid(victim, scores, services.SCORING, services.served_at(settings), **shown)
+        for name in services.DEFENCES:
+            shown["disguise"] = f"{services.PREFIX}{name}"
+            yield from _grid(victim, scores, services.priced(modality), (1.0,), **shown)
+
+
 def _of_seeds(plan: _Plan, modality: str, variant: Variant) -> list[Victim]:
     return list(dict.fromkeys(unit.victim for unit in _trainings(plan, modality, [variant], main=True)))
 
@@ -300,5 +312,6 @@ _LESSONS: dict[str, Callable[[_Plan], Iterator[Unit]]] = {
     "08_illusion_by_training": _training_rules,
     "09_high_temperature_hides": _high_temperatures_hide,
     "10_museum_of_illusions": _museum,
+    "12_black_box_adversary": _black_box,
     "13_high_temperature_adds": _high_temperatures_add,
 }

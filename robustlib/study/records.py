@@ -76,7 +76,7 @@ class RecordBook:
     """
 
     def __init__(self, experiment: str, *, profile: str, seed: int, modality: str, part: str = "served") -> None:
-        self.experiment, self.profile = experiment, profile
+        self.experiment, self.profile, self.modality = experiment, profile, modality
         facts = environment()
         self._common = {
             "experiment": experiment,

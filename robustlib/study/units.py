@@ -13,6 +13,7 @@ import torch
 from robustlib.attacks.adversaries import Adversary, averaging, transfer, warm
 from robustlib.attacks.scores import DLR, Margin, TrueClassProbability
 from robustlib.data.cache import cached, computed, look_up
+from robustlib.study import services
 from robustlib.study.base import Study
 from robustlib.study.exhibits import exhibit_study, text_exhibit_study
 from robustlib.study.hiding import disguises
@@ -138,7 +139,7 @@ class Unit:
         attack: by name; "" only trains.
         adversary: by name, or prepared from a description.
         n: attacked examples; None: as many as the profile gives the attack.
-        disguise: name of one of `hiding.disguises`.
+        disguise: name of one of `hiding.disguises`, or of one of `services.SERVICES` behind its prefix.
     """
 
     victim: Victim
@@ -182,7 +183,9 @@ class Unit:
         if not isinstance(adversary, str):
             adversary = adversary.prepare(study, self.attack)
         with warnings.catch_warnings():
-            if self.disguise:
+            if self.disguise.startswith(services.PREFIX):
+                study = services.behind(study, self.disguise.removeprefix(services.PREFIX))
+            elif self.disguise:
                 hidden = {hidden.name: hidden.disguise for hidden in disguises(study)}
                 study = study.disguised(self.disguise, hidden[self.disguise])
             if self.disguise or self.victim.exhibit:

@@ -173,3 +173,19 @@ def ratio(logits, labels):
     margin = others.max(dim=1).values - logits[rows, labels]
     ordered = logits.sort(dim=1, descending=True).values
     return margin / (ordered[:, 0] - ordered[:, 2])
+
+
+def log_ratio(probs):
+    top = probs.log().topk(2, dim=1).values
+    return top[:, 0] - top[:, 1]
+
+
+def boundary(label):
+    first, low, high = label(0.0), 0.0, 1.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        if label(middle) == first:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2

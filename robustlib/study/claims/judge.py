@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from robustlib.study.claims import museum, own, served, trained
+from robustlib.study.claims import black_box, museum, own, served, trained
 from robustlib.study.claims.findings import MAIN_ATTACK, Evidence, evidence
 from robustlib.study.claims.rules import SMALLEST, VERDICTS, Finding, verdict
 from robustlib.study.records import paper_tables
 
-TESTS = served.TESTS | trained.TESTS | own.TESTS | museum.TESTS
+TESTS = served.TESTS | trained.TESTS | own.TESTS | museum.TESTS | black_box.TESTS
 WORDS = {"fails": "does not hold", "open": "open", "missing": "not recorded", "void": "nothing there to test"}
 _UNTESTED = VERDICTS[-1]
 
