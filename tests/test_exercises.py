@@ -301,6 +301,17 @@ WRONG = {
         (lambda r: changed(r).assign(n=1), "change mean, low and high only"),
         (lambda r: changed(r, low=r.low.max()).assign(mean=-1.0), "must hold its mean"),
     ],
+    "15.1": [
+        (lambda ca, cb, a, b: 100 * (a.mean() - b.mean()), "over all six examples"),
+        (lambda ca, cb, a, b: 100 * (a[ca].mean() - b[cb].mean()), "over the same examples"),
+        (lambda ca, cb, a, b: a[ca & cb].mean() - b[ca & cb].mean(), "times 100"),
+        (lambda ca, cb, a, b: 100 * (b[ca & cb].mean() - a[ca & cb].mean()), "not b minus a"),
+    ],
+    "15.2": [
+        (lambda standing, keeps: standing & keeps, "still stands"),
+        (lambda standing, keeps: standing | keeps, "does not stand"),
+        (lambda standing, keeps: standing, "no adversarial example"),
+    ],
 }
 CASES = [(name, *case) for name, cases in WRONG.items() for case in cases]
 

@@ -189,3 +189,12 @@ def boundary(label):
         else:
             high = middle
     return (low + high) / 2
+
+
+def difference(clean_a, clean_b, changed_a, changed_b):
+    both = clean_a & clean_b
+    return float(100 * (changed_a[both].mean() - changed_b[both].mean()))
+
+
+def within(standing, keeps):
+    return standing | ~keeps
