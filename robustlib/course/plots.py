@@ -274,7 +274,7 @@ def plot_hiding(table: pd.DataFrame) -> Figure:
     signs = {"theorem": " ∎", "counterexample": " ✗", "": ""}
     for ax, (modality, part) in zip(axes[:, 0], parts.items(), strict=True):
         words = [
-            f"{row['mean']:+.0f}{signs[row['mark']]}\n[{row['low']:.0f}, {row['high']:.0f}]"
+            f"{round(row['mean']) + 0:+d}{signs[row['mark']]}\n[{round(row['low'])}, {round(row['high'])}]"
             for row in part.to_dict("records")
         ]
         cells = part.assign(words=words)
@@ -287,8 +287,9 @@ def plot_hiding(table: pd.DataFrame) -> Figure:
         for row, column in decided:  # not measured, nor need it be
             ax.text(column + 0.5, row + 0.5, "∎", ha="center", va="center")
         sns.heatmap(values, annot=notes.fillna(""), fmt="", cbar_kws={"label": "points above honest"}, **look, ax=ax)
-        ax.set(xlabel="", ylabel="", title=f"{modality}s: ∎ by theorem, ✗ counterexample")
-        ax.tick_params(axis="x", rotation=0)
+        meaning = ": ∎ by theorem, ✗ counterexample" if part.mark.any() else ""
+        ax.set(xlabel="", ylabel="", title=f"{modality}s{meaning}")
+        ax.tick_params(axis="x", rotation=0 if values.shape[1] <= 10 else 20)
         ax.tick_params(axis="y", rotation=0)
     return figure
 

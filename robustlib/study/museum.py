@@ -17,7 +17,7 @@ import pandas as pd
 from robustlib.attacks.adversaries import Evaluation
 from robustlib.data.progress import progress
 from robustlib.study.base import Study
-from robustlib.study.claims.rules import WORTH_REMOVING, halved, interval, removed
+from robustlib.study.claims.rules import WORTH_REMOVING, halved, interval, removed, standing
 from robustlib.study.exhibits import EXHIBITS, PREFIX, SURROGATE, examples
 from robustlib.study.records import RecordBook, differences, over_seeds
 from robustlib.study.units import Averaged, Guided, Unit, Victim, settings_of
@@ -181,12 +181,14 @@ class Verdict:
             nothing).
         removed_by: columns that surely leave less than a fifth of it.
         halved_by: others that surely leave less than half.
+        spared_by: those that surely leave more than half.
         claimed: row of the table: points of the claimed number above the honest one.
     """
 
     kind: str
     removed_by: tuple[str, ...]
     halved_by: tuple[str, ...]
+    spared_by: tuple[str, ...]
     claimed: pd.Series
 
 
@@ -199,11 +201,12 @@ def verdicts(table: pd.DataFrame) -> dict[tuple[str, str], Verdict]:
         others = [(column, interval(row)) for column, row in by_column.items() if column != CLAIMED]
         removers = tuple(c for c, left in others if removed(interval(claimed), left) == "holds")
         halvers = tuple(c for c, left in others if c not in removers and halved(interval(claimed), left) == "holds")
+        sparers = tuple(c for c, left in others if standing(interval(claimed), left) == "holds")
         if claimed["high"] < WORTH_REMOVING:
             kind = "hides nothing"
         elif claimed["low"] <= WORTH_REMOVING:
             kind = "open"
         else:
             kind = "scale" if {*removers, *halvers} & set(SCALES) else "mask"
-        found[key] = Verdict(kind, removers, halvers, claimed)
+        found[key] = Verdict(kind, removers, halvers, sparers, claimed)
     return found

@@ -66,8 +66,8 @@ def _controls(data: Evidence, smallest: float) -> list[Finding]:
 
 
 def _equal_classes(data: Evidence, smallest: float) -> list[Finding]:
-    """O13: what smoothed labels hide is hidden from an untargeted search."""
-    return _parts(data, {("smoothed labels", "margin"): standing, ("smoothed labels", "targeted"): removed})
+    """O13: what smoothed labels hide, the margin leaves. (The targeted attack is part of the honest number.)"""
+    return _parts(data, {("smoothed labels", "margin"): standing})
 
 
 TESTS: dict[str, tuple[Test, str]] = {
