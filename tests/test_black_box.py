@@ -99,7 +99,8 @@ def verdict(claim, rows):
 
 def told(errors):
     where = {"metric": "log10_error", "attack": "clean"}
-    return [{"mean": e, "adversary": "walk", "design_temperature": t, **where} for t, e in errors.items()]
+    ends = {t: {"mean": e, "low": e - 0.05, "high": e + 0.05} for t, e in errors.items()}
+    return [{"adversary": "walk", "design_temperature": t, **row, **where} for t, row in ends.items()]
 
 
 def test_a_scale_must_be_told_at_every_temperature():
@@ -107,6 +108,7 @@ def test_a_scale_must_be_told_at_every_temperature():
     assert verdict("O14", told(right)) == "reproduced"
     assert verdict("O14", told(right | {TEMPERATURES[0]: 0.5})) == "partly"
     assert verdict("O14", told(dict(list(right.items())[1:]))) == "partly"  # silent at the first
+    assert verdict("O14", told(right | {TEMPERATURES[0]: -0.29})) == "partly"  # open within its interval
     assert verdict("O14", []) == "not tested"
 
 

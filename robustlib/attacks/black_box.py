@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from scipy import stats
 from torch import Tensor
 
 from robustlib.attacks.words.words import joined
@@ -29,11 +30,23 @@ class ScaleEstimate:
         gap: median gap of the two largest logits as served; NaN where most answers were saturated or tied.
         readable: share of inputs, or pairs, that told a gap.
         n_queries: inputs that were answered, all together.
+        n: gaps that the median is of, those that could not be read among them.
+        interval: 95 % interval of `gap` from order statistics; its upper end may be infinite.
     """
 
     gap: float
     readable: float
     n_queries: int
+    n: int = 0
+    interval: tuple[float, float] = (math.nan, math.nan)
+
+    @classmethod
+    def of(cls, gaps: Tensor, readable: float, n_queries: int) -> ScaleEstimate:
+        """From gaps (n,), infinite where an answer was saturated."""
+        gap = gaps.quantile(0.5, interpolation="lower").item()
+        told = gap if 0 < gap < math.inf else math.nan
+        interval = stats.quantile_test(gaps.numpy(), p=0.5).confidence_interval(0.95)
+        return cls(told, readable, n_queries, len(gaps), (float(interval.low), float(interval.high)))
 
     def temperature(self, own_gap: float) -> float:
         """T_d, where the undivided logits have a typical gap of `own_gap`; NaN where nothing was read."""
@@ -69,9 +82,8 @@ def read_gaps(service: Counted, inputs: Any) -> ScaleEstimate:
     top = service(inputs).topk(2, dim=1).values
     gaps = top[:, 0] - top[:, 1]
     saturated, tied = top[:, 1] < service.floor, gaps == 0
-    ordered = torch.where(saturated, torch.inf, gaps).quantile(0.5, interpolation="lower").item()
     readable = float((~saturated & ~tied).double().mean())
-    return ScaleEstimate(_usable(ordered), readable, service.n_queries - before)
+    return ScaleEstimate.of(torch.where(saturated, torch.inf, gaps), readable, service.n_queries - before)
 
 
 def walk(
@@ -104,8 +116,7 @@ def walk(
         other = torch.where(changed, found, other)
     gaps = _gaps_by_slope(service, starts, ends, mix, first, other, (low + high) / 2, halvings)
     readable = float(gaps.isfinite().double().sum()) / n
-    typical = gaps.nan_to_num(nan=math.inf).quantile(0.5, interpolation="lower").item()
-    return ScaleEstimate(_usable(typical), readable, service.n_queries - before)
+    return ScaleEstimate.of(gaps.nan_to_num(nan=math.inf), readable, service.n_queries - before)
 
 
 def _gaps_by_slope(service, starts, ends, mix, first, other, at: Tensor, halvings: int) -> Tensor:
@@ -144,7 +155,3 @@ def splice(starts: Sequence[Any], ends: Sequence[Any], shares: Tensor) -> list[s
 
 def _rows(inputs: Any, rows: Tensor) -> Any:
     return inputs[rows.to(inputs.device)] if isinstance(inputs, Tensor) else [inputs[row] for row in rows.tolist()]
-
-
-def _usable(gap: float) -> float:
-    return gap if 0 < gap < math.inf else math.nan

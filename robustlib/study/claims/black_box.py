@@ -3,7 +3,7 @@
 import pandas as pd
 
 from robustlib.study.claims.findings import Evidence
-from robustlib.study.claims.rules import Finding, above, below, judge_row, sample_text
+from robustlib.study.claims.rules import Finding, above, equal, judge_row, sample_text
 from robustlib.study.claims.served import Test
 from robustlib.study.records import differences, matching
 from robustlib.study.services import LABELS_ONLY, PREFIX, TEMPERATURES
@@ -22,9 +22,8 @@ def _scale_is_told(data: Evidence, smallest: float) -> list[Finding]:
             findings.append(Finding(where, "fails", "nothing readable", sample_text(rows.iloc[0])))
             continue
         best = there.iloc[there["mean"].abs().argmin()]
-        error = abs(best["mean"])
-        told = f"{best['adversary']} {best['mean']:+.2f}"
-        findings.append(Finding(where, below(smallest)((error, error)), told, sample_text(best)))
+        told = f"{best['adversary']} {best['mean']:+.2f} [{best['low']:+.2f}, {best['high']:+.2f}]"
+        findings.append(Finding(where, equal(smallest)((best["low"], best["high"])), told, sample_text(best)))
     return findings
 
 
