@@ -12,7 +12,6 @@ from audit_masks import (
     Entry,
     InPlace,
     KeepLargest,
-    Mean,
     MostConfident,
     Noisy,
     Quantised,
@@ -38,6 +37,8 @@ from audit_masks import (
 )
 from audit_training import cross_entropy, distilled_from, network, squeezed, trained, training_data
 from torch import Tensor, nn
+
+from robustlib.models.images import Ensemble
 
 EPSILON = 0.05
 
@@ -194,7 +195,7 @@ _ROWS: list[tuple] = [
     ("float16", "honest", half),
     ("probabilities, declared", "honest", lambda: softmax_of(net())),
     ("one logit", "honest", single_logit, {"data": "shirts"}),
-    ("mean of two", "honest", lambda: plain_module(Mean([net(), net("pgd")]))),
+    ("mean of two", "honest", lambda: plain_module(Ensemble([net(), net("pgd")]))),
     ("T = 1e-4", "miscalibrated", lambda: shown(net(), divided(1e-4))),
     ("T = 1e4", "miscalibrated", lambda: shown(net(), divided(1e4))),
     ("T = 0.05", "miscalibrated", lambda: shown(net(), divided(0.05))),

@@ -283,17 +283,6 @@ class InPlace(nn.Module):
         return self.model(images.sub_(0.1).div_(0.9))
 
 
-class Mean(nn.Module):
-    """The mean of several models' logits."""
-
-    def __init__(self, models: list[nn.Module]) -> None:
-        super().__init__()
-        self.models = nn.ModuleList(models)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return torch.stack([model(images) for model in self.models]).mean(dim=0)
-
-
 def see_through(model: nn.Module) -> nn.Module:
     """A copy of a network whose masks of inputs and activations let a gradient through."""
     twin = copy.deepcopy(model)
