@@ -10,6 +10,7 @@ import torch
 from robustlib.data import FetchError, load_images
 from robustlib.models.images import build_image_model
 from robustlib.study import images as study
+from robustlib.study import variants
 from robustlib.study.claims import trained as claims_training
 from robustlib.study.claims.findings import evidence
 from robustlib.study.claims.rules import SMALLEST
@@ -67,6 +68,15 @@ def test_the_radius_of_the_lessons_is_trained_against_and_attacked_with(untraine
     assert trained.training.method.perturbations.radius == trained.budget("pgd")["epsilon"] == sizes.epsilon
     assert sizes.epsilon != get_profile("smoke").images[0].epsilon_linf
     assert trained.settings.n_search == sizes.n_opt
+
+
+def test_text_lessons_may_train_more_layers_than_the_other_lessons(monkeypatch):
+    texts = pytest.importorskip("robustlib.study.texts")
+    monkeypatch.setattr(texts, "train_text_classifier", lambda training, *_: training)
+    sizes = lesson_settings("smoke", "text")
+    assert trained_variant("smoke", "text", Variant()).training.layers == get_profile("smoke").texts[0].layers
+    monkeypatch.setattr(variants, "lesson_settings", lambda *_: replace(sizes, layers=None))
+    assert trained_variant("smoke", "text", Variant()).training.layers is None
 
 
 def test_steps_solutions_epochs_and_titles(untrained):

@@ -152,6 +152,8 @@ def _layers(unit: Unit) -> float:
         return 1.0
     name = changes.get("encoder", settings.encoder)
     kept = changes.get("layers") if "encoder" in changes else settings.layers
+    if unit.victim.variant is not None and settings.lessons.layers != 0:
+        kept = settings.lessons.layers
     encoder = ENCODERS.get(name, ENCODERS["bert-base-uncased"])
     return (kept or encoder.layers) * encoder.of_a_layer / ENCODERS["minilm"].of_a_layer
 

@@ -31,6 +31,7 @@ class TrainingSettings:
     longer: int  # factor on the epochs, to tell the effect of T from that of a longer training; 1 leaves it out
     n_geometry: int
     batch_size: int | None = None  # None: that of the other lessons
+    layers: int | None = 0  # of a text encoder; None: all, 0: as many as in the other lessons
     epsilon: float | None = None
     more_data: int | None = None  # training examples to see whether a gain survives more data; None leaves it out
     row_seeds: int = 1  # trainings of every row, at least one for each seed of the profile

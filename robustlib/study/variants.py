@@ -93,6 +93,8 @@ def trained_variant(profile: str, modality: str, variant: Variant, *, seed: int 
         from robustlib.study.texts import text_study
 
         method = Method(variant.method, steps, variant.solutions) if variant.method != "standard" else Method()
+        if sizes.layers != 0:
+            changes |= {"encoder": settings_in_use(profile, "text")[0].encoder, "layers": sizes.layers}
         study = text_study(profile, seed=seed, **changes, method=method)
         settings = replace(study.settings, n_test=sizes.n_test, n_search=sizes.n_opt)
     n = min(sizes.n_test, len(study.labels))
