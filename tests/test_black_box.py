@@ -11,6 +11,7 @@ from record_rows import record
 from robustlib.attacks import Attack, pgd
 from robustlib.attacks.adversaries import plan_adversary
 from robustlib.attacks.black_box import Counted, ScaleEstimate, blend, read_gaps, splice, walk
+from robustlib.attacks.estimators import fit_answers, fitted_gaps, read_slopes
 from robustlib.calibration.defences import Answer
 from robustlib.calibration.disguises import Disguised
 from robustlib.calibration.fit import typical_gap
@@ -62,6 +63,40 @@ def test_where_nothing_can_be_read_nothing_is_said():
     assert ScaleEstimate(math.nan, 0.0, 1).temperature(3.0) != 3.0
 
 
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 1e4])
+def test_a_slope_and_a_surrogate_tell_the_temperature_where_answers_do(temperature):
+    model, images, _ = pairs(n=120)
+    exact = service(model, 1.0, dtype=torch.float64)
+    own = read_slopes(exact, images, images[:1], blend).gap
+    asked = service(model, temperature)
+    slope = read_slopes(asked, images, images[:1], blend)
+    assert slope.temperature(own) == pytest.approx(temperature, rel=0.05)
+    assert slope.n_queries == asked.n_queries == 240 and slope.n == 120
+    asked, fresh = service(model, temperature), random_images(60, low=0.0, high=1.0, seed=5)
+    fitted = fitted_gaps(asked, images, fresh)
+    assert fitted.temperature(typical_gap(logits_of(model, fresh))) == pytest.approx(temperature, rel=0.5)
+    assert fitted.n_queries == asked.n_queries == 120 and fitted.n == 60
+
+
+def test_a_slope_and_a_surrogate_admit_that_saturated_or_tied_answers_tell_nothing():
+    model, images, _ = pairs(n=40)
+    for served in (service(model, 1e-6), service(model, 1e7, decimals=2)):
+        assert math.isnan(read_slopes(served, images, images[:1], blend).gap)
+        assert math.isnan(fitted_gaps(served, images, images).gap)
+
+
+def test_answers_about_texts_are_learnt_from_their_words():
+    texts = [f"{word} {other}" for word in ("good", "bad") for other in "abcdefghijklmno"]
+    answers = torch.tensor([[0.0, 3.0 if "good" in text else -3.0] for text in texts])
+    for size in (1.0, 1e-3):
+        learnt = fit_answers(texts, size * answers)(["good x", "bad x"])
+        assert learnt[0, 1] - learnt[0, 0] == pytest.approx(3 * size, rel=0.6)
+        assert learnt[1, 1] < learnt[1, 0]
+    asked = Counted(lambda batch: torch.tensor([[0.0, 3.0 if "good" in text else -3.0] for text in batch]))
+    slope = read_slopes(asked, texts, ["bad film"], splice, 0.5)
+    assert asked.n_queries == 2 * len(texts) and slope.readable == 0.5  # the first word of half of them changes it
+
+
 def test_a_service_with_a_limit_refuses_the_query_beyond_it():
     model, images, _ = pairs(n=5)
     asked = Counted(model, limit=8)
@@ -110,6 +145,8 @@ def test_a_scale_must_be_told_at_every_temperature():
     assert verdict("O14", told(dict(list(right.items())[1:]))) == "partly"  # silent at the first
     assert verdict("O14", told(right | {TEMPERATURES[0]: -0.29})) == "partly"  # open within its interval
     assert verdict("O14", []) == "not tested"
+    lucky = [told(dict.fromkeys(TEMPERATURES, 0.0))[0] | {"adversary": "surrogate"}]
+    assert verdict("O14", told(dict(list(right.items())[1:])) + lucky) == "partly"  # nobody knows that it was right
 
 
 def test_labels_must_leave_fewer_at_both_extremes():

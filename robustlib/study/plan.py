@@ -280,11 +280,22 @@ def _black_box(plan: _Plan) -> Iterator[Unit]:
         settings, victim = settings_of(plan.profile, modality), plan.victim(modality)
         n, (scores, labels, labels_only) = services.examples(settings), services.ATTACKS[modality]
         yield from _grid(victim, labels, labels_only, (1.0,), n=n)
+        if modality == "image":
+            yield Unit(victim, "pgd", "margin", n=n)
         shown = {"n": n, "disguise": f"{services.PREFIX}float32"}
         yield from _grid(victim, scores, services.SCORING, services.served_at(settings), **shown)
         for name in services.DEFENCES:
             shown["disguise"] = f"{services.PREFIX}{name}"
             yield from _grid(victim, scores, services.priced(modality), (1.0,), **shown)
+
+
+def _worth(plan: _Plan) -> Iterator[Unit]:
+    for modality in ("image", "text"):
+        sizes = settings_of(plan.profile, modality).lessons
+        compared = [Variant(rule="normalise", temperature=T) for T in (1.0, sizes.high_temperature)]
+        for variant in [*compared, *(Variant(name) for name in sizes.methods[:1] if modality == "image")]:
+            yield Unit(Victim(plan.profile, modality, plan.seeds[0], variant))
+    yield Unit(plan.victim("text"))
 
 
 def _of_seeds(plan: _Plan, modality: str, variant: Variant) -> list[Victim]:
@@ -314,4 +325,5 @@ _LESSONS: dict[str, Callable[[_Plan], Iterator[Unit]]] = {
     "10_museum_of_illusions": _museum,
     "12_black_box_adversary": _black_box,
     "13_high_temperature_adds": _high_temperatures_add,
+    "15_what_the_numbers_are_worth": _worth,
 }

@@ -49,6 +49,11 @@ def examples(settings: ImageSettings | TextSettings) -> int:
     return min(settings.n_slow if isinstance(settings, ImageSettings) else settings.n_precision, settings.n_test)
 
 
+def queries(settings: ImageSettings) -> int:
+    """How many queries an attack on images has: twice as many as in other lessons, as heights are looked at."""
+    return 2 * settings.square_queries
+
+
 def served_at(settings: ImageSettings | TextSettings) -> tuple[float, ...]:
     """Design temperatures: the most extreme, one where some answers tell something, and 1."""
     over, under = settings.overconfident_temperatures, settings.underconfident_temperatures
@@ -62,7 +67,7 @@ def labels_only(study: Study, book: RecordBook) -> Evaluation:
     """
     attack, adversary = ATTACKS[book.modality][1:]
     evaluation = study.run(attack, adversary, n=examples(study.settings))
-    limit = study.settings.square_queries if book.modality == "image" else np.inf
+    limit = queries(study.settings) if book.modality == "image" else np.inf
     standing = evaluation.clean_correct & (evaluation.correct | (evaluation.queries > limit))
     evaluation = replace(evaluation, adversary=LABELS_ONLY, correct=standing)
     book.add_evaluation(evaluation, **study.columns(1.0), **study.budget(attack))
@@ -79,7 +84,9 @@ def measure(study: Study, book: RecordBook, name: str, adversary: str, *, at: fl
 
 
 def behind(study: Study, name: str) -> Study:
-    """The study of a defender who answers as the service does."""
+    """The study of a defender who answers as the service does, and of attacks with `queries`."""
+    if isinstance(study.settings, ImageSettings):
+        study = replace(study, settings=replace(study.settings, square_queries=queries(study.settings)))
     return study.disguised(PREFIX + name, SERVICES[name])
 
 

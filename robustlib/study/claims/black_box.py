@@ -9,21 +9,23 @@ from robustlib.study.records import differences, matching
 from robustlib.study.services import LABELS_ONLY, PREFIX, TEMPERATURES
 
 METHOD = f"{PREFIX}float32"
+ESTIMATORS = ("read", "walk")  # an adversary reads, and walks where reading tells nothing
 
 
 def _scale_is_told(data: Evidence, smallest: float) -> list[Finding]:
-    """O14: at every design temperature an estimator tells the scale; one that is silent there tells nothing."""
+    """O14: the scale is told at every design temperature: read where that tells anything, else walked to."""
     rows, findings = matching(data.rows, metric="log10_error", method=METHOD), []
     if rows.empty:
         return []
     for temperature in TEMPERATURES:
         where, there = f"T_d = {temperature:.2g}", matching(rows, design_temperature=temperature)
-        if there.empty:
+        told = [row for name in ESTIMATORS for _, row in matching(there, adversary=name).iterrows()]
+        if not told:
             findings.append(Finding(where, "fails", "nothing readable", sample_text(rows.iloc[0])))
             continue
-        best = there.iloc[there["mean"].abs().argmin()]
-        told = f"{best['adversary']} {best['mean']:+.2f} [{best['low']:+.2f}, {best['high']:+.2f}]"
-        findings.append(Finding(where, equal(smallest)((best["low"], best["high"])), told, sample_text(best)))
+        first = told[0]
+        text = f"{first['adversary']} {first['mean']:+.2f} [{first['low']:+.2f}, {first['high']:+.2f}]"
+        findings.append(Finding(where, equal(smallest)((first["low"], first["high"])), text, sample_text(first)))
     return findings
 
 
@@ -40,6 +42,6 @@ def _at(rows: pd.DataFrame, temperature: float, smallest: float) -> Finding:
 
 
 TESTS: dict[str, tuple[Test, str]] = {
-    "O14": (_scale_is_told, "error in decades, the better of two estimators"),
+    "O14": (_scale_is_told, "error in decades, read where that tells anything, else walked to"),
     "O15": (_labels_suffice, "points above the attack on labels alone, estimated temperature"),
 }
