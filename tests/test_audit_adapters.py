@@ -1,5 +1,6 @@
 """Whatever people hand in becomes a subject, or is refused with the way out."""
 
+import copy
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ from sklearn.svm import SVC
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from robustlib import audit
 from robustlib.audit import downloads
 from robustlib.audit.adapters import adapt
 from robustlib.audit.downloads import fetched
@@ -256,22 +258,28 @@ def test_what_a_transformers_model_lacks_is_said_in_one_sentence(checkpoint, tmp
         adapt(tmp_path / "bare", texts, [0, 1, 1, 0])
 
 
-def test_a_trainer_audits_what_it_has_trained(checkpoint):
-    from transformers import TrainerControl, TrainerState, TrainingArguments
+def test_a_trainer_audits_what_it_has_trained(checkpoint, tmp_path):
+    """A real `Trainer`, three steps of it: the report is that of the checkpoint which it saved at its end."""
+    from transformers import Trainer, TrainingArguments
 
     from robustlib.audit.callback import AuditCallback
 
     _, model, tokenizer = checkpoint
-    callback, state = AuditCallback(texts * 3, [0, 1, 1, 0] * 3, n=10), TrainerState(global_step=7)
-    arguments = (TrainingArguments.__new__(TrainingArguments), state, TrainerControl())
+    model, held_out = copy.deepcopy(model), (texts * 6, [0, 1, 1, 0] * 6)
+    train = [{**tokenizer(text, truncation=True), "labels": k % 2} for k, text in enumerate(texts)]
+    options = {"max_steps": 3, "save_steps": 3, "report_to": [], "use_cpu": True, "disable_tqdm": True}
+    settings = TrainingArguments(str(tmp_path), per_device_train_batch_size=2, logging_strategy="no", **options)
+    audited = AuditCallback(*held_out, n=16)
     with pytest.raises(ValueError, match="processing_class=tokenizer"):
-        callback.on_train_end(*arguments, model=model)
-    model.train()
-    callback.on_train_end(*arguments, model=model, processing_class=tokenizer)
-    assert callback.report.finding("mode.train").severity == "fine" and model.training
-    model.eval()
-    assert state.log_history[-1]["audit_verdict"] == callback.report.verdict
-    assert state.log_history[-1]["step"] == 7 and 0 <= state.log_history[-1]["audit_at_most"] <= 1
+        Trainer(model, settings, train_dataset=train, callbacks=[audited]).train()
+    trainer = Trainer(model, settings, train_dataset=train, processing_class=tokenizer, callbacks=[audited])
+    trainer.train()
+    report, entry = audited.report, trainer.state.log_history[-1]
+    assert report.finding("mode.train").severity == "fine" and trainer.model.training
+    assert (entry["audit_verdict"], entry["step"]) == (report.verdict, 3)
+    assert entry["audit_at_most"] == pytest.approx(report.at_most.percent / 100)
+    saved = audit(tmp_path / "checkpoint-3", *held_out, n=16)
+    assert [rung.standing for rung in saved.rungs] == [rung.standing for rung in report.rungs]
 
 
 @pytest.mark.parametrize("name", ["timm:resnet18", "robustbench:Standard"])

@@ -26,12 +26,15 @@ class AuditCallback(TrainerCallback):
         self.texts, self.labels, self.settings = texts, labels, settings
         self.report: Audit | None = None
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, processing_class: Any = None, **others: Any) -> None:
+        """Refuse a trainer that has no tokenizer before it trains."""
+        if processing_class is None:
+            raise ValueError("the audit needs the tokenizer: Trainer(..., processing_class=tokenizer)")
+
     def on_train_end(
         self, args: Any, state: Any, control: Any, model: Any = None, processing_class: Any = None, **others: Any
     ) -> None:
         """Audit the model with the tokenizer that the trainer was given as `processing_class`."""
-        if processing_class is None:
-            raise ValueError("the audit needs the tokenizer: Trainer(..., processing_class=tokenizer)")
         with evaluating(model):
             self.report = audit((model, processing_class), self.texts, self.labels, **self.settings)
         numbers = {"as_served": self.report.as_served, "at_most": self.report.at_most}
