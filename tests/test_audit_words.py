@@ -16,6 +16,16 @@ def constant_gap(logits):
     return logits / (logits[:, :1] - logits[:, 1:]).abs() * 3
 
 
+def saw_tooth(logits, period=3.0):
+    """A gap that runs backwards within each period: never near a tie, and no sign of it in any single answer."""
+    gap = (logits[:, :1] - logits[:, 1:]).abs()
+    return logits / gap * ((2 * (gap / period).floor() + 1.05) * period - gap)
+
+
+def upside_down(logits):
+    return logits / (logits[:, :1] - logits[:, 1:]).abs().pow(2).clamp_min(1e-3)
+
+
 @pytest.fixture(scope="module")
 def honest():
     return audit()
@@ -24,7 +34,7 @@ def honest():
 def test_an_honest_model_is_not_accused(honest):
     assert honest.verdict == "no illusion found"
     assert honest.as_served.percent < honest.clean.percent - 20
-    assert honest.rung("decisions").status == "skipped"
+    assert honest.rung("transfer").status == "done" and honest.rung("decisions").status == "skipped"
 
 
 @pytest.mark.parametrize("temperature", [1e-3, 1e8])
@@ -40,6 +50,21 @@ def test_scores_that_say_nothing_but_the_label_are_masked(honest, show):
     assert report.verdict == "masked"
     assert report.at_most.percent == pytest.approx(honest.at_most.percent, abs=12)
     assert report.rung(report.found_by).family == "black box"
+
+
+@pytest.mark.parametrize("show", [saw_tooth, upside_down])
+def test_scores_that_do_not_lead_where_a_surrogate_gets_are_masked(honest, show):
+    report = audit(show)
+    assert report.verdict == "masked" and report.found_by == "transfer"
+    assert report.finding("scores.direction").severity == "warning" and "surrogate" in report.reason
+    assert report.at_most.percent == pytest.approx(honest.at_most.percent, abs=12)
+
+
+@pytest.mark.parametrize("show", [lambda z: z, lambda z: 1e3 * z, saw_tooth], ids=["honest", "hot", "saw-tooth"])
+def test_little_is_asked_beside_the_attacks(show):
+    report = audit(show)
+    attacks = report.settings["n"] + sum(rung.forwards for rung in report.rungs)  # clean texts are asked once
+    assert report.forwards <= 1.2 * attacks
 
 
 def test_random_answers_are_drawn_anew_and_judged_by_their_mean():

@@ -40,7 +40,7 @@ class Look:
     @property
     def probe(self) -> Any:
         """A few of the inputs, for what asks again."""
-        few = N_PROBE if isinstance(self.inputs, Tensor) else N_PROBE // 2
+        few = N_PROBE if isinstance(self.inputs, Tensor) else N_PROBE // 4
         return self.inputs[: min(few, self.served.batch_size)]
 
     @property
@@ -272,6 +272,8 @@ def scale(look: Look) -> tuple[list[Finding], float]:
             "gap_95": facts.gap_quantiles[2],
             "beyond_probability_wall": facts.beyond_probability_wall,
             "beyond_gradient_wall": facts.beyond_gradient_wall,
+            "zero_gradient": facts.zero_gradient,
+            "one_sided_gradient": facts.one_sided_gradient,
             "n": len(labels),
         }
     )
@@ -297,5 +299,7 @@ def _walls(facts: Any, values: dict) -> Finding:
         f"{100 * facts.beyond_probability_wall:.0f} % (1 - p is 0 in float32), beyond {GRADIENT_WALL:.0f} for "
         f"{100 * beyond:.0f} % (every gradient is 0)"
     )
+    if facts.one_sided_gradient > 0.01:
+        sentence += f"; the gradient of the true class alone is 0 for {100 * facts.one_sided_gradient:.0f} %"
     warning = beyond > 0.01 or facts.beyond_probability_wall > 0.25
     return Finding("scale.walls", "scale", "warning" if warning else "fine", sentence, values)

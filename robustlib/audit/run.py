@@ -20,6 +20,7 @@ from robustlib.audit.findings import Audit, Finding, Rung
 from robustlib.audit.handed import Handed
 from robustlib.audit.needed import always
 from robustlib.audit.record import digest, record
+from robustlib.audit.retraced import retraced
 from robustlib.audit.rungs import IMAGE_LADDER, Plan
 from robustlib.audit.served import Served, as_logits, device_of, left_alone, parts_that_predict
 from robustlib.audit.state import Store
@@ -30,7 +31,7 @@ from robustlib.models.forward import mixed_seed, seeded
 from robustlib.models.texts import check_texts
 
 N_DRAWS = 8  # passes by which a random subject is judged
-N_MORE = {"image": 1000, "text": 200}  # examples beyond n that are asked without an attack
+N_MORE = {"image": 1000, "text": 100}  # examples beyond n that are asked without an attack
 FEWEST = 50  # examples that a small budget leaves
 NO_GRADIENT = ("does not require grad", "not have been used in the graph")  # PyTorch's words
 NOTHING = Handed()
@@ -63,7 +64,7 @@ def audit_subject(
         inputs: images (N, channels, height, width) in [0, 1], or N texts or pairs. labels: (N,) class indices.
         epsilon: radius in pixel units (images). norm: "linf" or "l2". recipe: of substitutions (texts).
         n: examples that are attacked, drawn by `seed`; default 200 images or 100 texts. What is left over, up to
-            1,000 images or 200 texts, calibrates; without any the attacked ones do, which leaks nothing to a bound.
+            1,000 images or 100 texts, calibrates; without any the attacked ones do, which leaks nothing to a bound.
         budget: seconds; rungs that would exceed it are skipped and named. Default: no limit.
         claim: the accuracy that one would publish, from 0 to 1.
         random: randomness is part of the model as served, and no mistake.
@@ -318,6 +319,8 @@ def _afterwards(case: Case, plan: Plan) -> list[Finding]:
         and not case.random
     ):
         found += words.hole(case)
+    if plan.name == "transfer" and case.served.subject.modality == "text" and rung.status == "done":
+        found += retraced(case)
     if plan.name == "radius" and rung.status == "done":
         standing = rung.accuracy.percent
         values = {"accuracy": standing, "epsilon": rungs.anything(case), "threshold": REACHED}

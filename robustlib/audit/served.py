@@ -26,6 +26,7 @@ class Served:
         batch_size: inputs in one call, default 256 images or 1,024 texts; halved when memory runs out.
         n_forward, n_backward: passes so far, counted per example.
         asked, seconds: examples that `respond` answered, and the time that took.
+        known: the class that was last predicted for each text that was asked; -1 where an answer was NaN.
     """
 
     def __init__(self, subject: Subject, *, batch_size: int | None = None) -> None:
@@ -36,6 +37,7 @@ class Served:
         self.seconds, self.asked = 0.0, 0
         self.dtype: torch.dtype | None = None  # of the answers, as they came
         self.gaps: list[Tensor] = []  # of the two largest logits of every text that was asked
+        self.known: dict[Any, int] = {}
         self._memory = Memory(lambda texts: list(self._in_batches(texts).numpy()))
 
     def answers(self, inputs: Any, *, remembered: bool = True) -> Tensor:
@@ -111,6 +113,7 @@ class Served:
         if not isinstance(inputs, Tensor):
             top = as_logits(answers, self.subject.gives).topk(2, dim=1).values
             self.gaps.append((top[:, 0] - top[:, 1]).float().cpu())
+            self.known.update(zip(inputs, predicted(answers).tolist(), strict=True))
         return answers.detach().to("cpu", torch.promote_types(answers.dtype, torch.float32))
 
 
@@ -188,7 +191,8 @@ def parts_that_predict(served: Served, inputs: Any, predictions: Tensor, *, agre
     module, n_classes = served.subject.module, served.subject.n_classes
     if not isinstance(module, nn.Module):
         return []
-    inputs, predictions = (values[: min(64, served.batch_size)] for values in (inputs, predictions))
+    few = min(64 if isinstance(inputs, Tensor) else 32, served.batch_size)
+    inputs, predictions = inputs[:few], predictions[:few]
     outputs: dict[str, list[Tensor]] = {}
 
     def keep(name: str) -> Callable:

@@ -22,7 +22,7 @@ BLINDING = (
 
 # Signs that scores do not show what decides. Without any, a black-box attack that does better is a better attack. A
 # scale is none: it hides nothing from a search by margins, unless it has turned probabilities into 0 and 1.
-HIDING = {*BLINDING, "answers.coarse", "answers.finite", "answers.random", "answers.ties"}
+HIDING = {*BLINDING, "answers.coarse", "answers.finite", "answers.random", "answers.ties", "scores.direction"}
 
 REMEDIES = {
     "no illusion found": "quote the upper bound with its attacks; an attacker made for this model may do better",
@@ -133,6 +133,7 @@ def _kinds(findings: list[Finding]) -> list[str]:
         "gradient.nan": "of NaN gradients",
         "gradient.differences": "shattered (gradients do not foretell them)",
         "boundary.jump": "not what decides (they jump at the boundary)",
+        "scores.direction": "not what decides (they do not lead where a surrogate gets)",
     }
     return [word for name, word in names.items() if name in flagged]
 

@@ -18,9 +18,12 @@ from robustlib.audit.findings import Finding
 from robustlib.audit.gradients import JUMP
 from robustlib.audit.needed import if_parts, if_ratio, if_thorough
 from robustlib.audit.rungs import N_PARTS, Plan, searched_temperature
+from robustlib.audit.verdict import THRESHOLD
+from robustlib.models.forward import mixed_seed
 
 N_MEAN = 4  # answers averaged where they are random
 N_LABELS = 200  # queries of a search that sees labels only
+N_FITTED = 4_000  # answers that a surrogate is fitted to, at most
 HOLE, HOLE_SHARE = 0.05, 0.002  # gaps below this share of the median, and how many answers must be among them
 
 
@@ -103,11 +106,7 @@ def _asked(case: Case, part: Callable) -> Callable:
 
 def _transfer(case: Case) -> list:
     """What fools a surrogate; then its order of words, with whatever the subject shows."""
-    surrogate = case.handed.surrogate
-    if surrogate is None:
-        known = [*case.inputs, *(case.more or [])]
-        classes = case.served.predictions(known).tolist()
-        surrogate = fit_text_surrogate(known, classes, case.served.subject.n_classes)
+    surrogate = case.handed.surrogate or _fitted(case)
     texts = attack_texts(
         surrogate,
         case.attacked,
@@ -116,6 +115,7 @@ def _transfer(case: Case) -> list:
         score=Margin(),
         rules=Rules(leave_early=False),
     ).adversarial
+    case.points["surrogate"] = list(texts)
     rows = np.flatnonzero(case.judged(texts) > 0.5)
     if len(rows):
         options = {"recipe": case.threat["recipe"], "score": Margin()}
@@ -125,6 +125,16 @@ def _transfer(case: Case) -> list:
         for row, text in zip(rows, further, strict=True):
             texts[row] = text
     return texts
+
+
+def _fitted(case: Case) -> Callable:
+    """A surrogate of everything that the subject has answered: the texts, and what attacks made of them."""
+    known = [(text, label) for text, label in case.served.known.items() if label >= 0]
+    if len(known) > N_FITTED:
+        kept = np.random.default_rng(mixed_seed(case.seed)).permutation(len(known))[:N_FITTED]
+        known = [known[k] for k in kept]
+    texts, classes = zip(*known, strict=True)
+    return fit_text_surrogate(texts, classes, case.served.subject.n_classes)
 
 
 def hole(case: Case) -> list[Finding]:
@@ -154,6 +164,20 @@ def _if_blind(case: Case) -> str:
     if not (case.trouble or case.random):
         return "scores show what they should"
     return "what was hidden has been unmasked" if case.unmasked() else ""
+
+
+def _if_transfer(case: Case) -> str:
+    """Answers that look sound may still be moved, so a surrogate is tried wherever nothing behind them was searched."""
+    if case.thorough:
+        return ""
+    if case.parts and not (case.trouble or case.random):
+        return "a part behind the answers was searched"
+    if case.unmasked():
+        return "what was hidden has been unmasked"
+    if len({label for label in case.served.known.values() if label >= 0}) < 2:
+        return "the model predicted one class only"
+    bound = (rung.accuracy.percent for rung in case.rungs if rung.status == "done" and rung.family != "sanity")
+    return "too few stand for a gap that counts" if min(bound, default=100.0) <= THRESHOLD else ""
 
 
 def _if_labels(case: Case) -> str:
@@ -216,7 +240,7 @@ TEXT_LADDER = (
         "a surrogate fitted to the answers, and its order of words",
         "words",
         "black box",
-        _if_blind,
+        _if_transfer,
         _transfer,
         WORDS,
     ),
