@@ -2,6 +2,7 @@
 
     python benchmarks/audit_bench.py truth [--only WORDS ...]      # measure what is true of each model, once
     python benchmarks/audit_bench.py audit [--only WORDS ...]      # audit each (again, where the audit has changed)
+    python benchmarks/audit_bench.py time                          # a small CNN and a six-layer encoder, by the clock
     python benchmarks/audit_bench.py report                        # benchmarks/audit.md and benchmarks/audit.csv
 
 Truths and audits are kept in the folder `--out` (one JSON file for each model), so that a run may be cut short.
@@ -40,6 +41,11 @@ def entries_of(kind: str) -> list[Entry]:
         return [*audit_images.honest_over_seeds(), *audit_texts.honest_over_seeds()]
     both = [*audit_images.entries(), *audit_texts.entries()]
     return [entry for entry in both if entry.fresh == (kind == "fresh")]
+
+
+def timed() -> list[Entry]:
+    """The models whose audits are timed: on free cores, please."""
+    return [next(entry for entry in audit_images.entries() if entry.name == "plain"), audit_texts.six_layers()]
 
 
 def chosen(only: list[str], kind: str) -> list[Entry]:
@@ -96,7 +102,8 @@ def audited(entry: Entry, n: int | None = None) -> dict[str, Any]:
         return {"verdict": "refused", "reason": str(error), "cpu": time.process_time() - began}
     if record.settings["examples"] != digest(*test):
         raise RuntimeError("the audit attacked other examples than those whose truth was measured: mend arranged()")
-    return json.loads(record.to_json()) | {"cpu": time.process_time() - began}
+    spent = {"cpu": time.process_time() - began, "threads": torch.get_num_threads()}
+    return json.loads(record.to_json()) | spent
 
 
 def path_of(out: Path, kind: str, entry: Entry) -> Path:
@@ -106,7 +113,7 @@ def path_of(out: Path, kind: str, entry: Entry) -> Path:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("truth", "audit", "both", "report"))
+    parser.add_argument("what", choices=("truth", "audit", "both", "time", "report"))
     parser.add_argument("--only", nargs="*", default=[], help="words that names contain")
     parser.add_argument("--data", choices=("images", "texts"), help="only models of these")
     parser.add_argument("--kind", choices=("tuned", "fresh", "seeds"), default="tuned")
@@ -116,9 +123,10 @@ def main(arguments: list[str] | None = None) -> None:
     out = options.out or cache_dir() / "audit_bench_results"
     if options.what == "report":
         kinds = {kind: entries_of(kind) for kind in ("tuned", "fresh", "seeds")}
-        audit_table.write(out, kinds, path_of, Path(__file__).parent)
+        times = {entry.name: path_of(out, "time", entry) for entry in timed()}
+        audit_table.write(out, kinds, path_of, Path(__file__).parent, times)
         return
-    for entry in chosen(options.only, options.kind):
+    for entry in timed() if options.what == "time" else chosen(options.only, options.kind):
         if options.data and (entry.data == "reviews") != (options.data == "texts"):
             continue
         for what in ("truth", "audit") if options.what == "both" else (options.what,):

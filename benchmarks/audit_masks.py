@@ -139,6 +139,24 @@ def saw(period: float) -> Callable[[Tensor], Tensor]:
     return show
 
 
+def by_gap(change: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The gap of the two largest logits, changed to another positive number."""
+
+    def show(logits: Tensor) -> Tensor:
+        top, places = logits.topk(2, dim=1)
+        return logits.scatter(1, places[:, :1], top[:, 1:] + change(top[:, :1] - top[:, 1:]))
+
+    return show
+
+
+def sine(frequency: float) -> Callable[[Tensor], Tensor]:
+    """A gap that swings between 0.1 and 2.1."""
+    return by_gap(lambda gap: 1.1 + (frequency * gap).sin())
+
+
+upside_down = by_gap(lambda gap: 1 / (gap + 0.2))  # surest where the model is least sure
+
+
 def capped(limit: float) -> Callable[[Tensor], Tensor]:
     return lambda logits: limit * (logits / limit).tanh()
 

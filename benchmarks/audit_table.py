@@ -44,6 +44,9 @@ WHY = {  # a wrong verdict or a wrong size, by model
 }
 
 
+WANTED = {"plain": 20, "MiniLM, six layers": 180}  # seconds on two cores
+
+
 @dataclass(frozen=True)
 class Result:
     """An entry with its truth and its audit."""
@@ -128,8 +131,14 @@ def load(out: Path, entries: Sequence[Entry], path_of: Callable[[Path, str, Entr
     return results
 
 
-def write(out: Path, kinds: dict[str, Sequence[Entry]], path_of: Callable, folder: Path) -> None:
-    """Write audit.md and audit.csv into `folder`, and print what is missing."""
+def write(
+    out: Path, kinds: dict[str, Sequence[Entry]], path_of: Callable, folder: Path, times: dict[str, Path]
+) -> None:
+    """Write audit.md and audit.csv into `folder`, and print what is missing.
+
+    Args:
+        times: of the models whose audits were timed, by name: where the record is, if it is there.
+    """
     tuned, fresh = (load(out, kinds[kind], path_of) for kind in ("tuned", "fresh"))
     results = [*tuned, *fresh]
     there = {result.entry.name for result in results}
@@ -144,6 +153,7 @@ def write(out: Path, kinds: dict[str, Sequence[Entry]], path_of: Callable, folde
         f"## Wrong verdicts\n\n{errors(results)}",
         f"## Sizes\n\n{sizes(results)}",
         f"## What it cost\n\n{costs(results)}",
+        f"## Time\n\n{clocked(times)}",
         f"## What found what\n\n{checks(results)}\n\n{without(results)}",
         f"## Rules that came late\n\n{LATE}",
         f"## All models\n\n{all_rows(results)}",
@@ -254,6 +264,17 @@ def _attacks(result: Result) -> int:
     curves = [f.values.get("forwards", 0) for f in result.findings() if f.name == "attack.rising"]
     clean = result.audit["settings"]["n"] if result.entry.data == "reviews" else 0
     return sum(rung.forwards for rung in result.rungs()) + sum(curves) + clean
+
+
+def clocked(times: dict[str, Path]) -> str:
+    """Wall and processor time of the audits that were timed, beside what was wanted."""
+    rows = []
+    for name, path in times.items():
+        if path.exists():
+            audit = json.loads(path.read_text())
+            spent = (f"{audit['forwards']:,}", f"{audit['seconds']:.1f}", f"{audit['cpu']:.1f}", audit["threads"])
+            rows.append((name, audit["settings"]["n"], audit["verdict"], *spent, WANTED[name]))
+    return table(("model", "n", "verdict", "passes", "wall s", "CPU s", "threads", "wanted, wall s"), rows)
 
 
 def checks(results: Sequence[Result]) -> str:
