@@ -1,5 +1,7 @@
 """The museum: every exhibit is made and examined, verdicts follow the records, and those that are certain hold."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,7 +21,7 @@ TWIN = Reference(PREFIX + "plain", "margin")
 @pytest.fixture(scope="module")
 def visited():
     book = RecordBook("10_museum_of_illusions", profile="smoke", seed=0, modality="image")
-    names = ("plain", "distilled", "hard-max", "T(x)", "quantised inputs", "random scale", "AAA-linear", "mixture")
+    names = ("plain", "distilled", "hard-max", "T(x)", "floor", "quantised inputs", "random scale", "AAA-linear")
     return book, museum.visit(names, book, **WHERE)
 
 
@@ -39,16 +41,28 @@ def test_what_everybody_together_leaves_stands_against_each(visited):
         assert np.array_equal(everybody, np.logical_and.reduce([e.correct for e in evaluations.values()]))
 
 
-def test_verdicts_that_are_certain_in_the_smallest_profile(visited):
-    book, _ = visited
-    judged = museum.verdicts(museum.museum_table(book.frame))
-    assert judged["image", "hard-max"].kind == "mask"
-    assert "labels only" in {*judged["image", "hard-max"].removed_by, *judged["image", "hard-max"].halved_by}
-    assert judged["image", "T(x)"].kind == "scale" and "ratio" in judged["image", "T(x)"].removed_by
-    assert "margin" not in judged["image", "T(x)"].removed_by
-    assert judged["image", "distilled"].kind == "scale"
-    assert judged["image", "quantised inputs"].kind == "mask"
-    assert "straight through" in judged["image", "quantised inputs"].removed_by
+@pytest.mark.parametrize(
+    ("name", "kind", "column", "by"),
+    [
+        ("distilled", "scale", "halved_by", "margin"),
+        ("distilled", "scale", "halved_by", "cal-exact"),
+        ("T(x)", "scale", "removed_by", "ratio"),
+        ("T(x)", "scale", "spared_by", "margin"),
+        ("T(x)", "scale", "spared_by", "cal-exact"),
+        ("hard-max", "mask", "spared_by", "ratio"),
+        ("floor", "mask", "spared_by", "ratio"),
+        ("floor", "mask", "halved_by", "warm start"),
+        ("quantised inputs", "mask", "spared_by", "margin"),
+        ("quantised inputs", "mask", "removed_by", "straight through"),
+        ("AAA-linear", "mask", "spared_by", "cal-exact"),
+        ("AAA-linear", "mask", "spared_by", "margin"),
+    ],
+)
+def test_the_closing_table_where_it_is_certain_in_the_smallest_profile(visited, name, kind, column, by):
+    verdict = museum.verdicts(museum.museum_table(visited[0].frame))["image", name]
+    by_whom = {"removed_by": verdict.removed_by, "spared_by": verdict.spared_by}
+    by_whom["halved_by"] = (*verdict.removed_by, *verdict.halved_by)
+    assert verdict.kind == kind and by in by_whom[column], verdict
 
 
 def test_a_notebooks_visit_is_stated_beforehand(visited):
@@ -58,6 +72,28 @@ def test_a_notebooks_visit_is_stated_beforehand(visited):
     for (_, name), evaluations in done.items():
         for evaluation in evaluations.values():  # what sees predictions only is asked of the twin
             assert {(name, evaluation.attack), ("plain", evaluation.attack)} & stated
+
+
+def test_what_decides_a_claim_is_trained_anew_and_judged_over_its_trainings(monkeypatch):
+    few = museum.settings_of
+    monkeypatch.setattr(museum, "settings_of", lambda *given: replace(few(*given), exhibit_seeds=(1, 2)))
+    rounds = list(museum.rounds(["plain", "distilled", "random scale"], **WHERE))
+    assert [(v.exhibit, v.seed) for v, _, _ in rounds] == [
+        *(("plain", 0), ("distilled", 0), ("distilled", 1), ("random scale", 0), ("random scale", 1))
+    ]
+    columns = [{one.column for one in chosen} for _, chosen, _ in rounds]
+    assert columns[1] == columns[2], "all attacks together must be the same in every training"
+    assert columns[3] - columns[4] == {"labels only"}
+    assert {twin and twin.seed for victim, _, twin in rounds[3:]} == {0, 1}
+    replays = {one.adversary for _, chosen, _ in rounds for one in chosen if one.column == "replay"}
+    assert len(replays) == 1, "every training meets the same replay"
+    assert [(v.exhibit, v.seed) for v, _, _ in museum.rounds(["random scale"], modality="text", **WHERE)] == [
+        *(("random scale", 0), ("random scale", 1))
+    ]
+
+    rows = [made_up("distilled", "naive", 60.0) | {"seed": seed, "n": 50} for seed in (0, 1)]
+    (row,) = museum.museum_table(pd.DataFrame(rows, columns=COLUMNS)).to_dict("records")
+    assert row["n_seeds"] == 2 and row["low"] < 60 < row["high"]
 
 
 LEFT = {  # points above the honest number, by exhibit and adversary, in a world where every claim holds
@@ -84,14 +120,17 @@ WORDS = {
 }
 
 
+def made_up(name, adversary, mean, modality="image"):
+    attack = EXHIBITS[name].attack if modality == "image" else "dg"
+    attack, adversary = ("apgd-t", "naive") if adversary == "apgd-t" else (attack, adversary)
+    row = {"method": PREFIX + name, "adversary": adversary, "attack": attack, "experiment": "10_x"}
+    row |= {"modality": modality, "metric": "accuracy_difference", "reference": TWIN}
+    return record(mean, half=1.0, **row)
+
+
 def judgements(changes=(), modality="image"):
-    rows = []
-    for (name, adversary), mean in ((LEFT if modality == "image" else WORDS) | dict(changes)).items():
-        attack = EXHIBITS[name].attack if modality == "image" else "dg"
-        attack, adversary = ("apgd-t", "naive") if adversary == "apgd-t" else (attack, adversary)
-        row = {"method": PREFIX + name, "adversary": adversary, "attack": attack, "experiment": "10_x"}
-        row |= {"modality": modality, "metric": "accuracy_difference", "reference": TWIN}
-        rows.append(record(mean, half=1.0, **row))
+    world = (LEFT if modality == "image" else WORDS) | dict(changes)
+    rows = [made_up(*key, mean, modality) for key, mean in world.items()]
     found = judge_claims(pd.DataFrame(rows, columns=COLUMNS)).judgements
     return {j.claim: j.verdict for j in found if j.modality == modality}
 

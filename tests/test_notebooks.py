@@ -1,5 +1,6 @@
 """Every notebook runs in the smallest profile, its numbers agree with each other, and its anatomy is right."""
 
+import ast
 import json
 import os
 import re
@@ -93,6 +94,10 @@ def test_anatomy(path):
         assert all(is_folded(cell) for cell in code if "notebook.reveal(" in cell.source), (
             "a reveal is read before it runs"
         )
+    functions = (
+        node for cell in code for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.FunctionDef)
+    )
+    assert not any("notebook.reveal(" in ast.unparse(node) for node in functions), "pages fold cells that reveal"
     assert max(len(cell.source.splitlines()) for cell in code) <= 30
     parts = ["**One question", "You will be able to", "**Needs**", "**Time**", "**Paper**", "Your prediction"]
     for part in (*parts, "## What this does not show", "*Further reading.*"):

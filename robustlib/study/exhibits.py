@@ -17,6 +17,7 @@ from robustlib.training.methods import Method, image_method
 from robustlib.training.perturbation import PerturbationSet
 
 PREFIX = "exhibit: "  # before the name, in records
+N_SURROGATES = 3  # plain networks that a replay searches together
 Changes = dict[str, Any]  # fields of `ImageTraining` that differ from the plain network's
 
 
@@ -69,7 +70,7 @@ def _mixed(study: ImageStudy, profile: str) -> ImageStudy:
 
 
 def _three(study: ImageStudy, profile: str) -> ImageStudy:
-    seeds = (study.training.seed + number for number in range(3))
+    seeds = (study.training.seed + number for number in range(N_SURROGATES))
     models = [exhibit_study(profile, "plain", seed=seed).model for seed in seeds]
     return replace(study, model=Ensemble(models).eval())
 
@@ -104,19 +105,26 @@ EXHIBITS: dict[str, Exhibit] = {
 SURROGATE = "three plain"  # what is searched by whoever never asks the exhibit, of other seeds: three plain networks
 # Maps of the answers of the text model of notebooks 05 and 06, which has two classes.
 TEXT_EXHIBITS = {"hard-max": HardMax(), "two decimals": Answer(decimals=2), "random scale": RandomScale()}
+# Those that decide a claim of the scorecard, by modality: they are trained anew with further seeds.
+DECIDING = {
+    "image": (
+        *("distilled", "super-fitted", "smoothed labels", "random scale", "AAA-linear", "AAA-sine", "DLD"),
+        *("adversarial training", "mixture"),
+    ),
+    "text": ("random scale",),
+}
 
 
 def examples(settings: ImageSettings | TextSettings) -> int:
     """How many test examples an exhibit is attacked on, of either modality."""
-    few = 3 * settings.n_slow if isinstance(settings, ImageSettings) else settings.n_breadth
-    return min(few, settings.n_test)
+    return min(settings.n_exhibit if isinstance(settings, ImageSettings) else settings.n_breadth, settings.n_test)
 
 
 def exhibit_study(profile: str, name: str, *, seed: int = 0) -> Study:
     """The study of an image exhibit; trains where the cache has no such model. Errors as of `image_study`.
 
     Its training set and its test examples are smaller than those of other lessons: `more_data` of the lessons on
-    training (of another seed mostly others), and three times as many examples as a slow attack gets.
+    training (of another seed mostly others), and `n_exhibit` examples.
     """
     settings = settings_in_use(profile, "image")[0]
     exhibit = Exhibit(wrap=_three) if name == SURROGATE else EXHIBITS[name]
@@ -129,10 +137,8 @@ def exhibit_study(profile: str, name: str, *, seed: int = 0) -> Study:
 
 
 def text_exhibit_study(profile: str, name: str, *, seed: int = 0) -> Study:
-    """The study of a text exhibit; arguments and errors as of `text_study`."""
+    """The study of a text exhibit, which has all test sentences; arguments and errors as of `text_study`."""
     from robustlib.study.texts import text_study  # brings transformers
 
-    study = text_study(profile, seed=seed)
-    n = examples(study.settings)
-    study = replace(study, inputs=study.inputs[:n], labels=study.labels[:n], disguise_name=PREFIX + name)
+    study = replace(text_study(profile, seed=seed), disguise_name=PREFIX + name)
     return study if name == "plain" else study.disguised(PREFIX + name, TEXT_EXHIBITS[name])

@@ -52,7 +52,7 @@ class ImageStudy(Study):
             self._attack("square", "linf", attacks.square, own_loss=True, **queries),
             self._attack("square-long", "linf", attacks.square, own_loss=True, n_queries=10 * s.square_queries, **seed),
             self._attack("sign-hunter", "linf", attacks.sign_hunter, **queries),
-            self._attack("rays", "linf", attacks.rays, own_loss=True, n_queries=4 * s.square_queries, **seed),
+            self._attack("rays", "linf", attacks.rays, own_loss=True, n_queries=2 * s.square_queries, **seed),
             self._attack("hopskipjump", "l2", attacks.hop_skip_jump, own_loss=True, **jump),
             self._attack("hopskipjump-long", "linf", attacks.hop_skip_jump, own_loss=True, **far),
             self._attack("apgd-ce", "linf", attacks.auto_attack, own_loss=True, attacks=("apgd-ce",), **seed),

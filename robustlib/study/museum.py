@@ -18,14 +18,15 @@ from robustlib.attacks.adversaries import Evaluation
 from robustlib.data.progress import progress
 from robustlib.study.base import Study
 from robustlib.study.claims.rules import WORTH_REMOVING, halved, interval, removed, standing
-from robustlib.study.exhibits import EXHIBITS, PREFIX, SURROGATE, examples
+from robustlib.study.exhibits import DECIDING, EXHIBITS, N_SURROGATES, PREFIX, SURROGATE, examples
 from robustlib.study.records import RecordBook, differences, over_seeds
 from robustlib.study.units import Averaged, Guided, Unit, Victim, settings_of
 
 ALL = "all"  # the adversary against whom an example stands if it stands against everybody
 CLAIMED = "as claimed"  # the attack of the claim
 SCALES = ("cal-exact", "margin", "ratio")  # what undoes a scale
-KS = (4, 16, 64)  # queries that an adversary of a random text model averages
+KS = (4, 16, 64)  # queries that an adversary of a random text model averages; of an image model the first
+FLAT = ("hard-max", "T(x)", "floor")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Try:
 
 
 def tries(name: str, plain: Victim, other: Victim) -> list[Try]:
-    """Who attacks an image exhibit.
+    """Who attacks an image exhibit; a warm start is for what shows nothing near an image.
 
     Args:
         plain: the same weights without a mask. other: plain networks of other seeds and other training images.
@@ -53,10 +54,10 @@ def tries(name: str, plain: Victim, other: Victim) -> list[Try]:
     chosen += [Try("PGD", "pgd", "naive")] if exhibit.attack == "fgsm" else []
     chosen += [Try(column, searched, column.replace("ratio", "dlr")) for column in SCALES]
     if name == "random scale":
-        chosen.append(Try(f"mean of {KS[1]}", searched, Averaged(KS[1])))
+        chosen.append(Try(f"mean of {KS[0]}", searched, Averaged(KS[0])))
     if not exhibit.twin:
         chosen.append(Try("targeted", "apgd-t", "naive"))
-    if searched == "pgd":
+    if name in FLAT:
         chosen.append(Try("warm start", "pgd", Guided(f"warm:seed{other.seed}", other, "warm")))
     if name == "quantised inputs":
         chosen.append(Try("straight through", "pgd", Guided("inside", plain, "margin")))
@@ -64,11 +65,17 @@ def tries(name: str, plain: Victim, other: Victim) -> list[Try]:
     return [*chosen, Try("labels only", "rays", "naive", same), _replay("pgd", other, same)]
 
 
-def text_tries(other: Victim) -> list[Try]:
-    """Who attacks a text exhibit; `other`: the plain model of another seed."""
+def text_tries(name: str, other: Victim) -> list[Try]:
+    """Who attacks a text exhibit; `other`: the plain model of another seed.
+
+    An average is asked of what answers at random; labels alone of no rounded answers, which tie where others do not.
+    """
     chosen = [Try(CLAIMED, "dg", "naive"), *(Try(column, "dg", column) for column in SCALES[:2])]
-    chosen += [Try(f"mean of {k}", "dg", Averaged(k)) for k in KS]
-    return [*chosen, Try("labels only", "dg", "label-only"), _replay("dg", other)]
+    if name == "random scale":
+        chosen += [Try(f"mean of {k}", "dg", Averaged(k)) for k in KS]
+    if name != "two decimals":
+        chosen.append(Try("labels only", "dg", "label-only", predictions=True))
+    return [*chosen, _replay("dg", other)]
 
 
 def _replay(attack: str, other: Victim, predictions: bool = False) -> Try:
@@ -78,26 +85,42 @@ def _replay(attack: str, other: Victim, predictions: bool = False) -> Try:
 def rounds(
     names: Iterable[str], *, profile: str, seeds: Sequence[int], modality: str = "image"
 ) -> Iterator[tuple[Victim, list[Try], Victim | None]]:
-    """For each seed and exhibit: the model, who attacks it, and the same weights without a mask where they exist."""
-    other = Victim(profile, modality, seeds[-1] + 100, exhibit=SURROGATE if modality == "image" else "plain")
-    for seed in seeds:
-        plain = Victim(profile, modality, seed, exhibit="plain")
-        for name in names:
-            image = modality == "image"
-            chosen = tries(name, plain, other) if image else text_tries(other)
+    """For each exhibit and seed: the model, who attacks it, and the same weights without a mask where they exist.
+
+    Seeds are those given and, where `exhibit_seeds` of the settings asks for more, those that follow the first: there
+    nobody asks for labels alone but where the honest number needs it.
+    """
+    image = modality == "image"
+    other = _surrogates(profile=profile, seeds=seeds, modality=modality)[0]
+    other = replace(other, exhibit=SURROGATE) if image else other
+    for name in names:
+        count = settings_of(profile, modality).exhibit_seeds[name in DECIDING[modality]]
+        for seed in dict.fromkeys([*seeds, *range(seeds[0], seeds[0] + count)]):
+            plain = Victim(profile, modality, seed, exhibit="plain")
+            chosen = tries(name, plain, other) if image else text_tries(name, other)
             twin = EXHIBITS[name].twin if image else name != "plain"
+            if twin and seed not in seeds:
+                chosen = [one for one in chosen if one.column != "labels only"]
             yield Victim(profile, modality, seed, exhibit=name), chosen, plain if twin else None
 
 
 def units(names: Iterable[str], **where: Any) -> Iterator[Unit]:
     """What `visit` asks for, to be computed beforehand; arguments as of `rounds`."""
+    yield from map(Unit, _surrogates(**where))
     for victim, chosen, twin in rounds(names, **where):
         n = examples(settings_of(victim.profile, victim.modality))
         yield Unit(victim)
         for one in chosen:
             yield Unit(twin if twin and one.predictions else victim, one.attack, one.adversary, n=n)
         if twin is not None:
+            yield Unit(twin)
             yield Unit(twin, _searched(chosen), "margin", n=n)
+
+
+def _surrogates(*, profile: str, seeds: Sequence[int], modality: str = "image") -> list[Victim]:
+    """The plain models that a replay searches."""
+    count = N_SURROGATES if modality == "image" else 1
+    return [Victim(profile, modality, seeds[-1] + 100 + number, exhibit="plain") for number in range(count)]
 
 
 def visit(names: Iterable[str], book: RecordBook, **where: Any) -> dict[tuple[int, str], dict[str, Evaluation]]:
@@ -117,19 +140,19 @@ def examine(study: Study, book: RecordBook, chosen: Sequence[Try], twin: Study |
 
     `twin`: the same weights without a mask, where they exist.
     """
-    done = {}
+    done, n = {}, examples(study.settings)
     for one in chosen:
         asked = twin if twin is not None and one.predictions else study
         adversary = one.adversary if isinstance(one.adversary, str) else one.adversary.prepare(asked, one.attack)
         with warnings.catch_warnings():  # that a random scale draws random numbers is the point
             warnings.filterwarnings("ignore", message="two passes of the model")
-            done[one.column] = asked.run(one.attack, adversary, n=len(study.labels))
+            done[one.column] = asked.run(one.attack, adversary, n=n)
         book.add_evaluation(done[one.column], **study.columns(1.0), **study.budget(one.attack))
     everybody = replace(
         done[CLAIMED], adversary=ALL, correct=np.logical_and.reduce([one.correct for one in done.values()])
     )
     book.add_evaluation(everybody, **study.columns(1.0), **study.budget(everybody.attack))
-    honest = everybody if twin is None else twin.run(_searched(chosen), "margin", n=len(study.labels))
+    honest = everybody if twin is None else twin.run(_searched(chosen), "margin", n=n)
     for evaluation in done.values():
         study.compare(book, evaluation, honest, reference_study=twin)
     return done | {ALL: everybody}
@@ -139,13 +162,14 @@ def museum_table(records: pd.DataFrame) -> pd.DataFrame:
     """Points above the honest number, for each exhibit and whoever attacked it, over seeds.
 
     Returns:
-        Columns modality, hides (the exhibit), pierces (the column of the table), mean, low, high (points), n, and mark
-        (always "", as `hiding.hiding_table` has it).
+        Columns modality, hides (the exhibit), pierces (the column of the table), mean, low, high (points), n, n_seeds,
+        and mark (always "", as `hiding.hiding_table` has it).
     """
     rows = with_columns(over_seeds(differences(records[records.method.str.startswith(PREFIX)])))
     order = {name: position for position, name in enumerate(EXHIBITS)}
     rows = rows.sort_values("hides", key=lambda names: names.map(order), kind="stable")
-    return rows.assign(mark="")[["modality", "hides", "pierces", "mean", "low", "high", "n", "mark"]]
+    columns = ["modality", "hides", "pierces", "mean", "low", "high", "n", "n_seeds", "mark"]
+    return rows.assign(mark="")[columns]
 
 
 def with_columns(rows: pd.DataFrame) -> pd.DataFrame:

@@ -70,7 +70,10 @@ class ImageSettings:
     landscape_side: int
     weight_landscape_side: int
     weight_landscape_images: int
+    n_exhibit: int  # attacked examples of an exhibit of notebook 10
     lessons: TrainingSettings
+    # trainings of an exhibit of notebook 10, and of one that decides a claim; at least one for each seed of the profile
+    exhibit_seeds: tuple[int, int] = (1, 1)
 
     @property
     def sweep(self) -> tuple[float, ...]:
@@ -113,6 +116,7 @@ class TextSettings:
     encoder_training_temperatures: tuple[
         float, ...
     ] = ()  # 1 and a high one, for `breadth_encoders`; () leaves them out
+    exhibit_seeds: tuple[int, int] = (1, 1)  # as of images
     masked_lm_name: str | None = None  # a checkpoint instead of one fine-tuned on `masked_lm_texts`
 
 
