@@ -1,16 +1,18 @@
 """Change that nobody optimised, and what attacked sentences still say."""
 
+import json
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from werkzeug import Response
 
 from robustlib.attacks.shifts import IMAGE_KINDS, TEXT_KINDS, changed_images, changed_texts
 from robustlib.attacks.words.meaning import CharacterModel, Limits, compare_pairs
 from robustlib.attacks.words.words import changed_share
-from robustlib.study.meaning import SHEET, read_sheets, write_sheet
+from robustlib.study.meaning import SHEET, grammar_errors, rank_agreement, read_sheets, write_sheet
 
 COARSE = torch.rand(6, 1, 7, 7, generator=torch.Generator().manual_seed(0))
 IMAGES = torch.nn.functional.interpolate(COARSE, size=(28, 28), mode="bilinear", align_corners=False)
@@ -97,3 +99,26 @@ def test_a_class_fills_its_sheets_and_they_are_averaged(tmp_path):
     frame.drop(columns=SHEET[4]).to_csv(sheets[0], index=False)
     with pytest.raises(ValueError, match="no column correct English"):
         read_sheets(sheets)
+
+
+def test_errors_of_grammar_are_counted_by_the_server_that_is_named(httpserver):
+    def check(request):
+        return Response(json.dumps({"matches": [{}] * request.form["text"].count("teh")}))
+
+    httpserver.expect_request("/v2/check", method="POST").respond_with_handler(check)
+    counts = grammar_errors(["the film", "teh film", "teh teh film & more"], httpserver.url_for("/"))
+    assert counts.tolist() == [0, 1, 2]
+    with pytest.raises(ConnectionError, match=r"no LanguageTool at .*/none/v2/check .*unset ROBUSTLIB_LANGUAGETOOL"):
+        grammar_errors(["a"], httpserver.url_for("/none"))
+
+
+def test_ranks_agree_within_an_interval_that_narrows():
+    drawn = np.random.default_rng(0)
+    strength = drawn.normal(size=400)
+    alike, other = strength + drawn.normal(size=400), drawn.normal(size=400)
+    few, many = rank_agreement(alike[:40], strength[:40]), rank_agreement(alike, strength)
+    assert 0.55 < many["mean"] < 0.8 and many["low"] < many["mean"] < many["high"]
+    assert many["high"] - many["low"] < few["high"] - few["low"]
+    none = rank_agreement(other, strength)
+    assert none["low"] < 0 < none["high"]
+    assert rank_agreement(np.exp(strength), strength)["mean"] == pytest.approx(1)
