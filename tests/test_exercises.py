@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from robustlib.attacks.scores import DLR, Margin
+from robustlib.audit import audit
 from robustlib.course import exercises
 from robustlib.course.exercises import EXERCISES, solutions
 from robustlib.course.exercises.scorecard import verdict_on_c1
@@ -117,6 +118,26 @@ def by_probability(logits, labels):
     return torch.log(p) - torch.log(1 - p)
 
 
+def halved(label, into=0, times=20):
+    """An answer to 12.2 that keeps the half whose end has the class `into`."""
+    low, high = 0.0, 1.0
+    for _ in range(times):
+        middle = (low + high) / 2
+        low, high = (middle, high) if label(middle) == into else (low, middle)
+    return low
+
+
+def overconfident(served, images):
+    """An answer to 11.2 by confidence alone."""
+    return "miscalibration" if served(images).softmax(1).amax(1).mean() > 0.99 else ""
+
+
+def three_ways(served, scale, low, blind, tolerance=5):
+    if served - low <= tolerance:
+        return "inconclusive" if blind else "no illusion found"
+    return "miscalibration" if scale < (served + low) / 2 else "masked"
+
+
 def changed(records, low=0.0, number=1, copy=True):
     records = records.copy() if copy else records
     rows = records.index[(records.metric == "accuracy_difference") & (records.method == OVER)]
@@ -132,13 +153,21 @@ WRONG = {
         (lambda o: 1 - o.count("succeeded") / len(o), "skipped"),
         (lambda o: o.count("failed") / (len(o) - o.count("skipped")), "below the fraction"),
     ],
-    "0.2": [(lambda logits, t: logits / t, "The adversary's temperature divides too")],
+    "0.2": [
+        (lambda logits, t: logits / t, "divided twice"),
+        (lambda logits, t: logits, "as they came"),
+        (lambda logits, t: logits / (1 - t), "which T_a makes"),
+    ],
     "1.1": [
         (lambda b: np.nansum((b["confidence"] - b["accuracy"]) * b["count"]) / 40, "must not cancel"),
         (lambda b: np.nanmean(np.abs(b["confidence"] - b["accuracy"])), "plain mean"),
         (lambda b: np.mean(b["confidence"] - b["accuracy"]), "empty bin"),
     ],
-    "1.2": [(lambda t, s: t / s, "which T gives the same quotient")],
+    "1.2": [
+        (lambda t, s: t / s, "that is T / s"),
+        (lambda t, s: t, "s times too small"),
+        (lambda t, s: t + np.log(s), "which T gives the same quotient"),
+    ],
     "2.1": [
         (lambda c, i, g, s, e: solutions.step(i, i, g, s, e), "starts from the clean image"),
         (lambda c, i, g, s, e: solutions.step(c, i, g, s, e) if (c - i).max() < 0.05 else i, "ends on its surface"),
@@ -163,7 +192,11 @@ WRONG = {
         (lambda p, y: p[:, 0], "one bool per example"),
         (lambda p, y: p.gather(1, y[:, None])[:, 0] == 1, "no gradient at all"),
     ],
-    "3.2": [(lambda gap, wall: wall / gap, "once T is below")],
+    "3.2": [
+        (lambda gap, wall: wall / gap, "upside down"),
+        (lambda gap, wall: wall * gap, "do not multiply"),
+        (lambda gap, wall: gap - wall, "once T is below"),
+    ],
     "4.1": [
         (lambda z, y, b: -solutions.slope(z, y, b), "the sign is flipped"),
         (lambda z, y, b: 3 * solutions.slope(z, y, b), "that is the sum"),
@@ -171,7 +204,8 @@ WRONG = {
         (lambda z, y, b: torch.zeros(len(y)), "the mean over the examples"),
     ],
     "4.2": [
-        (lambda a, b: (a.sum(), b.sum()), r"expected \(2, 1\), got \(3, 2\)"),
+        (lambda a, b: (a.sum(), b.sum()), "where they agree"),
+        (lambda a, b: ((b & ~a).sum(), (a & ~b).sum()), "in the other order"),
         (lambda a, b: (a & ~b, b & ~a), "return two numbers"),
     ],
     "5.1": [
@@ -199,6 +233,7 @@ WRONG = {
     "7.1": [
         (lambda labels: 1 / len(labels.unique()), "most common class"),
         (lambda labels: float((labels == 0).double().mean()), "expected 0.6"),
+        (lambda labels: int(labels.bincount().max()), "is a count"),
     ],
     "7.2": [
         (lambda clean, naive, strong: float((naive & ~strong).sum() / (~strong).sum()), "wrong before"),
@@ -265,6 +300,17 @@ WRONG = {
         (lambda z, y: Margin()(z, y) / (z.amax(1) - z.sort(1).values[:, 1]), "third largest"),
         (lambda z, y: Margin()(z, y).abs() / (z.amax(1) - z.amin(1)), "above 0 where it is wrong"),
     ],
+    "11.1": [
+        (lambda v, s, low, blind: "inconclusive" if blind else three_ways(v, s, low, blind), "fall to another search"),
+        (lambda v, s, low, blind: "miscalibration" if v - s > 5 else three_ways(v, s, low, blind), "the larger part"),
+        (lambda v, s, low, blind: three_ways(v, s, low, False), "its failure says nothing"),
+        (lambda v, s, low, blind: three_ways(v, s, low, blind, tolerance=4), "do not exceed"),
+    ],
+    "11.2": [
+        (lambda served, *rest: "miscalibration", "its scores are rounded"),
+        (lambda served, *rest: "masked", "its logits are divided by a constant"),
+        (lambda served, x, *rest: overconfident(served, x) or "masked", "a scale alone is no illusion"),
+    ],
     "12.1": [
         (lambda p: p.topk(2).values[:, 0] - p.topk(2).values[:, 1], "take logarithms first"),
         (lambda p: p.log().topk(2).values.diff(dim=1).squeeze(1), "sign is flipped"),
@@ -273,6 +319,8 @@ WRONG = {
     "12.2": [
         (lambda label: next(k / 20000 for k in range(20001) if label(k / 20000)), "halve the part of the line"),
         (lambda label: 0.5, "within 0.0001"),
+        (lambda label: halved(label, into=1), "within 0.0001"),
+        (lambda label: halved(label, times=10), "within 0.0001"),
     ],
     "14.1": [
         (lambda i, x, s: removal(i, x, s) if x[0] > 0 or x[1] < s * i[0] else "removed", "not shown to be above"),
@@ -344,32 +392,77 @@ def differentiated(logits, label, temperature):
     return torch.autograd.grad(-torch.log_softmax(at / temperature, dim=0)[label], at)[0]
 
 
-@pytest.mark.parametrize(
-    ("name", "answer"),
-    [
-        ("2.2", DLR()),
-        ("2.2", lambda z, y: Margin()(z, y) / (z.amax(1) - z.amin(1))),
-        ("2.2", lambda z, y: Margin()(z.double(), y)),
-        ("1.1", lambda b: np.nansum(np.abs(b["confidence"] - b["accuracy"]) * b["count"]) / 40),
-        ("4.2", lambda a, b: np.array([(a > b).sum(), (b > a).sum()])),
-        ("5.1", lambda scores, clean: np.argsort(-np.array(scores), kind="stable")),
-        ("6.2", lambda value: torch.finfo(torch.bfloat16).eps * 2.0 ** np.floor(np.log2(value))),
-        ("8.1", in_place),
-        ("8.2", by_trial),
-        ("9.1", differentiated),
-        (
-            "9.2",
-            lambda hot, cold: [
-                (hot["served"] - hot["log-odds"]) - (cold["served"] - cold["log-odds"]),
-                np.float64(hot["log-odds"] - cold["log-odds"]),
-            ],
-        ),
-        ("13.2", lambda model, others: bool(sum(o[0] > model[0] and o[1] > model[1] for o in others))),
-        ("13.1", lambda w, x, b: (w.double() @ x.double() + b) / w.double().abs().sum()),
-        ("10.1", DLR()),
-        ("12.1", lambda p: p.log().amax(1) - p.log().sort(1).values[:, -2]),
-    ],
-)
+def differentiated_nll(logits, labels, beta):
+    scale = torch.tensor(float(beta), dtype=logits.dtype, requires_grad=True)
+    return torch.autograd.grad(torch.nn.functional.cross_entropy(scale * logits, labels), scale)[0]
+
+
+def removal_by_cases(illusion, left, share):
+    surely_removed, surely_left = left[1] < share * illusion[0], left[0] > share * illusion[1]
+    return "void" if not illusion[0] > 5 else ["undecided", "remains", "removed"][surely_left + 2 * surely_removed]
+
+
+def verdict_by_cases(outcomes):
+    seen = {one: one in outcomes for one in ("holds", "fails", "open", "missing", "void")}
+    if seen["holds"]:
+        return "partly" if seen["fails"] or seen["open"] or seen["missing"] else "reproduced"
+    for one, verdict_on_all in (("fails", "not reproduced"), ("open", "inconclusive"), ("void", "nothing to test")):
+        if seen[one]:
+            return verdict_on_all
+    return "not tested"
+
+
+RIGHT = [
+    ("2.2", DLR()),
+    ("2.2", lambda z, y: Margin()(z, y) / (z.amax(1) - z.amin(1))),
+    ("2.2", lambda z, y: Margin()(z.double(), y)),
+    ("1.1", lambda b: np.nansum(np.abs(b["confidence"] - b["accuracy"]) * b["count"]) / 40),
+    ("4.2", lambda a, b: np.array([(a > b).sum(), (b > a).sum()])),
+    ("5.1", lambda scores, clean: np.argsort(-np.array(scores), kind="stable")),
+    ("6.2", lambda value: torch.finfo(torch.bfloat16).eps * 2.0 ** np.floor(np.log2(value))),
+    ("8.1", in_place),
+    ("8.2", by_trial),
+    ("9.1", differentiated),
+    (
+        "9.2",
+        lambda hot, cold: [
+            (hot["served"] - hot["log-odds"]) - (cold["served"] - cold["log-odds"]),
+            np.float64(hot["log-odds"] - cold["log-odds"]),
+        ],
+    ),
+    ("13.2", lambda model, others: bool(sum(o[0] > model[0] and o[1] > model[1] for o in others))),
+    ("13.1", lambda w, x, b: (w.double() @ x.double() + b) / w.double().abs().sum()),
+    ("10.1", DLR()),
+    ("0.1", lambda o: float(np.mean([one == "failed" for one in o]))),
+    ("0.2", lambda logits, t: t * logits),
+    ("1.2", lambda t, s: np.float64(s) * t),
+    ("2.1", lambda c, x, g, s, e: (c + s * torch.sign(g)).clamp(x - e, x + e).clamp(min=0, max=1)),
+    ("3.1", lambda p, y: (p.gather(1, y[:, None])[:, 0] == 1) & (p.count_nonzero(dim=1) > 1)),
+    ("3.2", lambda gap, wall: np.exp(np.log(gap) - np.log(wall))),
+    ("4.1", lambda z, y, b: differentiated_nll(z, y, b)),
+    ("5.2", lambda z, y: (z[:, 1] - z[:, 0]) * (2 * y - 1)),
+    ("6.1", lambda lo, hi, m: ("open", "equal")[max(-lo, hi) < m] if lo <= 0 <= hi else ("higher", "lower")[hi < 0]),
+    ("7.1", lambda labels: (labels == labels.mode().values).float().mean()),
+    ("7.2", lambda clean, naive, strong: np.float32(naive[clean > strong].mean() if any(clean > strong) else np.nan)),
+    ("10.2", lambda z, y: great(z.double(), y)),
+    ("11.1", three_ways),
+    ("11.2", lambda served, x, y, epsilon: audit(served, x[:60], y[:60], epsilon=epsilon).verdict),
+    ("12.2", lambda label: halved(label, times=24)),
+    ("14.1", removal_by_cases),
+    ("14.2", verdict_by_cases),
+    ("14.3", lambda records: changed(records, low=-0.5)),
+    ("15.1", lambda ca, cb, a, b: 100 * (a[ca * cb].sum() - b[ca * cb].sum()) / (ca * cb).sum()),
+    ("15.2", lambda standing, keeps: ~(~standing & keeps)),
+    ("12.1", lambda p: p.log().amax(1) - p.log().sort(1).values[:, -2]),
+]
+
+
+def test_every_exercise_was_tried_with_three_wrong_answers_and_one_right_one_written_differently():
+    assert {number for number, cases in WRONG.items() if len(cases) >= 3} == set(EXERCISES)
+    assert {number for number, _ in RIGHT} == set(EXERCISES)
+
+
+@pytest.mark.parametrize(("name", "answer"), RIGHT)
 def test_right_answers_that_differ_from_the_solution_pass(name, answer):
     assert exercises.judge(name, answer) == exercises.base.Judgement(name, "correct", passed=1.0)
 

@@ -33,7 +33,13 @@ def undo_temperature(answer: Callable[[Tensor, float], Tensor]) -> None:
     """Exercise 0.2: logits for the attacker's copy, given served logits and the design temperature."""
     logits = torch.tensor([[3.0, -1.0], [0.5, 2.0]])
     for design_temperature in (1e-3, 50.0):
-        result = tensor(answer(logits / design_temperature, design_temperature), 2, 2)
+        served = logits / design_temperature
+        result = tensor(answer(served.clone(), design_temperature), 2, 2)
+        expect(not torch.allclose(result, served, rtol=1e-5), "these are the served logits as they came: divide by T_a")
+        expect(
+            not torch.allclose(result, served / design_temperature, rtol=1e-5),
+            "you divided by T_d, as the service did: the logits are now divided twice. T_a has to undo T_d",
+        )
         expect(
             torch.allclose(result, logits, rtol=1e-5),
             f"served at T_d = {design_temperature:g}, your copy should have the logits {logits.tolist()}, got "
@@ -66,6 +72,13 @@ def temperature_for_scaled_logits(answer: Callable[[float, float], float]) -> No
     """Exercise 1.2: the calibrated temperature after all logits were multiplied by s."""
     for temperature, scale in ((1.3, 1000.0), (0.7, 1e-6)):
         result = answered(answer(temperature, scale))
+        expect(
+            not np.isclose(result, temperature / scale),
+            "that is T / s: logits s times as long need a divisor s times as large",
+        )
+        expect(
+            not np.isclose(result, temperature), "the T of before: for logits s times as long it is s times too small"
+        )
         expect(
             np.isclose(result, temperature * scale),
             f"logits that needed T = {temperature}, times {scale:g}: which T gives the same quotient? Got {result}",
@@ -151,6 +164,10 @@ def temperature_of_wall(answer: Callable[[float, float], float]) -> None:
     """Exercise 3.2: below which temperature does a logit gap cross a wall?"""
     for gap, wall in ((5.0, 16.6), (12.0, 104.0)):
         result = answered(answer(gap, wall))
+        expect(not np.isclose(result, wall / gap), "that is upside down: a wall further away is met at a smaller T")
+        expect(
+            not np.isclose(result, wall * gap), "gap / T is what meets the wall: solve gap / T = wall, do not multiply"
+        )
         expect(
             np.isclose(result, gap / wall),
             f"a gap of {gap} divided by T exceeds {wall} once T is below {gap / wall:.4f}, got {result}",
@@ -190,4 +207,6 @@ def flips(answer: Callable[[np.ndarray, np.ndarray], tuple[int, int]]) -> None:
     result = answered(answer(a, b))
     expect(np.shape(result) == (2,), "return two numbers: how many are right only under a, how many only under b")
     result = tuple(int(value) for value in result)
+    expect(result != (3, 2), "those are all that are right under a, and under b: leave out where they agree")
+    expect(result != (1, 2), "these are the two numbers in the other order: only under a, then only under b")
     expect(result == (2, 1), f"2 are right only under a, 1 only under b: expected (2, 1), got {result}")

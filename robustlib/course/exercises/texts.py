@@ -95,6 +95,7 @@ def constant_accuracy(answer: Callable[[Tensor], float]) -> None:
             f"labels {labels}: 1/{classes} is what guessing each class equally often gives; always answering with the "
             "most common class does better",
         )
+        expect(float(result) <= 1, f"{result} is a count: an accuracy is a share of all labels")
         expect(math.isclose(float(result), expected, rel_tol=1e-6), f"{labels}: expected {expected}, got {result}")
 
 
