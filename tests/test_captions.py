@@ -4,10 +4,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 
-from robustlib.course import plots
+from robustlib.course import notebook, plots
 from robustlib.course.captions import LONGEST, describe
-from robustlib.course.words import plain
+from robustlib.course.words import in_words, plain
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +68,30 @@ def test_cells_pictures_and_bars_are_told():
 )
 def test_short_names_have_words(name, words):
     assert plain(name) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "**vader_tweets** +1 (conf_up(T_d<<1)), pgd_gradnorm",
+            "**VADER tweets** +1 (served at T_d << 1), PGD, normalised gradients",
+        ),
+        ("design_temperature", "T_d"),
+        ("`baseline_gradnorm` in $l_c$ of 07_text.csv", "`baseline_gradnorm` in $l_c$ of 07_text.csv"),
+    ],
+)
+def test_no_reader_meets_names_of_records_in_a_sentence(text, words):
+    assert in_words(text) == words
+
+
+def test_a_notebook_shows_tables_in_words_and_leaves_them_as_they_are(monkeypatch):
+    shell = InteractiveShell.instance()
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
+    table = pd.DataFrame({"training_loss": [0.5]}, index=pd.Index(["baseline_gradclip"], name="training_temperature"))
+    notebook.start("smoke", 0)
+    shown, _ = shell.display_formatter.format(table)
+    InteractiveShell.clear_instance()
+    for form in ("text/html", "text/plain"):
+        assert "standard training, clipped gradients" in shown[form] and "training temperature" in shown[form]
+    assert list(table.columns) == ["training_loss"]

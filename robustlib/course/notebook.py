@@ -12,13 +12,14 @@ from robustlib.attacks.statistics import PairedDifference
 from robustlib.calibration.metrics import CalibrationReport
 from robustlib.course.lesson import Lesson
 from robustlib.course.plots import use_style
+from robustlib.course.words import in_words, table_in_words
 from robustlib.study.environment import describe_environment
 from robustlib.study.plan import units_of
 from robustlib.study.pool import compute, default_workers
 
 
 def start(profile: str, seed: int, name: str = "") -> None:
-    """Print profile, seed, versions and device, set the figures' style, and compute the units of a notebook.
+    """Print profile, seed, versions and device, set the style of figures and tables, compute a notebook's units.
 
     Units are computed here where several workers can do it (ROBUSTLIB_WORKERS, ROBUSTLIB_CLUSTER), and otherwise by the
     cells that need them; with one thread, so that records are the same either way.
@@ -27,6 +28,7 @@ def start(profile: str, seed: int, name: str = "") -> None:
         name: number and name of a notebook that measures.
     """
     use_style()
+    _show_tables_in_words()
     print(describe_environment(profile, seed))
     torch.set_num_threads(1)
     if name and (default_workers() > 1 or os.environ.get("ROBUSTLIB_CLUSTER")):
@@ -42,10 +44,23 @@ def begin(name: str, profile: str, seed: int, modality: str, part: str = "served
 
 
 def say(text: str) -> None:
-    """Show a sentence computed from results, as Markdown."""
+    """Show a sentence computed from results, as Markdown, with words for the names of records."""
     from IPython.display import Markdown, display
 
-    display(Markdown(text))
+    display(Markdown(in_words(text)))
+
+
+def _show_tables_in_words() -> None:
+    """Let the notebook show every table as `table_in_words`; the table itself stays as it is."""
+    from IPython import get_ipython
+
+    if (shell := get_ipython()) is None:
+        return
+    formatters = shell.display_formatter.formatters
+    formatters["text/html"].for_type(pd.DataFrame, lambda table: table_in_words(table)._repr_html_())
+    formatters["text/plain"].for_type(
+        pd.DataFrame, lambda table, printer, cycle: printer.text(repr(table_in_words(table)))
+    )
 
 
 def reveal(prediction: str | None, options: dict[str, str], holds: dict[str, bool]) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+import pandas as pd
+
 from robustlib.data.registry import DATASETS
 from robustlib.models.pretrained import describe
 
@@ -25,6 +29,15 @@ _METHODS = {
     "conf_up(T_d<<1)": "served at T_d << 1",
     "conf_down(T_d>>1)": "served at T_d >> 1",
 }
+_COLUMNS = {
+    "design_temperature": "T_d",
+    "adversary_temperature": "T_a",
+    "training_temperature": "training temperature",
+    "confidence_clean": "confidence (clean)",
+    "logit_range": "logit range",
+    "training_loss": "training loss",
+}
+_NAME = re.compile(r"`[^`]*`|\bconf_(?:up|down)\(T_d(?:<<|>>)1\)|\b[a-z]\w*_\w+")
 _RULES = {"_gradnorm": ", normalised gradients", "_gradclip": ", clipped gradients"}
 
 
@@ -34,6 +47,27 @@ def plain(name: str) -> str:
     What has no other name stays as it is.
     """
     return ", ".join(map(_plain, name.split(", ")))
+
+
+def in_words(text: str) -> str:
+    """A sentence or label in which names of records that no reader knows (`baseline_gradnorm`) are replaced by words.
+
+    Names of one word, and what stands in backticks, stay as they are.
+    """
+
+    def words(name: re.Match[str]) -> str:
+        return name[0] if name[0].startswith("`") else _COLUMNS.get(name[0]) or _plain(name[0])
+
+    return _NAME.sub(words, text)
+
+
+def table_in_words(table: pd.DataFrame) -> pd.DataFrame:
+    """A table whose strings, in cells, labels and the names of its axes, are `in_words`."""
+
+    def words(value: object) -> object:
+        return in_words(value) if isinstance(value, str) else value
+
+    return table.map(words).rename(index=words, columns=words).rename_axis(index=words, columns=words)
 
 
 def _plain(name: str) -> str:
