@@ -1,9 +1,9 @@
-"""Milliseconds from a key to the picture on the slider pages of a site, against 30 (median) and 50 (95th percentile).
+"""Milliseconds from a key to the picture of the sliders, against 30 (median) and 50 (95th percentile).
 
-    python benchmarks/slider.py [results/quick/site] [--keys 60] [--out results/benchmarks]
+    python benchmarks/slider.py [results/quick/site] [--lab 00 01 03] [--keys 60] [--out results/benchmarks]
 
-A real key press in Chromium; the time runs from the key's own time stamp to the first task after the frame that was
-drawn for it. Prints a table, writes slider.csv.
+A real key press in Chromium, on each slider page of a site and in JupyterLab on the lessons named; the time runs from
+the key's own time stamp to the first task after the frame that was drawn for it. Prints a table, writes slider.csv.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ import argparse
 import itertools
 import os
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from playwright.sync_api import Page, sync_playwright
+from lab import SECOND, jupyterlab, run_all
+from playwright.sync_api import Browser, Page, sync_playwright
 
-from robustlib.data.folders import results_dir, writable
+from robustlib.data.folders import repository_root, results_dir, writable
 from robustlib.study.records import newest_results
 
 MEDIAN_TARGET, P95_TARGET = 30.0, 50.0
@@ -53,9 +55,34 @@ def key_to_picture(page: Page, keys: int) -> np.ndarray:
     return np.array(times[WARM_UP:])
 
 
+def measured(name: str, page: Page, keys: int) -> dict[str, str | float]:
+    """A row of the table: the first slider of the page that is open."""
+    times = key_to_picture(page, keys)
+    median, high = np.percentile(times, [50, 95])
+    load = os.getloadavg()[0]
+    return {"page": name, "median": median, "p95": high, "max": times.max(), "n": len(times), "load": load}
+
+
+def in_jupyterlab(browser: Browser, number: str, profile: str, keys: int) -> dict[str, str | float]:
+    """The first slider of a lesson, in JupyterLab after all cells have run."""
+    lesson = next((repository_root() / "notebooks").glob(f"{number}_*.ipynb"))
+    source = lesson.read_text(encoding="utf-8").replace('profile = \\"quick\\"', f'profile = \\"{profile}\\"')
+    with tempfile.TemporaryDirectory() as folder, jupyterlab(source, Path(folder)) as address:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(60 * SECOND)
+        page.goto(address)
+        run_all(page, seconds=600)
+        page.locator(SLIDER).first.scroll_into_view_if_needed()
+        row = measured(f"JupyterLab, lesson {number}, {profile}", page, keys)
+        page.close()
+    return row
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("site", type=Path, nargs="?", help="default: the site of the newest results")
+    parser.add_argument("--lab", nargs="*", default=[], metavar="LESSON", help="numbers of lessons with a slider")
+    parser.add_argument("--profile", default="quick", help="of the lessons in JupyterLab")
     parser.add_argument("--keys", type=int, default=60, help="keys pressed on each page")
     parser.add_argument("--out", type=Path, help="folder for slider.csv; default: results/benchmarks")
     chosen = parser.parse_args(arguments)
@@ -68,12 +95,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for path in sorted(site.glob("*-[0-9][0-9]*.html")):
             page = browser.new_page(viewport={"width": 1280, "height": 900})
             page.goto(path.resolve().as_uri())
-            times = key_to_picture(page, chosen.keys)
-            median, high = np.percentile(times, [50, 95])
-            rows.append({"page": path.name, "median": median, "p95": high, "max": times.max(), "n": len(times)})
+            rows.append(measured(path.name, page, chosen.keys))
             page.close()
+        rows += [in_jupyterlab(browser, number, chosen.profile, chosen.keys) for number in chosen.lab]
         browser.close()
-    table = pd.DataFrame(rows).assign(cores=os.cpu_count(), load=os.getloadavg()[0])
+    table = pd.DataFrame(rows).assign(cores=os.cpu_count())
     table["reached"] = (table["median"] <= MEDIAN_TARGET) & (table["p95"] <= P95_TARGET)
     print(table.round(1).to_string(index=False))
     table.to_csv(writable(chosen.out or results_dir("benchmarks")) / "slider.csv", index=False)
