@@ -2,9 +2,12 @@
 
 import re
 
+import nbformat
 import numpy as np
+import papermill
 import pytest
 import torch
+from nbclient import NotebookClient
 
 from robustlib.attacks.scores import DLR, Margin
 from robustlib.audit import audit
@@ -69,6 +72,47 @@ def test_whose_answer_was_judged_is_said_and_the_cells_below_always_have_a_funct
     assert "def adversarial_accuracy" in shown[-1]
     with pytest.raises(ValueError, match=r"no exercise '99.1': choose one of 0.1"):
         exercises.check("99.1", right)
+
+
+def at_once(path):
+    """Restart and run all."""
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook).execute()
+    return notebook
+
+
+def one_by_one(path):
+    """Shift+Enter on every cell, twice on the checks."""
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(notebook)
+    with client.setup_kernel():
+        for index, cell in enumerate(notebook.cells):
+            for _ in range(1 + ("check(" in cell.source)):
+                client.execute_cell(cell, index)
+    return notebook
+
+
+def in_a_batch(path):
+    return papermill.execute_notebook(path, None, parameters={"solutions": True}, progress_bar=False)
+
+
+@pytest.mark.parametrize(
+    ("run", "untouched"), [(at_once, "is open"), (one_by_one, "is open"), (in_a_batch, "the stub is untouched")]
+)
+def test_however_cells_are_run_the_verdict_is_on_the_learners_own_answer(run, untouched, tmp_path, write_notebook):
+    wrong = "def undo(served_logits, design_temperature):\n    return served_logits"
+    right = "def new_temperature(temperature, scale):\n    return scale * temperature"
+    answers = {"0.1": (STUBS["0.1"], untouched), "0.2": (wrong, "is not right yet"), "1.2": (right, "is correct")}
+    code = ["from robustlib.course import exercises\nexercises.use_solutions(solutions)"]
+    for number, (answer, _) in answers.items():
+        name = EXERCISES[number].solution.__name__
+        code += [answer, f'{name} = exercises.check("{number}", {name})']
+    notebook = run(write_notebook(tmp_path / "lesson.ipynb", *code))
+    checks = [cell for cell in notebook.cells if "check(" in cell.source]
+    assert len(checks) == len(answers)
+    for cell, (_, verdict) in zip(checks, answers.values(), strict=True):
+        (output,) = cell.outputs
+        assert verdict in output.data["text/markdown"]
 
 
 # --- wrong answers ---------------------------------------------------------------------------------------------

@@ -112,6 +112,8 @@ def test_an_audit_holds_every_adversary_at_every_temperature(lesson, audit):
     assert (accuracies.n == 40).all()
     assert audit.pierced(1e-3) == ["cal-exact", "margin"]
     assert audit.pierced(1.0) == []  # no illusion worth removing
+    assert [audit.removal(1e-3, name) for name in ADVERSARIES] == ["fails", "holds", "holds"]
+    assert audit.removal(1.0, "margin") == "void"
 
 
 @pytest.mark.parametrize(

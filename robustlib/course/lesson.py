@@ -235,13 +235,17 @@ class Audit:
             raise KeyError(f"{adversary} at T_d = {design:g} was not compared with {reference}")
         return row
 
+    def removal(self, design: float, adversary: str) -> str:
+        """Whether an adversary removes the illusion: "holds", "fails", "open" or "void" as `claims.rules.removed`."""
+        return removed(interval(self.difference(design, "naive")), interval(self.difference(design, adversary)))
+
     def removes(self, left: pd.Series) -> bool:
         """Whether a row above honest is surely less than a fifth of the illusion: `claims.rules.removed`."""
         served = self.difference(left["design_temperature"], "naive")
         return removed(interval(served), interval(left)) == "holds"
 
     def pierced(self, design: float) -> list[str]:
-        return [name for name in self.adversaries if self.removes(self.difference(design, name))]
+        return [name for name in self.adversaries if self.removal(design, name) == "holds"]
 
     def always_pierced(self) -> list[str]:
         return [a for a in self.adversaries if all(a in self.pierced(T) for T in self.designs if T != 1)]
