@@ -147,5 +147,5 @@ def test_readings_of_cal_are_recorded_beside_honest(lesson, audit):
 
 def test_the_temperature_lab_shows_the_attacked_images(lesson, audit):
     stored = lesson.temperature_lab(lesson.book.frame).stored
-    assert {t for t, *_ in stored["adversarial_accuracy"]["pgd, naive attacker"]} == set(DESIGNS)
+    assert {t for t, *_ in stored["adversarial_accuracy"]["PGD, naive attacker"]} == set(DESIGNS)
     assert stored["pictures"]["shape"][0] == len(stored["examples"]) == 6

@@ -82,7 +82,7 @@ def test_the_lab_stores_the_logits_to_the_last_bit_and_the_naive_attackers_curve
     assert unpacked(stored["logits"]).tobytes() == logits.numpy().tobytes()
     assert stored["labels"] == labels.tolist()
     rows = [[1e-6, 80.0, 75.0, 85.0], [1.0, 20.0, 15.0, 25.0], [100.0, 40.0, 35.0, 45.0]]
-    assert stored["adversarial_accuracy"] == {"pgd, naive attacker": rows}
+    assert stored["adversarial_accuracy"] == {"PGD, naive attacker": rows}
 
 
 def riddle(accuracy):
@@ -177,10 +177,12 @@ def test_hidden_temperatures_hide_enough_and_differ_by_seed():
 def test_training_temperatures_are_arranged_from_records_and_what_was_not_measured_leaves_a_gap():
     stored = widgets.training_temperature(made.training_rows().iloc[::-1], title="trained").stored
     assert stored["temperatures"] == [0.1, 1.0, 10.0]
-    assert list(stored["series"]["accuracy"]) == ["clean", "pgd, margin"], "an adversary has one colour in all panels"
+    assert list(stored["series"]["accuracy"]) == ["clean", "PGD, margin"], "an adversary has one colour in all panels"
     assert [mean for mean, _, _ in stored["series"]["margin"]["clean"]] == pytest.approx([0.2, 2.0, 20.0])
+    texts = widgets.training_temperature(made.training_rows(), title="trained", of="texts")
+    assert texts._repr_mimebundle_()[1]["robustlib"]["name"] == "Training temperature, texts"
     slider = trained(lambda rows: rows[(rows.attack == "clean") | (rows.training_temperature != 1.0)])
-    assert slider.stored["series"]["accuracy"]["pgd, margin"][1] is None
+    assert slider.stored["series"]["accuracy"]["PGD, margin"][1] is None
 
 
 def test_an_illusion_is_about_a_picture_or_a_sentence():

@@ -14,6 +14,7 @@ from robustlib.calibration.metrics import reliability_bins, top_label
 from robustlib.calibration.temperature import scale_logits
 from robustlib.course import plots
 from robustlib.course.widgets.slider import Slider, offered, packed, packed_pixels, positive, unpacked
+from robustlib.course.words import plain
 
 
 class TemperatureLab(Slider):
@@ -77,7 +78,7 @@ def temperature_lab(
     attacked = (records.metric == "accuracy") & (records.adversary == "naive") & (records.attack != "clean")
     columns = ["design_temperature", "mean", "low", "high"]
     curves = {
-        f"{attack}, naive attacker": part.sort_values("design_temperature")[columns].astype(float)
+        f"{plain(attack)}, naive attacker": part.sort_values("design_temperature")[columns].astype(float)
         for attack, part in records[attacked].groupby("attack", sort=False)
     }
     stored = {"title": title, "class_names": list(class_names), "logits": packed(logits), "labels": labels.tolist()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pandas as pd
 
 from robustlib.course.widgets.slider import Slider, offered
+from robustlib.course.words import plain
 
 METRICS = ("accuracy", "logit_range", "margin")
 
@@ -21,13 +22,16 @@ class TrainingTemperature(Slider):
     temperature = offered(1.0, lambda stored: stored["temperatures"])
 
 
-def training_temperature(frame: pd.DataFrame, *, title: str, start: float | None = None) -> TrainingTemperature:
+def training_temperature(
+    frame: pd.DataFrame, *, title: str, start: float | None = None, of: str = ""
+) -> TrainingTemperature:
     """Arrange records by panel and curve.
 
     Args:
         frame: records with metrics "accuracy" (percent), "logit_range" and "margin" (logits), one row a setting (see
             `robustlib.study.records.over_seeds`); other metrics are passed over.
         start: the training temperature to begin with; default the smallest.
+        of: what it is about, such as "texts"; stands in the title, and in the name by which pages tell it from others.
 
     Raises:
         ValueError: there is no clean accuracy, or a setting has two rows.
@@ -38,7 +42,7 @@ def training_temperature(frame: pd.DataFrame, *, title: str, start: float | None
     temperatures = sorted(float(t) for t in rows["training_temperature"].unique())
     series: dict[str, dict[str, list]] = {metric: {} for metric in METRICS}
     for (metric, attack, adversary), part in rows.groupby(["metric", "attack", "adversary"], sort=False):
-        name = attack if attack == "clean" else f"{attack}, {adversary}"
+        name = attack if attack == "clean" else f"{plain(attack)}, {adversary}"
         curve = part.set_index("training_temperature")[["mean", "low", "high"]].astype(float).round(6)
         curve = curve.astype(object).where(curve.notna(), None)
         series[metric][name] = [curve.loc[t].tolist() if t in curve.index else None for t in temperatures]
@@ -46,5 +50,7 @@ def training_temperature(frame: pd.DataFrame, *, title: str, start: float | None
         raise ValueError('the records hold no accuracy with attack "clean": the trade-off needs it')
     # First, so that the other curves have the same colours in both panels of accuracies.
     series["accuracy"] = {"clean": series["accuracy"].pop("clean"), **series["accuracy"]}
-    stored = {"title": title, "temperatures": temperatures, "series": series}
-    return TrainingTemperature(stored, temperature=temperatures[0] if start is None else start)
+    stored = {"title": ": ".join(filter(None, (title, of))), "temperatures": temperatures, "series": series}
+    slider = TrainingTemperature(stored, temperature=temperatures[0] if start is None else start)
+    slider.name = ", ".join(filter(None, (slider.name, of)))
+    return slider
