@@ -9,8 +9,8 @@ import pytest
 import torch
 from nbclient import NotebookClient
 
+from robustlib import audit
 from robustlib.attacks.scores import DLR, Margin
-from robustlib.audit import audit
 from robustlib.course import exercises
 from robustlib.course.exercises import EXERCISES, solutions
 from robustlib.course.exercises.scorecard import verdict_on_c1
