@@ -60,19 +60,3 @@ def browser(playwright_engine):
     options = {"executable_path": chromium, "args": ["--no-sandbox", "--disable-dev-shm-usage"]}
     with playwright_engine.chromium.launch(**options) as launched:
         yield launched
-
-
-@pytest.fixture(scope="session")
-def firefox(playwright_engine):
-    """Firefox as it is installed, driven over WebDriver BiDi; a test that needs it is skipped where there is none."""
-    installed = next(filter(None, map(shutil.which, ("firefox", "firefox-esr"))), None)
-    if installed is None:
-        pytest.skip("needs Firefox (Debian: apt-get install firefox-esr)")
-    with playwright_engine.firefox.launch(channel="moz-firefox", executable_path=installed) as launched:
-        yield launched
-
-
-@pytest.fixture(scope="session", params=["browser", "firefox"], ids=["chromium", "firefox"])
-def any_browser(request):
-    """Each of the two, a test each."""
-    return request.getfixturevalue(request.param)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import re
 import shutil
 from functools import cache
 from pathlib import Path
 
 import made_sliders as made
-import nbformat
 import pytest
 from bs4 import BeautifulSoup
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from made_site import OTHERS, PNG, write_results
 from PIL import Image
-from record_rows import write_made_up_records
 
 from robustlib.calibration.metrics import calibration_report
 from robustlib.course.run.runner import report
@@ -22,86 +19,12 @@ from robustlib.course.site import build_site, main
 from robustlib.course.site.markdown import formula, to_html
 from robustlib.course.site.origin import describe_lesson
 from robustlib.data.folders import repository_root
-from robustlib.study.claims.scorecard import write_scorecard
 from robustlib.study.records import load_records
-
-PNG = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
-
-
-LONG_FORMULA = r"$$P(c \mid x) = \frac{e^{l_c/T}}{2}" + 20 * " + l_i" + "$$"
-OTHERS = ("loss_landscape", "image_replay", "text_replay", "pierce", "training_temperature", "hidden_gap")
-
-
-def display(data: dict, metadata: dict | None = None) -> dict:
-    return new_output("display_data", data=data, metadata=metadata or {})
-
-
-def slider(name: str, **changes) -> dict:
-    return display(*getattr(made, name)(**changes)._repr_mimebundle_())
-
-
-def first_notebook() -> nbformat.NotebookNode:
-    widget = {"text/plain": "VBox(children=(SelectionSlider()))", "application/vnd.jupyter.widget-view+json": {}}
-    table = '<style scoped>td {}</style><table border="1" class="dataframe"><tr><td>1</td></tr></table>'
-    return new_notebook(
-        cells=[
-            new_markdown_cell(
-                "# 00 · A *first* lesson\n\n**One question: does PGD\nsee it?**\n\n|||\n|-|-|\n| a | b |"
-            ),
-            new_code_cell("profile = 'quick'", metadata={"tags": ["parameters"]}),
-            new_code_cell("# Parameters\nprofile = 'smoke'", metadata={"tags": ["injected-parameters"]}),
-            new_markdown_cell(f"## 1. Softmax at $T_d$\n\n{LONG_FORMULA}\n\n$x$ &"),
-            new_code_cell(
-                "draw()",
-                outputs=[
-                    new_output("stream", name="stderr", text="\r 10%|#   | bar"),
-                    new_output("stream", name="stdout", text="a < b\n"),
-                    display(
-                        {"image/png": base64.b64encode(PNG).decode()},
-                        {"image/png": {"caption": "Accuracy <under> attack", "alt": "PGD: 90 at 1, 3 at 10"}},
-                    ),
-                    display({"text/markdown": "It falls to **3 %**, at $T_d$."}),
-                    display({"text/html": table}),
-                    display(widget),
-                ],
-            ),
-            new_markdown_cell(
-                "The `margin` is a *margin*; margins decide, and a [margin](03_second.ipynb) is no scale-free wall."
-            ),
-            new_code_cell(
-                "notebook.reveal(prediction, options, holds)",
-                metadata={"jupyter": {"source_hidden": True}},
-                outputs=[display({"text/markdown": "The measurement says: **c**."})],
-            ),
-            new_code_cell('step = exercises.check("2.1", step)', metadata={"tags": ["check"]}),
-            new_code_cell("lab", outputs=[slider("temperature_lab_of_texts"), slider("illusion")]),
-            new_code_cell("again", outputs=[slider("temperature_lab")]),
-            new_code_cell("def guess(): ...", metadata={"tags": ["exercise"]}),
-            new_markdown_cell("See [the next one](03_second.ipynb) and [the paper](https://arxiv.org/abs/2402.17509)."),
-        ]
-    )
-
-
-def second_notebook() -> nbformat.NotebookNode:
-    error = new_output("error", ename="ValueError", evalue="bad", traceback=["\x1b[31mValueError\x1b[0m: bad <logits>"])
-    return new_notebook(
-        cells=[new_markdown_cell("# 03 · Second"), new_code_cell("1 / 0", outputs=[error, *map(slider, OTHERS)])]
-    )
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("results") / "smoke"
-    write_made_up_records(folder)
-    write_scorecard(folder)
-    (folder / "notebooks").mkdir()
-    nbformat.write(first_notebook(), folder / "notebooks" / "00_first.ipynb")
-    nbformat.write(second_notebook(), folder / "notebooks" / "03_second.ipynb")
-    (folder / "figures").mkdir()
-    (folder / "figures" / "00_first.png").write_bytes(PNG)
-    return folder
+    return write_results(tmp_path_factory.mktemp("results") / "smoke")
 
 
 @pytest.fixture(scope="module")
@@ -309,10 +232,10 @@ def test_a_link_to_a_notebook_that_has_a_page_leads_there():
 
 
 @pytest.fixture(scope="module")
-def open_page(any_browser, site):
+def open_page(browser, site):
     @cache
     def open_once(name: str):
-        page = any_browser.new_page(viewport={"width": 390, "height": 844})
+        page = browser.new_page(viewport={"width": 390, "height": 844})
         page.goto((site / name).as_uri())
         return page
 
@@ -350,29 +273,6 @@ def test_the_keyboard_moves_a_slider_and_everything_that_it_shows(open_page):
 
 
 @pytest.mark.browser
-def test_every_slider_follows_the_keyboard(any_browser, site):
-    page, errors = any_browser.new_page(viewport={"width": 800, "height": 844}), []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    paths = sorted(site.glob("*-0[0-9]*.html"))
-    assert len(paths) > 5
-    for path in paths:
-        page.goto(path.as_uri())
-        for slider in page.locator('input[type="range"]').all():
-            said, drawn = slider.get_attribute("aria-valuetext"), page.locator(".rl-panels").inner_html()
-            slider.focus()
-            for key in ("Home", "End"):  # one of them may be where it stands
-                page.keyboard.press(key)
-            page.keyboard.press("ArrowLeft")
-            page.wait_for_function(
-                "([said, drawn]) => document.activeElement.ariaValueText !== said"
-                " && document.querySelector('.rl-panels').innerHTML !== drawn",
-                arg=[said, drawn],
-            )
-    page.close()
-    assert errors == []
-
-
-@pytest.mark.browser
 def test_a_sentence_is_text_whatever_it_says(open_page):
     assert part(open_page("temperature-lab-00.html"), "sentence") == "</script><b>so it goes</b>"
 
@@ -396,9 +296,9 @@ def test_a_landscape_says_what_is_flat_what_decides_and_what_came_out(open_page)
 
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_on_any_page(any_browser, site, published_site, scheme):
+def test_axe_finds_nothing_on_any_page(browser, site, published_site, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
-    page, violations = any_browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme), []
+    page, violations = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme), []
     for path in sorted([*site.glob("*.html"), *published_site.glob("*.html")]):
         page.goto(path.as_uri())
         found = axe.run(page).response["violations"]
@@ -409,8 +309,8 @@ def test_axe_finds_nothing_on_any_page(any_browser, site, published_site, scheme
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [360, 800, 1280, 1920])
-def test_no_slider_page_is_wider_than_the_screen(any_browser, site, width):
-    page = any_browser.new_page(viewport={"width": width, "height": 844})
+def test_no_slider_page_is_wider_than_the_screen(browser, site, width):
+    page = browser.new_page(viewport={"width": width, "height": 844})
     for path in site.glob("*-0[03]*.html"):
         page.goto(path.as_uri())
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path.name
@@ -429,8 +329,8 @@ def tab_to(page, selector: str) -> None:
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [390, 800, 1280])
-def test_the_keyboard_alone_reaches_a_lesson_its_words_its_answer_and_its_slider(any_browser, site, width):
-    page = any_browser.new_page(viewport={"width": width, "height": 844})
+def test_the_keyboard_alone_reaches_a_lesson_its_words_its_answer_and_its_slider(browser, site, width):
+    page = browser.new_page(viewport={"width": width, "height": 844})
     page.goto((site / "index.html").as_uri())
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")  # the skip link
@@ -479,10 +379,10 @@ def published_site(tmp_path_factory) -> Path:
 @pytest.mark.browser
 @pytest.mark.parametrize(("scheme", "background"), [("light", "rgb(255, 255, 255)"), ("dark", "rgb(20, 23, 27)")])
 @pytest.mark.parametrize("name", ["site", "published_site"])
-def test_every_page_is_reached_fits_a_phone_asks_nobody_and_is_silent(any_browser, request, name, scheme, background):
+def test_every_page_is_reached_fits_a_phone_asks_nobody_and_is_silent(browser, request, name, scheme, background):
     index = request.getfixturevalue(name) / "index.html"
     home, requests, messages = index.parent.as_uri(), [], []
-    page = any_browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
     page.on("request", lambda asked: requests.append(asked.url))
     page.on("console", lambda message: messages.append(message.text))
     page.on("pageerror", lambda error: messages.append(str(error)))
