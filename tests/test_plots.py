@@ -73,6 +73,8 @@ def test_panels_share_colours_and_one_legend():
         for ax, value in zip(figure.axes, (10.0, 10.0, 90.0), strict=True)
     ]
     assert colours[0] == colours[1] == colours[2] != set(), "cal has one colour in all panels"
+    many = plots.side_by_side({str(n): frame for n in range(7)}, plots.plot_adversaries, row="row", by="who")
+    assert len(many.axes) == 7 and many.axes[0].get_subplotspec().get_gridspec().get_geometry() == (2, 4)
 
 
 def test_verdicts_are_written_into_the_heatmap():

@@ -223,6 +223,10 @@ def test_words_stay_whole_and_what_cannot_be_converted_is_shown_as_written(latex
     assert mathml in formula(latex)
 
 
+def test_code_in_prose_can_be_scrolled_by_keyboard():
+    assert '<pre tabindex="0"' in to_html("```\nrobustlib.audit(served)\n```", pages={})
+
+
 def test_a_link_to_a_notebook_that_has_a_page_leads_there():
     body = to_html("[a](../notebooks/01_x.ipynb#part) [b](02_y.ipynb)", pages={"01_x.ipynb": "01_x.html"})
     assert 'href="01_x.html#part"' in body and 'href="02_y.ipynb"' in body
@@ -379,7 +383,7 @@ def published_site(tmp_path_factory) -> Path:
 @pytest.mark.browser
 @pytest.mark.parametrize(("scheme", "background"), [("light", "rgb(255, 255, 255)"), ("dark", "rgb(20, 23, 27)")])
 @pytest.mark.parametrize("name", ["site", "published_site"])
-def test_every_page_is_reached_fits_a_phone_asks_nobody_and_is_silent(browser, request, name, scheme, background):
+def test_every_page_is_reached_fits_every_screen_asks_nobody_and_is_silent(browser, request, name, scheme, background):
     index = request.getfixturevalue(name) / "index.html"
     home, requests, messages = index.parent.as_uri(), [], []
     page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
@@ -391,7 +395,9 @@ def test_every_page_is_reached_fits_a_phone_asks_nobody_and_is_silent(browser, r
         address = waiting.pop()
         seen.add(address)
         page.goto(address)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, f"{address} is too wide"
+        for width in (1280, 800, 390):
+            page.set_viewport_size({"width": width, "height": 844})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{address} is too wide for {width}"
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == background
         links = page.eval_on_selector_all("a[href]", "all => all.map(one => one.href.split('#')[0])")
         waiting += {link for link in links if link.startswith(home) and link.endswith(".html")} - seen - {*waiting}

@@ -72,11 +72,18 @@ def side_by_side(
     """One panel for each frame, with its key as title, all drawn by `plot(frame, by=by, **options)`.
 
     A value of column `by` has the same colour in every panel, and the figure one legend, on the right.
+
+    `size`: width and height of a row in inches. More than three panels stand in two rows, no wider than 13: a page
+    would shrink their letters until nobody can read them.
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=sharey, squeeze=False)
+    rows = 1 if len(panels) <= 3 else 2
+    columns, width = -(-len(panels) // rows), size[0] if rows == 1 else min(size[0], 13)
+    figure, axes = plt.subplots(rows, columns, figsize=(width, rows * size[1]), sharey=sharey, squeeze=False)
+    for ax in axes.flat[len(panels) :]:
+        ax.remove()
     levels = list(dict.fromkeys(pd.concat([frame[by] for frame in panels.values()])))
     entries = {}
-    for ax, (title, frame) in zip(axes[0], panels.items(), strict=True):
+    for ax, (title, frame) in zip(axes.flat, panels.items(), strict=False):
         plot(frame, by=by, levels=levels, title=title, ax=ax, **options)
         handles, labels = ax.get_legend_handles_labels()
         entries |= dict(zip(labels, handles, strict=True))

@@ -30,7 +30,7 @@ def formula(latex: str, *, block: bool = False) -> str:
 def to_html(source: str, *, pages: dict[str, str]) -> str:
     """One Markdown cell (LaTeX and HTML in it) as HTML; `pages` says where links to other notebooks lead."""
     body = MarkdownWithMath(renderer=_Renderer(pages)).render(source)
-    return scrolling_tables(_EMPTY_HEAD.sub("", body))
+    return scrolling_tables(_EMPTY_HEAD.sub("", body)).replace("<pre>", '<pre tabindex="0">')
 
 
 def scrolling_tables(body: str) -> str:
