@@ -49,7 +49,7 @@ def first_notebook() -> nbformat.NotebookNode:
                         {"image/png": base64.b64encode(PNG).decode()},
                         {"image/png": {"caption": "Accuracy <under> attack", "alt": "PGD: 90 at 1, 3 at 10"}},
                     ),
-                    display({"text/markdown": "It falls to **3 %**, at $T_d$."}),
+                    display({"text/markdown": "It falls to **3 %**, at $T_d$; T_d = 1 is `T_d`."}),
                     display({"text/html": table}),
                     display(widget),
                 ],

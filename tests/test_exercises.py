@@ -341,7 +341,7 @@ WRONG = {
     "10.1": [
         (Margin(), "have the same factor|has the same factor"),
         (lambda z, y: -DLR()(z, y), "sign is flipped"),
-        (lambda z, y: Margin()(z, y) / (z.amax(1) - z.sort(1).values[:, 1]), "third largest"),
+        (lambda z, y: Margin()(z, y) / (z.amax(1) - z.sort(1).values[:, 1]), "is the margin again"),
         (lambda z, y: Margin()(z, y).abs() / (z.amax(1) - z.amin(1)), "above 0 where it is wrong"),
     ],
     "11.1": [

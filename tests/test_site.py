@@ -85,6 +85,7 @@ def test_a_lesson_shows_prose_figures_and_tables_but_no_leftovers_of_a_kernel(si
     for leftover in ("VBox", "vnd.jupyter", "bar</pre>", "10%", "<style scoped", "# Parameters", "&#39;quick&#39;"):
         assert leftover not in page, leftover
     assert page.count('<div class="scroll" tabindex="0" role="group" aria-label="table"><table') == 2
+    assert "T<sub>d</sub> = 1 is <code>T_d</code>." in page
     assert "<thead>" not in page  # the table of facts has an empty one
     assert page.count("This widget needs a running notebook") == 1
     assert page.count('<script type="module">') == 3

@@ -48,6 +48,11 @@ def ratio(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     )
     expect(not torch.allclose(result, -expected.double(), rtol=1e-4), "the sign is flipped: higher is nearer to fooled")
     expect(
+        not torch.allclose(result.abs(), torch.ones(3).double(), rtol=1e-4),
+        "it is 1 or -1 for every example: the distance to the second logit is the margin again. Divide by the distance "
+        "from the largest to the third largest",
+    )
+    expect(
         bool((result[[0, 2]] < 0).all() and result[1] > 0),
         f"it is below 0 where the model is right and above 0 where it is wrong, got {result.tolist()}",
     )

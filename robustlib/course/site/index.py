@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from robustlib.course.site.markdown import subscripts
 from robustlib.course.words import plain
 from robustlib.study.claims.findings import BASELINE, OVER
 from robustlib.study.claims.judge import Judgement, Scorecard, judge_claims
@@ -55,7 +56,7 @@ def _row(judgement: Judgement) -> dict[str, Any]:
 def _inline(text: str) -> Markup:
     """Plain text as HTML: code between backticks, T_d with a subscript, arrows."""
     escaped = html.escape(text.replace(" -> ", " → "))
-    return Markup(re.sub(r"\bT_([ad])\b", r"T<sub>\1</sub>", re.sub("`(.+?)`", r"<code>\1</code>", escaped)))
+    return Markup(subscripts(re.sub("`(.+?)`", r"<code>\1</code>", escaped)))
 
 
 def _headline(card: Scorecard) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from pygments.lexers import PythonLexer
 
 from robustlib.course.exercises import solution_source
 from robustlib.course.site.glossary import Explainer, Term
-from robustlib.course.site.markdown import scrolling_tables, to_html
+from robustlib.course.site.markdown import scrolling_tables, subscripts, to_html
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -80,7 +80,7 @@ def read_lesson(notebook: Path, figures: Path, *, pages: dict[str, str], terms: 
     prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     title = re.search(r"^# (.+)$", prose, re.MULTILINE)
     question = re.search(r"\*\*One question: (.+?)\*\*", prose, re.DOTALL)
-    body = "\n".join(page.parts)
+    body = subscripts("\n".join(page.parts))
     return Lesson(
         stem=notebook.stem,
         page=pages[notebook.name],

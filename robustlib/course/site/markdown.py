@@ -15,6 +15,7 @@ _NAMESPACE = (
     ' xmlns="http://www.w3.org/1998/Math/MathML"'  # HTML needs none, and a page names no address it has no link to
 )
 _EMPTY_HEAD = re.compile(r"<thead>\s*<tr>\s*(?:<th[^>]*></th>\s*)+</tr>\s*</thead>")
+_NO_PROSE = re.compile(r"(<(code|pre|math|script|style)\b.*?</\2>|<[^>]+>)", re.DOTALL)
 
 
 def formula(latex: str, *, block: bool = False) -> str:
@@ -38,6 +39,13 @@ def scrolling_tables(body: str) -> str:
     box = '<div class="scroll" tabindex="0" role="group" aria-label="table"><table'
     body = re.sub(r"<th[^>]*>\s*</th>", "<td></td>", body)  # an empty heading is none
     return body.replace("<table", box).replace("</table>", "</table></div>")
+
+
+def subscripts(body: str) -> str:
+    """HTML in which T_d and T_a are written as in print, except in code, formulas and scripts."""
+    parts = _NO_PROSE.split(body)
+    parts[::3] = [re.sub(r"\bT_([ad])\b", r"T<sub>\1</sub>", text) for text in parts[::3]]
+    return "".join(part for index, part in enumerate(parts) if index % 3 != 2)
 
 
 def anchor(text: str) -> str:
