@@ -1,5 +1,6 @@
 """Every exercise accepts the right answer and names the slip of the wrong ones that learners give."""
 
+import html
 import re
 
 import nbformat
@@ -245,12 +246,14 @@ WRONG = {
         (lambda z, y, b: -solutions.slope(z, y, b), "the sign is flipped"),
         (lambda z, y, b: 3 * solutions.slope(z, y, b), "that is the sum"),
         (lambda z, y, b: solutions.slope(z, y, 2 * b), "the slope is"),
+        (lambda z, y, b: (z.amax(1) - z.gather(1, y[:, None])[:, 0]).mean(), "got 0.333333"),
         (lambda z, y, b: torch.zeros(len(y)), "the mean over the examples"),
     ],
     "4.2": [
         (lambda a, b: (a.sum(), b.sum()), "where they agree"),
         (lambda a, b: ((b & ~a).sum(), (a & ~b).sum()), "in the other order"),
         (lambda a, b: (a & ~b, b & ~a), "return two numbers"),
+        (lambda a, b: (a and not b, b and not a), "truth value"),
     ],
     "5.1": [
         (lambda scores, clean: sorted(range(len(scores)), key=lambda i: scores[i]), "most important"),
@@ -405,6 +408,12 @@ WRONG = {
         (lambda standing, keeps: standing, "no adversarial example"),
     ],
 }
+HINTS = [
+    (task.number, phrase)
+    for task in TASKS
+    for summary in re.findall("Hint: (.*?)</summary>", task.question)
+    for phrase in re.findall(r'"([^"]+?)(?: ?\.\.\.)?"', html.unescape(summary))
+]
 CASES = [(name, *case) for name, cases in WRONG.items() for case in cases]
 
 
@@ -429,6 +438,11 @@ def in_place(gradients, rule):
 def by_trial(g1, g2):
     grid = torch.linspace(0, 1, 1001, dtype=torch.float64)[:, None]
     return grid[(grid * g1 + (1 - grid) * g2).norm(dim=1).argmin()]
+
+
+@pytest.mark.parametrize(("name", "phrase"), HINTS)
+def test_a_hint_is_named_after_what_the_check_says(name, phrase):
+    assert any(phrase in exercises.judge(name, answer).slip for answer, _ in WRONG[name])
 
 
 def differentiated(logits, label, temperature):
