@@ -222,7 +222,7 @@ def test_a_budget_chooses_what_carries_most_of_the_scorecard_and_says_what_is_le
 def test_a_second_run_of_a_profile_is_told_who_holds_it(root, first):
     results = root / "results/smoke"
     with FileLock(results / ".run.lock"):
-        (results / ".run.holder").write_text("process 4711, since 2026-01-01 12:00:00")
+        (results / ".run.lock").write_text("process 4711, since 2026-01-01 12:00:00")
         status, text = run_and_read(only="4")
     assert status == 1
     assert "another run of the profile smoke is at work (process 4711, since 2026-01-01 12:00:00)" in text
@@ -238,7 +238,7 @@ def test_what_a_deleted_notebook_left_is_removed(root, first, write_notebook):
 
 
 CELL = {"cell_type": "code", "source": ["logits = ", "model(x)"], "metadata": {"tags": ["solution"]}}
-BASE = ([CELL], {"profile": "smoke", "seed": 0}, "library", {"digits": True})
+BASE = ([CELL], {"profile": "smoke", "seed": 0}, "library", ["digits"])
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ BASE = ([CELL], {"profile": "smoke", "seed": 0}, "library", {"digits": True})
         (0, [CELL, {"cell_type": "markdown", "source": "Prose.", "metadata": {}}]),
         (1, {"profile": "smoke", "seed": 1}),
         (2, "another library"),
-        (3, {"digits": False}),
+        (3, [""]),
     ],
     ids=["source", "tag", "prose", "parameter", "library", "data"],
 )
@@ -281,10 +281,10 @@ def test_notebooks_are_selected_by_number_and_in_order(tmp_path):
     assert [path.stem for path in select_notebooks(tmp_path)] == ["00_a", "02_b", "10_c"]
     assert [path.stem for path in select_notebooks(tmp_path, "10, 2,02")] == ["02_b", "10_c"]
 
-    for only, named in (("3", "3"), ("02,x", "x"), ("", "given"), ("-2", "-2")):
+    for only, named in (("3", "3"), ("02,x", "x"), ("", "NN_"), ("-2", "-2")):
         with pytest.raises(ValueError, match=f"no notebook with number {named}; there are 00, 02, 10"):
             select_notebooks(tmp_path, only)
-    with pytest.raises(ValueError, match="no notebook called NN_name"):
+    with pytest.raises(ValueError, match="no notebook with number NN_; there are none in"):
         select_notebooks(tmp_path / "empty")
 
 

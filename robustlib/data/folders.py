@@ -53,6 +53,14 @@ def results_dir(profile: str) -> Path:
     return (Path(override).expanduser() if override else (_checkout() or Path.cwd()) / "results") / profile
 
 
+def folder_variables() -> dict[str, str]:
+    """The variables by which another process finds these folders, wherever it stands; needs a checkout."""
+    folders = {"ROOT": [repository_root()], "DATA": data_dirs(), "CACHE": cache_dirs()}
+    if os.environ.get("ROBUSTLIB_RESULTS"):  # else a student's copy names its own
+        folders["RESULTS"] = [results_dir("")]
+    return {f"ROBUSTLIB_{name}": os.pathsep.join(str(path.resolve()) for path in of) for name, of in folders.items()}
+
+
 def is_writable(folder: Path) -> bool:
     """Whether one may write to a folder; it is created where it is missing."""
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())

@@ -19,7 +19,7 @@ from joblib.externals.loky import process_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from tqdm import tqdm
 
-from robustlib.data.folders import cache_dir, cache_dirs, data_dirs, is_writable, repository_root
+from robustlib.data.folders import cache_dir, folder_variables, is_writable
 from robustlib.study.costs import Costs, same_answers
 from robustlib.study.units import Unit, forget_studies
 
@@ -176,10 +176,7 @@ def _in_worker(units: list[Unit], environment: dict[str, str]) -> list[tuple[Uni
 
 def _environment() -> dict[str, str]:
     """Where a worker finds what this process finds: on another machine under the same paths."""
-    return {
-        "ROBUSTLIB_ROOT": str(repository_root()),
-        "ROBUSTLIB_CACHE": os.pathsep.join(str(folder.resolve()) for folder in cache_dirs()),
-        "ROBUSTLIB_DATA": os.pathsep.join(str(folder.resolve()) for folder in data_dirs()),
+    return folder_variables() | {
         "ROBUSTLIB_PROGRESS": "0",
         "ROBUSTLIB_PARENT": str(os.getpid()),
         "ROBUSTLIB_REFRESH": os.environ.get("ROBUSTLIB_REFRESH", ""),

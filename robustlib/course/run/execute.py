@@ -5,21 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
+
+import psutil
 
 import robustlib
-from robustlib.data.folders import repository_root, writable
-
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+from robustlib.data.folders import folder_variables, writable
 
 
 @dataclass(frozen=True)
 class Execution:
-    """What one execution took (memory of the kernel and its children), and why it failed ("" if it did not)."""
+    """What one execution took (memory of its kernel, at its highest), and why it failed ("" if it did not)."""
 
     seconds: float
     peak_memory_mb: float
@@ -33,20 +33,15 @@ def execute(notebook: Path, output: Path, parameters: dict[str, object]) -> Exec
     """
     import papermill
 
-    started = time.monotonic()
-    peak, reached, source, failure, mark = 0.0, 0, "", "", f"--Robustlib.notebook={notebook.stem}"
-
-    def start_cell(cell: dict, **_: object) -> None:
-        nonlocal reached, source
-        reached, source = reached + 1, cell["source"]
-
-    def sample(**_: object) -> None:
-        nonlocal peak
-        peak = max(peak, _kernel_memory_mb(mark))
-
+    started, mark = time.monotonic(), f"--Robustlib.notebook={notebook.stem}"
+    cells: list[str] = []
+    peaks, failure = [0.0], ""
     output.unlink(missing_ok=True)  # what an earlier run left must not pass for the copy of this one
     try:
-        check_parameters(notebook, parameters)
+        declared = papermill.inspect_notebook(notebook)
+        for name in parameters.keys() - declared.keys():  # papermill only logs a line and goes on
+            names = ", ".join(declared) or "none"
+            raise ValueError(f"declares no parameter {name!r} in its cell tagged `parameters`; it declares {names}")
         # Papermill writes both paths into the executed copy, which may be published: relative ones reveal nothing.
         papermill.execute_notebook(
             notebook.name,
@@ -58,102 +53,55 @@ def execute(notebook: Path, output: Path, parameters: dict[str, object]) -> Exec
             # leaves out what every kernel prints: that it runs over TCP, and an error about our request to stop
             extra_arguments=["--log-level=50", mark],
             progress_bar=False,
-            on_cell_execute=start_cell,
-            on_cell_executed=sample,
+            on_cell_execute=lambda cell, **_: cells.append(cell["source"]),
+            on_cell_executed=lambda **_: peaks.append(_peak_memory_mb(mark)),
         )
     except Exception as error:  # whatever a notebook does, the others still run
-        failure = _failure(error, f"In [{reached}]", source)
-    return Execution(time.monotonic() - started, peak, failure)
+        failure = _failure(error, cells)
+    return Execution(time.monotonic() - started, max(peaks), failure)
 
 
-def check_parameters(notebook: Path, parameters: dict[str, object]) -> None:
-    """Raise ValueError for a parameter that the notebook does not declare; papermill only logs a line and goes on."""
-    import papermill
-
-    declared = papermill.inspect_notebook(notebook)
-    for name in parameters:
-        if name not in declared:
-            raise ValueError(
-                f"{notebook.name} declares no parameter {name!r} in its cell tagged `parameters`; "
-                f"it declares {', '.join(declared) or 'none'}"
-            )
-
-
-def _failure(error: Exception, cell: str, source: str) -> str:
-    """The cell, its first line, and the error; without a cell where none was reached."""
+def _failure(error: Exception, cells: list[str]) -> str:
+    """The cell that was reached, its first line, and the error; without a cell where none was reached."""
     from nbclient.exceptions import DeadKernelError
-    from papermill.exceptions import PapermillExecutionError
+    from nbconvert.filters import strip_ansi
 
-    name, message = type(error).__name__, str(error)
-    if isinstance(error, PapermillExecutionError):
-        cell, source, name, message = f"In [{error.exec_count}]", error.source, error.ename, error.evalue
-    elif isinstance(error, DeadKernelError):
-        name, message = "DeadKernel", "the kernel ended without a Python error; a system out of memory ends programs so"
-    elif not source:
-        cell = ""
-    first_line = next((line.strip() for line in source.splitlines() if line.strip()), "")
-    message = _CONTROL.sub("", message).strip()
-    message = message if len(message) <= 600 else f"{message[:600]} ..."
-    where = f"{cell}: {first_line}\n" if cell else ""
-    return f"{where}{name}: {message}".replace("\n", "\n    ")
+    message = f"{getattr(error, 'ename', type(error).__name__)}: {getattr(error, 'evalue', error)}"
+    if isinstance(error, DeadKernelError):
+        message = "DeadKernel: the kernel ended without a Python error; a system out of memory ends programs so"
+    first_line = cells[-1].strip().splitlines()[:1] if cells else []
+    cell = f"In [{len(cells)}]: {first_line[0]}\n" if first_line else ""
+    return (cell + strip_ansi(message)[:600]).replace("\n", "\n    ")
+
+
+def _peak_memory_mb(mark: str) -> float:
+    """Peak memory of the kernel with a mark among its arguments; what it holds now where the system keeps no peak."""
+    for process in psutil.Process().children():
+        with contextlib.suppress(psutil.Error, OSError):
+            if mark in process.cmdline():
+                status = Path(f"/proc/{process.pid}/status")
+                peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+                return int(peak[1]) / 1024 if peak else process.memory_info().rss / 2**20
+    return 0.0
 
 
 @contextlib.contextmanager
 def kernel_environment(**variables: str) -> Iterator[None]:
-    """Environment in which "python3" is a kernel of the Python that runs this, and robustlib and its folders are found.
-
-    Raises:
-        ValueError: "python3" still means another Python, in which robustlib may be missing or old.
-    """
-    from jupyter_client.kernelspec import KernelSpecManager
-
+    """Environment in which "python3" is a kernel of this Python that finds robustlib and its folders."""
     package = str(Path(robustlib.__file__).resolve().parent.parent)
     settled = {
         "JUPYTER_PREFER_ENV_PATH": "1",
+        "JUPYTER_PATH": "",  # comes before the environment, and may hold the kernel of another Python
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        "ROBUSTLIB_ROOT": str(repository_root()),
         "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
     }
-    for name in ("ROBUSTLIB_DATA", "ROBUSTLIB_CACHE", "ROBUSTLIB_RESULTS"):  # relative to here, not to the notebooks
-        folders = [part for part in os.environ.get(name, "").split(os.pathsep) if part]
-        if folders:
-            settled[name] = os.pathsep.join(str(Path(folder).expanduser().resolve()) for folder in folders)
-    before = dict(os.environ)
-    os.environ.update(settled | variables)
-    try:
-        python = KernelSpecManager().get_kernel_spec("python3").argv[0]
-        if os.path.isabs(python) and python != sys.executable:
-            raise ValueError(f"the kernel python3 is {python}, not {sys.executable}; check JUPYTER_PATH")
+    with patch.dict(os.environ, settled | folder_variables() | variables):
         yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def _kernel_memory_mb(mark: str) -> float:
-    """Memory of the kernel with a mark among its arguments and of the processes below it, now or at its highest."""
-    import psutil
-
-    together, highest = 0, 0
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error, OSError):
-            if not any(mark in ancestor.cmdline() for ancestor in (process, *process.parents())):
-                continue
-            together += process.memory_info().rss
-            status = Path(f"/proc/{process.pid}/status")  # Linux keeps the peak, so none falls between two samples
-            peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
-            highest = max(highest, int(peak[1]) * 1024 if peak else 0)
-    return max(together, highest) / 2**20
 
 
 def end_kernels() -> None:
     """Kill kernels and workers of a run that is stopped: asked politely, they die with a traceback."""
-    import psutil
-
-    killed = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             if not any("resource_tracker" in word for word in process.cmdline()):  # it clears up and ends by itself
                 process.kill()
-                killed.append(process)
-    psutil.wait_procs(killed, timeout=5)

@@ -13,17 +13,8 @@ from robustlib.study.plan import units_of
 from robustlib.study.units import Unit
 
 clock = tqdm.format_interval  # seconds as 00:41 or 1:02:03, like the bars
-IMPORTANCE = (
-    "04",
-    "06",
-    "09",
-    "13",
-    "08",
-    "05",
-    "02",
-    "07",
-    "00",
-)  # lessons that carry most of the scorecard come first
+# lessons that carry most of the scorecard come first
+IMPORTANCE = ["04", "06", "09", "13", "08", "05", "02", "07", "00"]
 NOTEBOOK_SECONDS = 20.0  # of a notebook that finds its units in the cache, before it has ever run
 
 
