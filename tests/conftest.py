@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from data_fixtures import data  # noqa: F401
 from hypothesis import settings
 
 # No test fails because the machine is busy.

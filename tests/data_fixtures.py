@@ -12,26 +12,29 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from robustlib.data import registry
+from robustlib.data import registry, sources
 from robustlib.data.registry import Dataset, File
 
 
-def make_workspace(folder: Path, monkeypatch) -> Path:
-    """A checkout of its own with an empty data folder, which is returned; no test touches the real ones."""
-    (folder / "checkout" / "notebooks").mkdir(parents=True)
-    (folder / "checkout" / "run_all.sh").touch()
-    monkeypatch.setenv("ROBUSTLIB_ROOT", str(folder / "checkout"))
-    monkeypatch.setenv("ROBUSTLIB_CACHE", str(folder / "cache"))
-    monkeypatch.setenv("ROBUSTLIB_PROGRESS", "0")
+@pytest.fixture
+def data(tmp_path, monkeypatch) -> Path:
+    """The empty data folder of a checkout of its own, whose sources are tried once; no test touches the real ones."""
+    monkeypatch.setattr(sources, "RETRIES", 0)
+    monkeypatch.setattr(sources, "CONNECT_AND_READ_TIMEOUT", (1, 0.5))
+    checkout = tmp_path / "checkout"
+    (checkout / "notebooks").mkdir(parents=True)
+    (checkout / "data").mkdir()
+    (checkout / "run_all.sh").touch()
+    monkeypatch.setenv("ROBUSTLIB_ROOT", str(checkout))
+    monkeypatch.setenv("ROBUSTLIB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("ROBUSTLIB_DATA", raising=False)
     monkeypatch.delenv("ROBUSTLIB_OFFLINE", raising=False)
-    data = folder / "checkout" / "data"
-    data.mkdir()
-    return data
+    return checkout / "data"
 
 
 def tar_of(contents: dict[str, bytes], mode: str = "w:gz") -> bytes:
@@ -57,10 +60,10 @@ def file_of(name: str, content: bytes) -> File:
     return File(name, len(content), hashlib.sha256(content).hexdigest())
 
 
-def make_dataset(name: str, contents: dict[str, bytes], sources=()) -> Dataset:
+def make_dataset(name: str, contents: dict[str, bytes], origins=()) -> Dataset:
     """A data set of files with these names and contents."""
     files = tuple(file_of(key, content) for key, content in contents.items())
-    return Dataset(name, f"made-up {name}", files, tuple(sources), "none", "nobody")
+    return Dataset(name, f"made-up {name}", files, tuple(origins), "none", "nobody")
 
 
 def place(data: Path, monkeypatch, name: str, contents: dict[str, bytes], *, wrap: bool = False) -> None:

@@ -39,45 +39,6 @@ def zero_unless_dark(images):
 
 
 @every_attack
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"epsilon": -0.1}, "epsilon must be a finite radius"),
-        ({"epsilon": float("nan")}, "epsilon must be a finite radius"),
-        ({"epsilon": float("inf")}, "epsilon must be a finite radius"),
-        ({"images": random_images(3) * 3}, r"images must lie in \[0, 1\]"),
-        ({"labels": torch.tensor([0, 1])}, "one for each example"),
-        ({"labels": torch.tensor([0, 1, 3])}, r"labels must lie in \[0, 2\], found 0 to 3"),
-        ({"labels": torch.tensor([0, -1, 2])}, r"labels must lie in \[0, 2\], found -1 to 2"),
-    ],
-)
-def test_bad_input_is_named(attack, change, message):
-    arguments = {"images": random_images(3), "labels": torch.tensor([0, 1, 2]), "epsilon": 0.1, **change}
-    with pytest.raises(ValueError, match=message):
-        attack(LinearClassifier(), arguments.pop("images"), arguments.pop("labels"), **arguments)
-
-
-BUDGETS = {
-    pgd: ("steps", "restarts"),
-    carlini_wagner: ("steps", "binary_search_steps"),
-    hop_skip_jump: ("steps", "max_gradient_evaluations"),
-    square: ("n_queries",),
-    auto_attack: ("n_queries",),
-}
-
-
-@pytest.mark.parametrize(
-    ("attack", "options", "message"),
-    [(a, {name: 0}, f"{name} must be at least 1, got 0") for a, names in BUDGETS.items() for name in names]
-    + [(a, {"norm": "l1"}, r"norm must be one of \['l2', 'linf'\], got 'l1'") for a in (pgd, square, auto_attack)]
-    + [(square, {"score": Margin()}, "a loss of its own")],
-)
-def test_an_attack_without_a_budget_a_norm_or_a_score_of_its_own_is_refused(attack, options, message):
-    with pytest.raises(ValueError, match=message):
-        attack(LinearClassifier(), random_images(2), torch.tensor([0, 1]), epsilon=0.1, **options)
-
-
-@every_attack
 def test_a_radius_of_zero_fools_nobody(attack):
     model, images, labels = classified(6)
     result = attack(model, images, labels, epsilon=np.float32(0), **ATTACKS[attack])

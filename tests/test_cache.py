@@ -72,16 +72,6 @@ def test_every_part_of_the_configuration_is_in_the_key():
     assert key({"a": (1, 2)}) == key({"a": [1, 2]})
 
 
-@pytest.mark.parametrize(
-    ("config", "rooms", "message"),
-    [({"value": bad}, (), "config") for bad in (float("nan"), object(), {1: 2}, torch.zeros(1))]
-    + [({}, ("attics",), "no room or module 'attics'")],
-)
-def test_what_cannot_be_keyed_is_refused(config, rooms, message):
-    with pytest.raises((TypeError, ValueError), match=message):
-        cache_key("kind", config, rooms)
-
-
 LIBRARY = {
     "attacks/__init__.py": "from robustlib.attacks.pgd import pgd",
     "attacks/pgd.py": "def pgd(x, steps=10):\n    from robustlib.calibration.fit import f\n    return f(x) * steps",

@@ -21,9 +21,6 @@ PLAN = PLANS["notebooks"]
 ADDRESS = "https://github.com/some-one/a.study"
 
 
-# --- links -----------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def project(tmp_path):
     def write(address: str) -> Path:
@@ -66,9 +63,6 @@ def test_binder_installs_the_same_requirements_on_a_python_that_we_support():
     assert set(names.split()) <= set(DATASETS)
 
 
-# --- the plan --------------------------------------------------------------------------------------------------
-
-
 def test_the_plan_names_every_lesson_and_links_to_what_exists():
     for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"):
         assert path.stem in PLAN, f"{path.name} is not in the course plan"
@@ -85,9 +79,6 @@ def test_the_minutes_of_the_plan_are_those_of_the_lesson(path):
     read, exercises = (int(cell.split()[0]) for cell in row.split("|")[4:6])
     assert read == int(re.search(r"\*\*Time\*\* \| (\d+) minutes", text)[1])
     assert exercises == sum(map(int, re.findall(r"### Exercise .+?(\d+) min", text)))
-
-
-# --- lesson 14 with few records, or none -----------------------------------------------------------------------
 
 
 def run_lesson(results: Path, monkeypatch) -> tuple[str, dict]:

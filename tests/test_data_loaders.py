@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 import torch
-from data_fixtures import make_workspace, place, tar_of, zip_of
+from data_fixtures import place, tar_of, zip_of
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse.csgraph import connected_components
@@ -20,16 +20,8 @@ from robustlib.data.text import near_duplicate_groups
 REAL_DATA = os.environ.get("ROBUSTLIB_DATA", "")
 
 
-@pytest.fixture
-def data(tmp_path, monkeypatch):
-    return make_workspace(tmp_path, monkeypatch)
-
-
 def counts(loaded) -> list[int]:
     return torch.bincount(loaded.labels, minlength=len(loaded.class_names)).tolist()
-
-
-# --- splits ---------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=5), st.integers(0, 5))
@@ -83,9 +75,6 @@ def test_near_duplicates_by_brute_force():
     assert np.array_equal(found[:, None] == found, group[:, None] == group)
     linked = near_duplicate_groups(["alpha beta", "gamma delta", "eta theta"], ["x", "y", "x"])
     assert linked[0] == linked[2] != linked[1]
-
-
-# --- images ---------------------------------------------------------------------------------------
 
 
 def fashion_files(n_train: int = 200, n_test: int = 30) -> dict[str, bytes]:
@@ -185,9 +174,6 @@ def test_digits_splits_cover_the_set_once():
         assert np.array_equal(part.labels, official.target[part.index])
     assert counts(load_images("digits", "test", n=50)) == [5] * 10
     assert not torch.equal(*(load_images("digits", "test", n=50, seed=seed).index for seed in (0, 1)))
-
-
-# --- texts ----------------------------------------------------------------------------------------
 
 
 def test_rotten_tomatoes_splits_by_file_order_and_on_line_feeds_only(data, monkeypatch):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from data_fixtures import file_of, make_dataset, make_workspace, tar_of, web_server, zip_of
+from data_fixtures import file_of, make_dataset, tar_of, web_server, zip_of
 
 from robustlib.data import FetchError, content, fetch, load_text, registry, sources
 from robustlib.data.sources import Archive, DebianPackage, InstalledFiles, SourceDistribution, Wheels
@@ -27,12 +27,6 @@ def prepare_metadata_for_build_wheel(folder, settings=None):
 def build_wheel(folder, settings=None, metadata=None):
     raise AssertionError("nothing may be built")
 '''
-
-
-@pytest.fixture
-def data(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "RETRIES", 0)
-    return make_workspace(tmp_path, monkeypatch)
 
 
 @pytest.fixture

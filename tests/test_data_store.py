@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from data_fixtures import make_dataset, make_workspace, web_server
+from data_fixtures import make_dataset, web_server
 
 from robustlib.data import FetchError, cli, content, fetch, registry, resolve_dataset, sources, store
 from robustlib.data.sources import Download
@@ -19,13 +19,6 @@ from robustlib.data.sources import Download
 PAYLOAD = bytes(range(256)) * 40
 SHA256 = hashlib.sha256(PAYLOAD).hexdigest()
 PACKED = gzip.compress(PAYLOAD)
-
-
-@pytest.fixture
-def data(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "RETRIES", 0)
-    monkeypatch.setattr(sources, "CONNECT_AND_READ_TIMEOUT", (1, 0.5))
-    return make_workspace(tmp_path, monkeypatch)
 
 
 @pytest.fixture

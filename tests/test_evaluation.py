@@ -8,7 +8,7 @@ import pytest
 import torch
 from models_for_tests import predictions, random_images, small_net
 
-from robustlib.attacks import pgd, square
+from robustlib.attacks import pgd
 from robustlib.attacks.adversaries import (
     ADVERSARIES,
     Adversary,
@@ -56,19 +56,6 @@ def test_strong_adversaries_pierce_both_illusions_and_the_naive_one_does_not(pro
         assert left.low > 0.3
     if name in ("cal-exact", "opt"):
         assert math.log10(adversary.temperature) == pytest.approx(-math.log10(design_temperature), abs=1.5)
-
-
-@pytest.mark.parametrize(
-    ("name", "attack", "message"),
-    [
-        ("calibrated", PGD, "choose one of naive, cal"),
-        ("margin", Attack("square", square, scale_free=None), "'square' searches with a loss of its own"),
-    ],
-)
-def test_unknown_adversaries_and_missing_scores_are_named(problem, name, attack, message):
-    model, images, labels, *_ = problem
-    with pytest.raises(ValueError, match=message):
-        plan_adversary(name, model, attack, images, labels)
 
 
 def test_the_served_model_is_the_judge_not_the_searched_one(problem):

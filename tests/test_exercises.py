@@ -116,9 +116,6 @@ def test_however_cells_are_run_the_verdict_is_on_the_learners_own_answer(run, un
         assert verdict in output.data["text/markdown"]
 
 
-# --- wrong answers ---------------------------------------------------------------------------------------------
-
-
 def whole_norm(gradients):
     return torch.cat([gradient.flatten() for gradient in gradients]).norm()
 
@@ -423,9 +420,6 @@ def test_wrong_answers_are_rejected_with_a_reason(name, answer, message):
     assert judgement.outcome == "wrong"
     assert 0 <= judgement.passed < 1
     assert re.search(message, judgement.slip)
-
-
-# --- other right answers ---------------------------------------------------------------------------------------
 
 
 def in_place(gradients, rule):

@@ -44,9 +44,6 @@ def links(page: BeautifulSoup) -> list[str]:
     return [tag["href"] for tag in page.select("a[href]")]
 
 
-# --- pages -----------------------------------------------------------------------------------------------------
-
-
 def test_the_site_has_an_index_a_page_a_notebook_and_a_page_a_slider(site):
     sliders = {"temperature-lab-00.html", "temperature-lab-00-2.html", "illusion-00.html", "landscape-03.html"}
     sliders |= {f"{name.replace('_', '-')}-03.html" for name in OTHERS if name != "loss_landscape"}
@@ -178,9 +175,6 @@ def test_a_page_that_would_be_too_large_is_refused_and_the_last_site_stays(resul
     assert not list(results.glob(".site-*"))
 
 
-# --- the command and the run -----------------------------------------------------------------------------------
-
-
 def test_the_command_says_where_the_site_is_or_what_is_missing(results, tmp_path, capsys):
     assert main(["--results", str(results)]) == 0
     assert capsys.readouterr().out.strip() == str(results / "site" / "index.html")
@@ -200,9 +194,6 @@ def test_a_run_survives_a_site_that_cannot_be_built(results, tmp_path, capsys):
     (tmp_path / "notebooks" / "00_first.ipynb").write_text("{")
     report(tmp_path)
     assert re.search(r"No pages: ValueError: .*00_first.ipynb is damaged", capsys.readouterr().out)
-
-
-# --- formulas --------------------------------------------------------------------------------------------------
 
 
 def test_formulas_become_mathml(site):
@@ -231,9 +222,6 @@ def test_code_in_prose_can_be_scrolled_by_keyboard():
 def test_a_link_to_a_notebook_that_has_a_page_leads_there():
     body = to_html("[a](../notebooks/01_x.ipynb#part) [b](02_y.ipynb)", pages={"01_x.ipynb": "01_x.html"})
     assert 'href="01_x.html#part"' in body and 'href="02_y.ipynb"' in body
-
-
-# --- in a browser ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -82,9 +82,6 @@ def test_an_interval_in_words(low, high, words):
     assert in_words(low, high, tolerance=1.0) == words
 
 
-# ---- over seeds that share their examples: the level holds where Student's t over seeds does not ----
-
-
 def worlds(n_seeds, n_examples, seed_sd, example_sd, repetitions, *, seed=0):
     """Tables of 0/1 outcomes with crossed random effects, and their true mean."""
     draw = np.random.default_rng(seed)

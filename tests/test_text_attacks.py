@@ -123,9 +123,6 @@ def same(a, b):
     return a.adversarial == b.adversarial and (a.outcome == b.outcome).all() and (a.queries == b.queries).all()
 
 
-# --- lockstep, batches, cache ---
-
-
 @pytest.mark.parametrize("recipe", all_recipes(), ids=lambda recipe: recipe.name)
 @pytest.mark.parametrize("model", [Linear(), Trigram()], ids=["linear", "trigram"])
 def test_lockstep_batches_and_cache_change_nothing(recipe, model, monkeypatch):
@@ -159,9 +156,6 @@ def test_one_cache_serves_all_temperatures_and_the_victim_sees_full_batches():
     other = attack_texts(cache, TEXTS, labels, score=TrueClassProbability(1e-3))
     assert 0 < other.n_forward < first.n_forward
     assert same(other, attack_texts(model, TEXTS, labels, score=TrueClassProbability(1e-3)))
-
-
-# --- scores ---
 
 
 def test_a_saturated_score_leaves_only_ties_and_the_margin_is_what_each_word_carries():
@@ -224,9 +218,6 @@ def test_with_three_classes_a_text_that_fools_is_kept_although_another_scores_hi
     model = three_classes({"good": [0.6, 0.3, 0.1], "bad": [0.34, 0.33, 0.33], "poor": [0.45, 0.5, 0.05]})
     recipe = recipes.pwws({"good": ["bad", "poor"]}.get)
     assert attack_texts(model, ["good"], torch.tensor([0]), recipe=recipe).adversarial == ["poor"]
-
-
-# --- other rules, and searches without a score ---
 
 
 def test_ties_are_taken_by_an_attack_that_accepts_them():
@@ -311,8 +302,6 @@ def test_blind_edits_change_as_many_words_as_asked_and_ask_nobody(share):
     assert not first.queries.any()
 
 
-# --- odd texts ---
-
 ODD = {
     "one word": "film",
     "one letter": "x",
@@ -354,9 +343,6 @@ def test_deletion_never_asks_an_empty_text():
         attack_texts(watched(Linear(), asked), [text], labels_of(Linear(), [text]), recipe=all_recipes()[2])
     assert all(part.strip() for one in asked for part in ([one] if isinstance(one, str) else one))
     assert ("[UNK]", "a long noise") in asked and "[UNK]" in asked
-
-
-# --- budget, trace, errors ---
 
 
 def test_a_trace_replays_the_attack():

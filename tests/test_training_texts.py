@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from data_fixtures import make_workspace, place
+from data_fixtures import place
 from models_for_tests import letter_texts, save_checkpoint
 
 from robustlib.data import DATASETS, FetchError
@@ -59,8 +59,7 @@ def test_a_token_that_is_left_out_cannot_be_looked_up():
     assert len(table.weight) == 5
 
 
-def test_a_downloaded_encoder_is_fetched_for_its_training(tmp_path, monkeypatch):
-    data = make_workspace(tmp_path, monkeypatch)
+def test_a_downloaded_encoder_is_fetched_for_its_training(data, tmp_path, monkeypatch):
     with pytest.raises(FetchError, match="could not get the data set 'mpnet'"):
         monkeypatch.setenv("ROBUSTLIB_OFFLINE", "1")
         train_text_classifier(replace(QUICK, encoder="mpnet"), TEXTS, LABELS)
