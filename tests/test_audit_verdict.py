@@ -40,7 +40,7 @@ def flag(name, severity="warning", **values):
         (ladder(80, black_box=60), [flag("answers.labels", "note")], "inconclusive", "answers.labels was found"),
         (ladder(80, black_box=60), [], "inconclusive", "may just be the better attack"),
         (ladder(80, black_box=60), [flag("boundary.jump")], "masked", "20.0 points fall to black box"),
-        (ladder(80, black_box=60), [flag("scores.direction")], "masked", "not what decides"),
+        (ladder(80, black_box=60), [flag("scores.direction")], "masked", "misleading"),
         (ladder(80, black_box=60), [flag("scale.temperature"), flag("scale.walls")], "inconclusive", "better attack"),
         (
             ladder(80, black_box=60),

@@ -55,7 +55,8 @@ def test_scores_that_say_nothing_but_the_label_are_masked(honest, show):
 @pytest.mark.parametrize("show", [saw_tooth, upside_down])
 def test_scores_that_do_not_lead_where_a_surrogate_gets_are_masked(honest, show):
     report = audit(show)
-    assert report.verdict == "masked" and report.found_by == "transfer"
+    assert report.verdict == "masked" and report.rung(report.found_by).family == "black box"
+    assert report.rung("decisions").status == "done"
     assert report.finding("scores.direction").severity == "warning" and "surrogate" in report.reason
     assert report.at_most.percent == pytest.approx(honest.at_most.percent, abs=12)
 

@@ -27,6 +27,7 @@ TROUBLE = (
     "gradient.zero",
     "gradient.differences",
     "boundary.jump",
+    "scores.direction",
     "attack.radius",
 )
 

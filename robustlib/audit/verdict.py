@@ -133,7 +133,7 @@ def _kinds(findings: list[Finding]) -> list[str]:
         "gradient.nan": "of NaN gradients",
         "gradient.differences": "shattered (gradients do not foretell them)",
         "boundary.jump": "not what decides (they jump at the boundary)",
-        "scores.direction": "not what decides (they do not lead where a surrogate gets)",
+        "scores.direction": "misleading (they do not lead where a surrogate gets)",
     }
     return [word for name, word in names.items() if name in flagged]
 
