@@ -124,7 +124,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.what == "report":
         kinds = {kind: entries_of(kind) for kind in ("tuned", "fresh", "seeds")}
         times = {entry.name: path_of(out, "time", entry) for entry in timed()}
-        audit_table.write(out, kinds, path_of, Path(__file__).parent, times)
+        audit_table.write(out, kinds, path_of, Path(__file__).parent, times, audit_texts.LAST)
         return
     for entry in timed() if options.what == "time" else chosen(options.only, options.kind):
         if options.data and (entry.data == "reviews") != (options.data == "texts"):

@@ -30,16 +30,24 @@ LATE = """What was changed after a first full table of the tuned models, and the
 - the straight-through slope of tanh fades away from 0: *saturated tanh* (21 % stood before)
 - a scale is no sign of a mask where a black-box attack does better: a linear black box that is not in the bench
 - the truth of a black box is measured with the audit's own budget of queries: *MLP of scikit-learn*
+- a surrogate is tried on every text model behind whose answers nothing was searched, with a sign of a mask or without;
+  where it gets through and no score does, the scores choose among its changes, and where they still fail they are
+  taken for moved, and decisions are tried: *seed 3, saw-tooth of 2*, which was held back until then and called sound
 
 No other rule was changed for a model that had been held back. Verdicts are those of today's rules on the findings and
-attacks of each record; most records of texts were made while 400 more texts calibrated, and not 200."""
+attacks of each record."""
 
+BLACK_BOX = (
+    "a black box whose scores mislead: a surrogate of its labels and random changes are all that is left, and the twin "
+    "that the truth is measured on shows its log-odds"
+)
 WHY = {  # a wrong verdict or a wrong size, by model
     "probabilities at T = 0.02": "beyond a gap of 16.6 float32 answers 0 and 1 exactly: a temperature brings back 18 "
     "of 39 points, and nothing in the answers the others; the verdict names the part that was found",
-    "seed 3, saw-tooth of 2": "a black box whose gaps run backwards within a period smaller than the typical gap: the "
-    "seams fill the hole near 0 by which such a mask is told (0.54 % of the answers, 0.2 % is the threshold), and "
-    "without a sign neither a surrogate nor decisions are tried on texts. An illusion that was called sound",
+    "seed 3, saw-tooth of 2": BLACK_BOX,
+    "upside down": BLACK_BOX,
+    "sine": BLACK_BOX,
+    "saw-tooth of 3.3": BLACK_BOX,
     "sealed hard-max": "labels are all that is left, and the surrogate's own boundary is too far from the model's",
 }
 
@@ -132,15 +140,22 @@ def load(out: Path, entries: Sequence[Entry], path_of: Callable[[Path, str, Entr
 
 
 def write(
-    out: Path, kinds: dict[str, Sequence[Entry]], path_of: Callable, folder: Path, times: dict[str, Path]
+    out: Path,
+    kinds: dict[str, Sequence[Entry]],
+    path_of: Callable,
+    folder: Path,
+    times: dict[str, Path],
+    last: Sequence[str],
 ) -> None:
     """Write audit.md and audit.csv into `folder`, and print what is missing.
 
     Args:
         times: of the models whose audits were timed, by name: where the record is, if it is there.
+        last: names of the models that were made when the rules had been settled, and audited once.
     """
     tuned, fresh = (load(out, kinds[kind], path_of) for kind in ("tuned", "fresh"))
     results = [*tuned, *fresh]
+    made_last = [result for result in fresh if result.entry.name in last]
     there = {result.entry.name for result in results}
     missing = [entry.name for kind in ("tuned", "fresh") for entry in kinds[kind] if entry.name not in there]
     left = f"Without a truth or an audit, and in no table: {', '.join(missing)}." if missing else ""
@@ -149,13 +164,14 @@ def write(
         f"# The audit on models of known truth\n\nBy `audit_bench.py report`; to read it: README.md. {left}".rstrip(),
         f"## The {len(tuned)} models that rules were tuned on\n\n{confusion(tuned)}",
         f"## The {len(fresh)} models that were held back\n\n{confusion(fresh)}",
+        f"Of these, made when the rules had been settled, and audited once:\n\n{all_rows(made_last)}",
         f"## Honest models over seeds\n\n{over_seeds(out, kinds['seeds'], path_of)}",
         f"## Wrong verdicts\n\n{errors(results)}",
         f"## Sizes\n\n{sizes(results)}",
         f"## What it cost\n\n{costs(results)}",
         f"## Time\n\n{clocked(times)}",
         f"## What found what\n\n{checks(results)}\n\n{without(results)}",
-        f"## Rules that came late\n\n{LATE}",
+        f"## Rules that came late\n\n{LATE}{_earlier(results)}",
         f"## All models\n\n{all_rows(results)}",
     ]
     (folder / "audit.md").write_text("\n\n".join(parts) + "\n")
@@ -166,6 +182,12 @@ def write(
         writer.writerows(rows)
     wrong = [result.entry.name for result in results if not result.right]
     print(f"{len(results) - len(wrong)} of {len(results)} right; wrong: {', '.join(wrong) or 'none'}")
+
+
+def _earlier(results: Sequence[Result]) -> str:
+    """Which records of texts were made before the last of these rules, when more texts calibrated."""
+    names = [r.entry.name for r in results if r.entry.data == "reviews" and "threads" not in r.audit]
+    return f" Records of texts from before the last of these: {', '.join(names)}." if names else ""
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

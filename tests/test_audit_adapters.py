@@ -243,6 +243,15 @@ def test_a_checkpoint_folder_a_pair_and_a_pipeline_are_one_model(checkpoint):
     assert adapt(folder, pairs, [0, 1])[0].respond(pairs).shape == (2, 2)
 
 
+def test_small_answers_of_a_transformers_head_are_logits(checkpoint):
+    _, model, tokenizer = checkpoint
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        model.classifier.weight *= 1e-3
+        model.classifier.bias.fill_(0.01)  # all in [0, 1], as of a head that was hardly trained
+    assert adapt((model, tokenizer), texts, [0, 1, 1, 0])[0].gives == "logits"
+
+
 def test_what_a_transformers_model_lacks_is_said_in_one_sentence(checkpoint, tmp_path):
     folder, model, tokenizer = checkpoint
     for handed_in, sentence in (
@@ -272,6 +281,9 @@ def test_a_trainer_audits_what_it_has_trained(checkpoint, tmp_path):
     audited = AuditCallback(*held_out, n=16)
     with pytest.raises(ValueError, match="processing_class=tokenizer"):
         Trainer(model, settings, train_dataset=train, callbacks=[audited]).train()
+    with pytest.raises(ValueError, match="none of the model's classes"):
+        wrong = AuditCallback(texts, ["fine"] * 4)
+        Trainer(model, settings, train_dataset=train, processing_class=tokenizer, callbacks=[wrong]).train()
     trainer = Trainer(model, settings, train_dataset=train, processing_class=tokenizer, callbacks=[audited])
     trainer.train()
     report, entry = audited.report, trainer.state.log_history[-1]

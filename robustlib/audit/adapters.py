@@ -73,7 +73,7 @@ def _subject(source: Source, examples: Examples, gives: str | None, n_classes: i
         notes += fed
     ask = _asking(source, examples.entrance)
     answers = ask(examples.inputs[:n].clone() if examples.modality == "image" else examples.inputs[:n])
-    kind = established(answers, gives or source.gives)
+    kind = established(answers, gives or source.gives, otherwise=source.otherwise)
     if answers.ndim == 2 and answers.shape[1] == 1:
         notes.append("one column z: the classes 0 and 1 were scored as the pair (0, z)")
     largest = int(examples.labels.max()) + 1

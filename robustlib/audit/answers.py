@@ -53,12 +53,15 @@ def raw_answers(output: Any, n: int) -> Tensor:
     return values.long()
 
 
-def established(answers: Tensor, declared: str | None = None) -> str:
+def established(answers: Tensor, declared: str | None = None, *, otherwise: str | None = None) -> str:
     """Which of `GIVES` raw answers are; what was declared must fit them.
 
     Integers are labels. Rows in [0, 1] that sum to 1, to their own precision or decimals, are probabilities; rows
     whose exponentials do, log-probabilities; anything that leaves [0, 1] otherwise, logits. A single column leaves
     [0, 1] only if it holds logits.
+
+    Args:
+        otherwise: what answers that could be either are taken for.
 
     Raises:
         ValueError: unknown or unfitting declaration, or answers that could be either.
@@ -74,13 +77,13 @@ def established(answers: Tensor, declared: str | None = None) -> str:
     finite = answers.detach()[torch.isfinite(answers.detach()).all(dim=1) | (answers.detach() == -torch.inf).any(dim=1)]
     measured = _measured(finite)
     if declared is None:
-        if measured is None:
+        if measured is None and otherwise is None:
             low, high = float(finite.min()), float(finite.max())
             columns = "numbers, one for each example," if answers.shape[1] == 1 else "rows that do not sum to 1"
             raise ValueError(
                 f"the model returned {columns} in [{low:.3g}, {high:.3g}]: probabilities or logits? {_SAY}"
             )
-        return measured
+        return measured or otherwise
     if len(finite) and measured is not None and measured != declared and not _fits(finite, declared):
         raise ValueError(
             f"gives={declared!r}, but the answers look like {measured} (rows sum to "

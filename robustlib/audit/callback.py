@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from robustlib.audit.adapters import adapt
 from robustlib.audit.call import audit
 from robustlib.audit.findings import Audit
 from robustlib.models.forward import evaluating
@@ -26,10 +27,15 @@ class AuditCallback(TrainerCallback):
         self.texts, self.labels, self.settings = texts, labels, settings
         self.report: Audit | None = None
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, processing_class: Any = None, **others: Any) -> None:
-        """Refuse a trainer that has no tokenizer before it trains."""
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, model: Any = None, processing_class: Any = None, **others: Any
+    ) -> None:
+        """Refuse before the training what could not be audited after it."""
         if processing_class is None:
             raise ValueError("the audit needs the tokenizer: Trainer(..., processing_class=tokenizer)")
+        known = {key: self.settings[key] for key in ("gives", "n_classes", "class_names") if key in self.settings}
+        with evaluating(model):
+            adapt((model, processing_class), self.texts, self.labels, **known)
 
     def on_train_end(
         self, args: Any, state: Any, control: Any, model: Any = None, processing_class: Any = None, **others: Any

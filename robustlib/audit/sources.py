@@ -30,6 +30,7 @@ class Source:
     Attributes:
         ask: a batch (what the entrance gives, or a list of texts) to the model's own output.
         gives: what the output is, where the kind of model says so.
+        otherwise: what it is where its values do not tell, as those of a head that was hardly trained.
         module: whose parameters say device and dtype, and which gradients flow through; None for black boxes.
         inner: further ways to ask the same model, nearer to its logits, by name.
         class_names: of the answers' columns, where the model knows them.
@@ -38,6 +39,7 @@ class Source:
     name: str
     ask: Callable[[Any], Any]
     gives: str | None = None
+    otherwise: str | None = None
     module: nn.Module | None = None
     inner: tuple[tuple[str, Callable[[Any], Any]], ...] = ()
     class_names: Sequence[Any] | None = None
@@ -80,7 +82,8 @@ def _module(model: nn.Module, gives: str | None) -> Source:
     if getattr(config, "model_type", None) and getattr(model, "main_input_name", "") == "input_ids":
         raise TypeError("a transformers text model needs its tokenizer: audit((model, tokenizer), texts, labels)")
     names = _class_names(config)
-    return Source(type(model).__name__, model, module=model, class_names=names)
+    otherwise = "logits" if names else None  # the field of a transformers output that is read
+    return Source(type(model).__name__, model, otherwise=otherwise, module=model, class_names=names)
 
 
 def _function(model: Callable, gives: str | None) -> Source:
@@ -171,7 +174,8 @@ def _with_tokenizer(pair: tuple[Any, Any], gives: str | None) -> Source:
     def ask(texts: list[Any], size: int = 64) -> Tensor:
         return torch.cat([run(texts[start : start + size]) for start in range(0, len(texts), size)])
 
-    return Source(type(model).__name__, ask, module=model, class_names=_class_names(model.config))
+    names = _class_names(model.config)
+    return Source(type(model).__name__, ask, otherwise="logits", module=model, class_names=names)
 
 
 def _check_head(model: Any) -> None:
