@@ -327,6 +327,8 @@ def test_weights_whose_host_does_not_answer_end_in_a_sentence(monkeypatch):
 def test_weights_that_come_slowly_are_waited_for_and_a_wrong_name_is_refused(monkeypatch):
     monkeypatch.setattr(downloads, "answers", lambda host: True)
     assert fetched(lambda: time.sleep(0.3) or "weights", "timm:x", "http://nowhere", patience=0.05) == "weights"
+    monkeypatch.setattr(downloads, "answers", lambda host: pytest.fail("no host is asked for a folder"))
+    assert fetched(lambda: time.sleep(0.3) or "weights", "a folder", None, patience=0.05) == "weights"
     with pytest.raises(ValueError, match="timm:x cannot be loaded \\(KeyError: 'x'\\)"):
         fetched(lambda: {}["x"], "timm:x", "http://nowhere")
 

@@ -13,13 +13,13 @@ PATIENCE = 20.0  # seconds after which, and again, the host is asked whether it 
 WAY_OUT = "load it where its weights are, and audit the module itself: audit(model, inputs, labels)"
 
 
-def fetched(load: Callable[[], Any], name: str, host: str, *, patience: float = PATIENCE) -> Any:
+def fetched(load: Callable[[], Any], name: str, host: str | None, *, patience: float = PATIENCE) -> Any:
     """What `load` returns, however long a download takes, as long as its host answers.
 
     Libraries set no time limit, or retry for minutes, where a firewall swallows what they send.
 
     Args:
-        name: of the model, for the message. host: URL that the weights come from.
+        name: of the model, for the message. host: URL that the weights come from; None: they are on this machine.
 
     Raises:
         ConnectionError: the host does not answer. ValueError: `load` raised.
@@ -38,7 +38,7 @@ def fetched(load: Callable[[], Any], name: str, host: str, *, patience: float = 
             value, error = results.get(timeout=patience)
             break
         except queue.Empty:
-            if not answers(host):
+            if host is not None and not answers(host):
                 raise ConnectionError(f"{name} cannot be downloaded, {host} does not answer: {WAY_OUT}") from None
     if error is not None:
         first = (str(error).splitlines() or [""])[0][:200]

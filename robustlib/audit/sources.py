@@ -227,7 +227,8 @@ def _checkpoint(folder: str | Path, gives: str | None) -> Source:
             f"{folder} holds no tokenizer (Trainer saves one where it was given processing_class=): save it there by "
             "tokenizer.save_pretrained, or audit((model, tokenizer), ...)"
         )
-    return replace(_with_tokenizer(fetched(load, str(folder), HUB), gives), name=path.name)
+    pair = fetched(load, str(folder), None if path.is_dir() else HUB)
+    return replace(_with_tokenizer(pair, gives), name=path.name)
 
 
 def _timm(name: str, gives: str | None) -> Source:
