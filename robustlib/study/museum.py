@@ -108,7 +108,7 @@ def units(names: Iterable[str], **where: Any) -> Iterator[Unit]:
     """What `visit` asks for, to be computed beforehand; arguments as of `rounds`."""
     yield from map(Unit, _surrogates(**where))
     for victim, chosen, twin in rounds(names, **where):
-        n = examples(settings_of(victim.profile, victim.modality))
+        n = examples(settings_of(victim.profile, victim.modality), victim.exhibit)
         yield Unit(victim)
         for one in chosen:
             yield Unit(twin if twin and one.predictions else victim, one.attack, one.adversary, n=n)
@@ -140,7 +140,7 @@ def examine(study: Study, book: RecordBook, chosen: Sequence[Try], twin: Study |
 
     `twin`: the same weights without a mask, where they exist.
     """
-    done, n = {}, examples(study.settings)
+    done, n = {}, examples(study.settings, study.disguise_name.removeprefix(PREFIX))
     for one in chosen:
         asked = twin if twin is not None and one.predictions else study
         adversary = one.adversary if isinstance(one.adversary, str) else one.adversary.prepare(asked, one.attack)

@@ -70,7 +70,7 @@ class ImageSettings:
     landscape_side: int
     weight_landscape_side: int
     weight_landscape_images: int
-    n_exhibit: int  # attacked examples of an exhibit of notebook 10
+    n_exhibit: int  # attacked examples of most exhibits of notebook 10
     lessons: TrainingSettings
     # trainings of an exhibit of notebook 10, and of one that decides a claim; at least one for each seed of the profile
     exhibit_seeds: tuple[int, int] = (1, 1)
