@@ -37,9 +37,9 @@ class Firefox:
         return self.marionette.execute_script(f"return {script}", arguments)
 
     def until(self, script: str, *arguments: object) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not self.run(script, *arguments):
-            assert time.monotonic() < deadline, f"not within 10 s: {script}"
+            assert time.monotonic() < deadline, f"not within 30 s: {script}"
             time.sleep(0.05)
 
     def press(self, *names: str) -> None:
