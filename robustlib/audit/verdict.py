@@ -51,7 +51,8 @@ def judge(findings: list[Finding], rungs: list[Rung]) -> Verdict:
     2. The rung that leaves least lies more than 5 points below the usual attack, and surely below: an illusion. It is
        miscalibration if a temperature or a scale-free score closes more of the gap than it leaves, else masked.
        Two gaps are no evidence of a mask: those of labels alone, of which the usual attack is no more than one among
-       others, and those that a surrogate or decisions open where no finding says that scores hide anything.
+       others, and those that a surrogate or decisions open beyond all other attacks where no finding says that scores
+       hide anything.
     3. No illusion, but the search was blind (a finding of `BLINDING`, coarse answers): inconclusive, unless the usual
        attack leaves so little that no gap could count.
     4. Otherwise none was found.
@@ -71,8 +72,8 @@ def judge(findings: list[Finding], rungs: list[Rung]) -> Verdict:
     flagged = {finding.name for finding in findings if finding.severity != "fine"}
     if gap.points > THRESHOLD and gap.low > 0 and "answers.labels" not in flagged:
         if low.family == "black box" and not (flagged & HIDING or _lost_in_probabilities(findings)):
-            return Verdict("inconclusive", _stronger(served, low), _instead(findings), found_by, gap)
-        return _illusion(served, low, gap, bound, findings)
+            return _beyond_scores(served, low, gap, bound, findings)
+        return _illusion(served, low, low, gap, bound, findings)
     if served.accuracy.percent > THRESHOLD and (reasons := _blind(findings)):
         reason = f"the answers hide what a search needs ({'; '.join(reasons)})"
         return Verdict("inconclusive", reason, _instead(findings), found_by, gap)
@@ -102,23 +103,36 @@ def _stronger(served: Rung, low: Rung) -> str:
     )
 
 
-def _illusion(served: Rung, low: Rung, gap: Difference, bound: list[Rung], findings: list[Finding]) -> Verdict:
+def _beyond_scores(served: Rung, low: Rung, gap: Difference, bound: list[Rung], findings: list[Finding]) -> Verdict:
+    """A surrogate or decisions did best, and nothing says that scores hide anything: what the others show decides."""
+    others = [rung for rung in bound if rung.family != "black box"]
+    least = min(others, key=lambda rung: rung.accuracy.percent)
+    seen = difference_of(np.array(served.standing), np.array(least.standing))
+    if seen.points > THRESHOLD and seen.low > 0:
+        return _illusion(served, least, low, gap, others, findings)
+    return Verdict("inconclusive", _stronger(served, low), _instead(findings), low.name, gap)
+
+
+def _illusion(
+    served: Rung, low: Rung, least: Rung, gap: Difference, bound: list[Rung], findings: list[Finding]
+) -> Verdict:
+    """An illusion by the least that attacks leave which count as evidence, `low`, and that any leaves, `least`."""
     scales = [rung for rung in bound if rung.family in ("served", "scale")]
     scale = min(scales, key=lambda rung: rung.accuracy.percent)
     by_scale = served.accuracy.percent - scale.accuracy.percent
     by_mask = scale.accuracy.percent - low.accuracy.percent
-    size = f"{served.accuracy.percent:.1f} % as served, at most {low.accuracy.percent:.1f} %"
+    size = f"{served.accuracy.percent:.1f} % as served, at most {least.accuracy.percent:.1f} %"
     if by_scale > by_mask:
         reason = f"{size}: {by_scale:.1f} points fall to {scale.name} ({scale.adversary})"
         if by_mask > THRESHOLD:
             reason += f", {by_mask:.1f} more to {low.name} ({low.adversary})"
-        return Verdict("miscalibration", reason, REMEDIES["miscalibration"], low.name, gap)
+        return Verdict("miscalibration", reason, REMEDIES["miscalibration"], least.name, gap)
     reason = f"{size}: {by_mask:.1f} points fall to {low.name} ({low.adversary})"
     if by_scale > THRESHOLD:
         reason += f", {by_scale:.1f} to {scale.name} ({scale.adversary})"
     if kinds := _kinds(findings):
         reason += f"; the answers are {', '.join(kinds)}"
-    return Verdict("masked", reason, REMEDIES["masked"], low.name, gap)
+    return Verdict("masked", reason, REMEDIES["masked"], least.name, gap)
 
 
 def _kinds(findings: list[Finding]) -> list[str]:
