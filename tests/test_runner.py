@@ -20,6 +20,7 @@ import pytest
 from filelock import FileLock
 
 from robustlib.__main__ import main
+from robustlib.course.run.execute import Execution
 from robustlib.course.run.forecast import Forecast
 from robustlib.course.run.runner import Options, run
 from robustlib.course.run.state import Step, fingerprint, library_digest, select_notebooks
@@ -203,6 +204,19 @@ def test_a_notebook_that_reads_records_runs_again_after_those_that_made_them(tmp
     copied = (tmp_path / "results/smoke/notebooks/02_judges.ipynb").stat().st_mtime
     os.utime(record, (copied + 1, copied + 1))
     assert reasons() == ["01_measures: unchanged", "new records)"]
+
+
+def test_the_longest_notebooks_run_first_and_those_that_read_records_last(tmp_path, monkeypatch, write_notebook):
+    folder, order = make_root(tmp_path, monkeypatch) / "notebooks", []
+    entries = {"01_a": {"seconds": 1.0}, "02_b": {"seconds": 5.0}, "03_judges": {"seconds": 9.0}}
+    for name in entries:
+        write_notebook(folder / f"{name}.ipynb", "1", robustlib={"reads_records": name == "03_judges"})
+    (tmp_path / "results/smoke").mkdir(parents=True)
+    (tmp_path / "results/smoke/run.json").write_text(json.dumps({"notebooks": entries}))
+    executed = Execution(1.0, 1.0, "")
+    monkeypatch.setattr("robustlib.course.run.runner.execute", lambda path, *_: order.append(path.stem) or executed)
+    assert run_and_read()[0] == 0
+    assert order == ["02_b", "01_a", "03_judges"]
 
 
 def test_a_budget_chooses_what_carries_most_of_the_scorecard_and_says_what_is_left_out(root, first):
