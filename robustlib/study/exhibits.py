@@ -113,14 +113,14 @@ DECIDING = {
     ),
     "text": ("random scale",),
 }
-# Of which a claim says that less than a fifth is left: twice as many examples, or no interval would be narrow enough.
-REMOVED = ("distilled", "super-fitted")
+# Of which a claim asks whether little is left, or which hide little: twice as many examples, or nothing is decided.
+MORE = ("distilled", "super-fitted", "smoothed labels")
 
 
 def examples(settings: ImageSettings | TextSettings, name: str) -> int:
     """How many test examples an exhibit is attacked on, of either modality."""
     if isinstance(settings, ImageSettings):
-        return min(settings.n_exhibit * (2 if name in REMOVED else 1), settings.n_test)
+        return min(settings.n_exhibit * (2 if name in MORE else 1), settings.n_test)
     return min(settings.n_breadth, settings.n_test)
 
 
