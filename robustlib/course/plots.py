@@ -4,7 +4,6 @@ Colours are Okabe and Ito's, which people with any colour vision can tell apart;
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -39,23 +38,17 @@ def use_style() -> None:
     sns.set_theme(style="ticks", palette=COLOURS, rc={**sizes, **spines, **grid, **rest})
 
 
-def save_figure(axes: Axes | Figure, name: str, profile: str) -> Path:
-    """Save as `figures/<name>.png` under the profile's results; returns the path."""
-    path = writable(results_dir(profile) / "figures") / f"{name}.png"
-    (axes if isinstance(axes, Figure) else axes.figure).savefig(path, dpi=150, bbox_inches="tight")
-    return path
-
-
 def show(axes: Axes | Figure, name: str = "", profile: str = "") -> None:
-    """Save a figure (see `save_figure`), if it has a name, and show it below the cell with its words beside it.
+    """Show a figure below the cell, its words beside it, and if it has a name save it in `figures/` of the results.
 
     The words are computed from what is drawn: `image/png` gets `alt` and `caption` in the output's metadata.
     """
     from IPython.display import display
 
-    if name:
-        save_figure(axes, name, profile)
     figure = axes if isinstance(axes, Figure) else axes.figure
+    if name:
+        path = writable(results_dir(profile) / "figures") / f"{name}.png"
+        figure.savefig(path, dpi=150, bbox_inches="tight")
     display(figure, metadata={"image/png": describe(figure)._asdict()})
     plt.close(figure)
 

@@ -88,12 +88,9 @@ def _read_fashion_mnist(paths: dict[str, Path], split: str) -> _Read:
 
 def _read_cifar10(paths: dict[str, Path], split: str) -> _Read:
     wanted = ["test_batch.bin"] if split == "test" else [f"data_batch_{batch}.bin" for batch in range(1, 6)]
-    batches: dict[str, bytes] = {}
     with tarfile.open(paths["cifar-10-binary.tar.gz"]) as archive:
-        for member in archive:
-            key = Path(member.name).name
-            if key in wanted and (opened := archive.extractfile(member)):
-                batches[key] = opened.read()
+        members = ((Path(member.name).name, member) for member in archive)
+        batches = {key: archive.extractfile(member).read() for key, member in members if key in wanted}
     rows = np.frombuffer(b"".join(batches[key] for key in wanted), np.uint8).reshape(-1, 1 + 3 * 32 * 32)
     return _CIFAR_CLASSES, rows[:, 0], lambda index: rows[index, 1:].reshape(-1, 3, 32, 32)
 

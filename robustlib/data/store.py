@@ -26,9 +26,8 @@ def fetch(name: str) -> dict[str, Path]:
     What is fetched goes to the first writable one of `data_dirs()`, checked before it is moved into place. A path may
     end in `.gz` where the registry's name does not: read it with `content`.
 
-    Raises:
-        ValueError: unknown name; the message lists the known ones.
-        FetchError: no folder and no source has the files, or no folder is writable.
+    ValueError: unknown name (the message lists the known ones); FetchError: no folder and no source has the files, or
+    no folder is writable.
     """
     if name not in DATASETS:
         raise ValueError(f"unknown data set {name!r}; known: {', '.join(DATASETS)}")
@@ -164,8 +163,7 @@ def resolve_dataset(preferred: tuple[str, ...]) -> tuple[str, dict[str, str]]:
 
     With ROBUSTLIB_FETCH=0 nothing is fetched: the first that lies here, or the first of all, for a forecast.
 
-    Raises:
-        ValueError, FetchError: an unknown name, or none at all; none is available.
+    ValueError: an unknown name, or none at all; FetchError: none is available.
     """
     if not preferred:
         raise ValueError("preferred must name at least one data set")

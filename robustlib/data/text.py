@@ -5,10 +5,11 @@ import io
 import re
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from robustlib.data.splits import check_split, grouped_split, hold_out, subset
 from robustlib.data.store import content, fetch
 
 Text = str | tuple[str, str]
+_Block = tuple[str, list[Text], list[int]]  # rows of one part: its name, texts and labels
 NEUTRAL_BAND = 0.5  # VADER ratings: about two standard errors of a mean of 20 ratings
 NEAR_DUPLICATE = 0.6  # share of common words (Jaccard) from which two snippets stay in one part
 
@@ -80,7 +82,9 @@ def load_text(name: str, split: str, *, n: int | None = None, seed: int = 0) -> 
 
 @lru_cache(maxsize=4)
 def _rows(name: str, paths: tuple[tuple[str, Path], ...]) -> _Rows:
-    return _READERS[name][0](dict(paths))
+    read, _, *validation = _READERS[name]
+    rows = read(dict(paths))
+    return rows if isinstance(rows, _Rows) else _joined(rows, *validation)
 
 
 def _lines(raw: bytes, encoding: str = "utf-8-sig") -> list[str]:
@@ -89,7 +93,8 @@ def _lines(raw: bytes, encoding: str = "utf-8-sig") -> list[str]:
     return lines[:-1] if lines[-1] == "" else lines
 
 
-def _joined(*blocks: tuple[str, list[Text], list[int]]) -> _Rows:
+def _joined(blocks: Iterable[_Block], validation: float = 0) -> _Rows:
+    """The rows of all blocks; where `validation` is a share, that of the training rows is held out."""
     parts: dict[str, list[int]] = defaultdict(list)
     texts: list[Text] = []
     labels: list[int] = []
@@ -97,54 +102,44 @@ def _joined(*blocks: tuple[str, list[Text], list[int]]) -> _Rows:
         parts[part] += range(len(texts), len(texts) + len(block_texts))
         texts += block_texts
         labels += block_labels
-    return _Rows(texts, np.array(labels, np.int64), {part: np.array(rows) for part, rows in parts.items()})
+    rows = _Rows(texts, np.array(labels, np.int64), {part: np.array(rows) for part, rows in parts.items()})
+    if validation:
+        train = rows.parts["train"]
+        held = hold_out(rows.labels[train], int(validation * len(train)))
+        rows.parts.update({part: train[chosen] for part, chosen in held.items()})
+    return rows
 
 
-def _with_validation(rows: _Rows, share: float) -> _Rows:
-    train = rows.parts["train"]
-    held = hold_out(rows.labels[train], int(share * len(train)))
-    return _Rows(rows.texts, rows.labels, {**rows.parts, **{part: train[held[part]] for part in held}}, rows.ratings)
-
-
-def _read_rotten_tomatoes(paths: dict[str, Path]) -> _Rows:
+def _read_rotten_tomatoes(paths: dict[str, Path]) -> Iterator[_Block]:
     """The split in common use: file order, 80/10/10 of each file, positives first in each part."""
-    blocks = []
     files = {label: _lines(content(paths, f"rt-polarity.{key}"), "latin-1") for key, label in (("pos", 1), ("neg", 0))}
     for part, start, end in (("train", 0.0, 0.8), ("validation", 0.8, 0.9), ("test", 0.9, 1.0)):
         for label, lines in files.items():
             texts = [line.strip() for line in lines[round(start * len(lines)) : round(end * len(lines))]]
-            blocks.append((part, texts, [label] * len(texts)))
-    return _joined(*blocks)
+            yield part, texts, [label] * len(texts)
 
 
-def _read_emotion(paths: dict[str, Path]) -> _Rows:
+def _read_emotion(paths: dict[str, Path]) -> Iterator[_Block]:
     names = _READERS["emotion"][1]
-    blocks = []
     for part, key in (("train", "train.txt"), ("validation", "val.txt"), ("test", "test.txt")):
         pairs = [line.rsplit(";", 1) for line in _lines(content(paths, key))]
-        blocks.append((part, [text for text, _ in pairs], [names.index(label) for _, label in pairs]))
-    return _joined(*blocks)
+        yield part, [text for text, _ in pairs], [names.index(label) for _, label in pairs]
 
 
-def _read_ag_news(paths: dict[str, Path]) -> _Rows:
-    blocks = []
+def _read_ag_news(paths: dict[str, Path]) -> Iterator[_Block]:
     for part in ("train", "test"):
         key = next(key for key in paths if key.startswith(part))
         rows = list(csv.reader(io.StringIO(content(paths, key).decode(), newline="")))
-        blocks.append((part, [f"{title} {text}" for _, title, text in rows], [int(row[0]) - 1 for row in rows]))
-    return _with_validation(_joined(*blocks), 0.05)
+        yield part, [f"{title} {text}" for _, title, text in rows], [int(row[0]) - 1 for row in rows]
 
 
-def _read_cola(paths: dict[str, Path]) -> _Rows:
-    blocks = []
+def _read_cola(paths: dict[str, Path]) -> Iterator[_Block]:
     for key in ("in_domain_train.tsv", "in_domain_dev.tsv", "out_of_domain_dev.tsv"):
         rows = [line.split("\t") for line in _lines(content(paths, key))]
-        part = "train" if "train" in key else "test"
-        blocks.append((part, [text for *_, text in rows], [int(row[1]) for row in rows]))
-    return _with_validation(_joined(*blocks), 0.1)
+        yield "train" if "train" in key else "test", [text for *_, text in rows], [int(row[1]) for row in rows]
 
 
-def _read_mrpc(paths: dict[str, Path]) -> _Rows:
+def _read_mrpc(paths: dict[str, Path]) -> Iterator[_Block]:
     """GLUE's validation set: the training pairs whose two sentence numbers its file lists."""
     tables = {key: [line.split("\t") for line in _lines(content(paths, key))[1:]] for key in paths}
     listed = {(first, second) for _, first, second, *_ in tables["glue_dev.tsv"]}
@@ -154,20 +149,16 @@ def _read_mrpc(paths: dict[str, Path]) -> _Rows:
         "validation": [row for row in train if (row[1], row[2]) in listed],
         "test": tables["msr_paraphrase_test.txt"],
     }
-    return _joined(
-        *((part, [(row[3], row[4]) for row in rows], [int(row[0]) for row in rows]) for part, rows in chosen.items())
-    )
+    for part, rows in chosen.items():
+        yield part, [(row[3], row[4]) for row in rows], [int(row[0]) for row in rows]
 
 
-def _read_qnli(paths: dict[str, Path]) -> _Rows:
+def _read_qnli(paths: dict[str, Path]) -> Iterator[_Block]:
     names = _READERS["qnli"][1]
-    blocks = []
     with zipfile.ZipFile(io.BytesIO(content(paths, "QNLIv2.zip"))) as archive:
         for part, member in (("train", "QNLI/train.tsv"), ("test", "QNLI/dev.tsv")):
             rows = [line.split("\t")[1:] for line in _lines(archive.read(member))[1:]]
-            pairs = [(question, text) for question, text, _ in rows]
-            blocks.append((part, pairs, [names.index(row[2]) for row in rows]))
-    return _with_validation(_joined(*blocks), 0.1)
+            yield part, [(question, text) for question, text, _ in rows], [names.index(row[2]) for row in rows]
 
 
 def _rated(raw: bytes) -> tuple[list[str], np.ndarray, list[str]]:
@@ -227,16 +218,17 @@ def near_duplicate_groups(texts: list[str], same: list[str] | None = None) -> np
 
 _POLARITY = ("negative", "positive")
 _TOPICS = ("World", "Sports", "Business", "Sci/Tech")
-_READERS: dict[str, tuple[Callable[[dict[str, Path]], _Rows], tuple[str, ...]]] = {
+# The reader, the class names, and the share of the training rows that is the validation part where a set has none.
+_READERS: dict[str, tuple[Callable[[dict[str, Path]], Any], tuple[str, ...], *tuple[float, ...]]] = {
     "rotten_tomatoes": (_read_rotten_tomatoes, _POLARITY),
     "rotten_tomatoes_rated": (_read_rotten_tomatoes_rated, _POLARITY),
     "vader_tweets": (_read_vader, _POLARITY),
     "vader_amazon": (_read_vader, _POLARITY),
     "vader_nyt": (_read_vader, _POLARITY),
     "emotion": (_read_emotion, ("sadness", "joy", "love", "anger", "fear", "surprise")),
-    "ag_news": (_read_ag_news, _TOPICS),
-    "ag_news_subset30k": (_read_ag_news, _TOPICS),
-    "cola": (_read_cola, ("unacceptable", "acceptable")),
+    "ag_news": (_read_ag_news, _TOPICS, 0.05),
+    "ag_news_subset30k": (_read_ag_news, _TOPICS, 0.05),
+    "cola": (_read_cola, ("unacceptable", "acceptable"), 0.1),
     "mrpc": (_read_mrpc, ("not_equivalent", "equivalent")),
-    "qnli": (_read_qnli, ("entailment", "not_entailment")),
+    "qnli": (_read_qnli, ("entailment", "not_entailment"), 0.1),
 }

@@ -61,8 +61,7 @@ def read_lesson(notebook: Path, figures: Path, *, pages: dict[str, str], terms: 
 
     `pages`: page of each notebook, by the notebook's file name; `terms`: words to explain where they are first used.
 
-    Raises:
-        ValueError: the file holds no notebook.
+    ValueError: the file holds no notebook.
     """
     try:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
@@ -76,16 +75,18 @@ def read_lesson(notebook: Path, figures: Path, *, pages: dict[str, str], terms: 
             text = _SOLUTION.sub("", source)  # a page shows it, a notebook says how to
             page.parts.append(explainer.explain(to_html(text, pages=pages)))
         elif cell["cell_type"] == "code" and source.strip() and not (injected and "parameters" in _tags(cell)):
-            page.add_code(source, _tags(cell), cell["outputs"], hidden=_is_hidden(cell))
+            hidden = cell["metadata"].get("jupyter", {}).get("source_hidden", False)
+            page.add_code(source, _tags(cell), cell["outputs"], hidden=hidden)
     prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     title = re.search(r"^# (.+)$", prose, re.MULTILINE)
     question = re.search(r"\*\*One question: (.+?)\*\*", prose, re.DOTALL)
+    asked = " ".join(question[1].split()) if question else ""
     body = subscripts("\n".join(page.parts))
     return Lesson(
         stem=notebook.stem,
         page=pages[notebook.name],
         title=title[1].strip() if title else notebook.stem,
-        question=_sentence(question[1]) if question else "",
+        question=asked[:1].upper() + asked[1:],
         sections=tuple(re.findall(r'<h2 id="([^"]*)">(.*?)</h2>', _plain_headings(body))),
         body=body,
         failed=page.failed,
@@ -150,7 +151,7 @@ class _Page:
     def _figure(self, output: dict[str, Any]) -> str:
         """A figure that can be enlarged, with the words that `plots.show` computed from what is drawn."""
         self._count += 1
-        png, about = base64.b64decode(_text_of(output, "image/png")), output["metadata"].get("image/png", {})
+        png, about = base64.b64decode("".join(output["data"]["image/png"])), output["metadata"].get("image/png", {})
         number = f"Figure {self._count}."
         caption = f"{number} {about.get('caption', '')}".strip()
         alt = html.escape(f"{number} {about.get('alt', '')}".strip(), quote=True)
@@ -167,19 +168,6 @@ class _Page:
 
 def _tags(cell: dict[str, Any]) -> list[str]:
     return cell["metadata"].get("tags", [])
-
-
-def _is_hidden(cell: dict[str, Any]) -> bool:
-    return cell["metadata"].get("jupyter", {}).get("source_hidden", False)
-
-
-def _sentence(text: str) -> str:
-    words = " ".join(text.split())
-    return words[:1].upper() + words[1:]
-
-
-def _text_of(output: dict[str, Any], mime: str) -> str:
-    return "".join(output.get("data", {}).get(mime, ""))
 
 
 def _text(text: str, kind: str = "output") -> str:

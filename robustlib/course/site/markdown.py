@@ -11,9 +11,8 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 # Letter by letter, as the converter would set it, a word in roman type is not one word.
 _WORDS = re.compile(r"\\(?:mathrm|operatorname)\{")
 _SUBSCRIPT_WORD = re.compile(r"_\{([a-z]{2,})\}")
-_NAMESPACE = (
-    ' xmlns="http://www.w3.org/1998/Math/MathML"'  # HTML needs none, and a page names no address it has no link to
-)
+# HTML needs none, and a page names no address it has no link to.
+_NAMESPACE = ' xmlns="http://www.w3.org/1998/Math/MathML"'
 _EMPTY_HEAD = re.compile(r"<thead>\s*<tr>\s*(?:<th[^>]*></th>\s*)+</tr>\s*</thead>")
 _NO_PROSE = re.compile(r"(<(code|pre|math|script|style)\b.*?</\2>|<[^>]+>)", re.DOTALL)
 

@@ -12,8 +12,6 @@ from robustlib.attacks.diagnostics import input_gradient, input_jacobian
 from robustlib.course.widgets.paths import pgd_paths
 from robustlib.course.widgets.slider import Slider, offered, packed, unpacked
 
-TEMPERATURES = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 1e2, 1e4)
-
 
 class ImageReplay(Slider):
     """The replay: a PGD step, and the design temperatures on the left and on the right."""
@@ -45,7 +43,7 @@ def image_replay(
     steps: int,
     class_names: Sequence[str],
     title: str,
-    temperatures: Sequence[float] = TEMPERATURES,
+    temperatures: Sequence[float],
     left: float = 1.0,
     right: float = 1.0,
 ) -> ImageReplay:

@@ -18,8 +18,6 @@ from robustlib.attacks.words.words import Example, Words
 from robustlib.course import plots
 from robustlib.course.widgets.slider import Slider, offered
 
-TEMPERATURES = (1e-3, 1e-2, 0.1, 1.0, 10.0, 1e4, 1e6)
-
 
 def _temperatures(stored: dict[str, Any]) -> list[float]:
     return [replay["temperature"] for replay in stored["replays"]]
@@ -59,7 +57,7 @@ def text_replay(
     *,
     recipe: Recipe,
     title: str,
-    temperatures: Sequence[float] = TEMPERATURES,
+    temperatures: Sequence[float],
     left: float = 1.0,
     right: float = 1.0,
 ) -> TextReplay:
