@@ -9,7 +9,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 
-from robustlib.data.folders import NoCheckoutError, ReadOnlyFolderError, repository_root
+from robustlib.data.folders import repository_root
 
 # What needs installed packages is imported inside the functions: arguments are checked before anything is installed.
 
@@ -18,7 +18,7 @@ _EXTRAS = {"run": ("text", "course"), "lab": ("text", "course"), "test": ("text"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one subcommand and return its exit status."""
+    """Run one subcommand and return its exit status: 2, and a sentence that says so, where something is missing."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a character that a console lacks must not end a command
             stream.reconfigure(errors="replace")
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
             return _WITH_OWN_ARGUMENTS[argv[0]][0](argv[1:])
         arguments = _parser().parse_args(argv)
         return arguments.command(arguments)
-    except (NoCheckoutError, ReadOnlyFolderError) as error:
+    except (OSError, ValueError) as error:
         print(f"python -m robustlib {argv[0]}: {error}", file=sys.stderr)
         return 2
 
@@ -88,13 +88,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     for ending in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C, and a scheduler that ends the job
         signal.signal(ending, stop)
-    try:
-        profile = get_profile(arguments.profile or ("full" if pick_device().type == "cuda" else "quick"))
-        chosen = {name: getattr(arguments, name) for name in Options.__dataclass_fields__}
-        return run(profile, Options(**chosen))
-    except ValueError as error:
-        print(f"python -m robustlib run: {error}", file=sys.stderr)
-        return 2
+    profile = get_profile(arguments.profile or ("full" if pick_device().type == "cuda" else "quick"))
+    return run(profile, Options(**{name: getattr(arguments, name) for name in Options.__dataclass_fields__}))
 
 
 def _env(arguments: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from record_rows import record
 
+from robustlib.__main__ import main
 from robustlib.study.claims import served as claims
 from robustlib.study.claims.judge import TESTS, judge_claims, paper_numbers
 from robustlib.study.claims.scorecard import (
@@ -19,7 +20,6 @@ from robustlib.study.claims.scorecard import (
     as_frame,
     claims_table,
     headline_table,
-    main,
     report,
     summary,
     update_readme,
@@ -388,7 +388,7 @@ def test_the_readme_changes_between_the_markers_only(results, tmp_path, capsys):
     readme = tmp_path / "README.md"
     readme.write_text(README, encoding="utf-8")
     for _ in range(2):
-        assert main(["--readme", str(readme)]) == 0
+        assert main(["scorecard", "--readme", str(readme)]) == 0
         text = readme.read_text(encoding="utf-8")
         assert text.startswith(f"# Study\n\nBefore é.\n\n{BEGIN}\nProfile smoke, device cpu, measured 2026-01-02")
         assert text.endswith(f"\n{END}\n\nAfter.\n")
@@ -405,23 +405,23 @@ def test_a_readme_without_its_markers_is_left_alone(results, tmp_path, text, cap
     readme.write_text(text)
     with pytest.raises(ValueError, match=r"scorecard:begin.*scorecard:end"):
         update_readme(readme, judge_claims(made_up()))
-    assert main(["--profile", "smoke", "--readme", str(readme)]) == 2
+    assert main(["scorecard", "--profile", "smoke", "--readme", str(readme)]) == 2
     assert "must hold the line" in capsys.readouterr().err
     assert readme.read_text() == text
 
 
 def test_the_newest_results_are_the_default_and_none_is_an_error(results, tmp_path, capsys):
-    assert main([]) == 2
-    assert main(["--profile", "quick"]) == 2
+    assert main(["scorecard"]) == 2
+    assert main(["scorecard", "--profile", "quick"]) == 2
     assert capsys.readouterr().err.count("run the notebooks first") == 2
     old, new = results(made_up(), "quick"), results(made_up(), "smoke")
     for path in (old / "records").iterdir():
         stamp = path.stat().st_mtime + 60
         os.utime(path, (stamp, stamp))
     assert newest_results() == old
-    assert main([]) == 0
+    assert main(["scorecard"]) == 0
     assert (old / "scorecard.md").exists()
-    assert main(["--results", str(new)]) == 0
+    assert main(["scorecard", "--results", str(new)]) == 0
     assert (new / "scorecard.csv").exists()
 
 

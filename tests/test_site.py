@@ -13,9 +13,10 @@ from bs4 import BeautifulSoup
 from made_site import OTHERS, PNG, write_results
 from PIL import Image
 
+from robustlib.__main__ import main
 from robustlib.calibration.metrics import calibration_report
 from robustlib.course.run.runner import report
-from robustlib.course.site import build_site, main
+from robustlib.course.site import build_site
 from robustlib.course.site.markdown import formula, to_html
 from robustlib.course.site.origin import describe_lesson
 from robustlib.data.folders import repository_root
@@ -176,9 +177,9 @@ def test_a_page_that_would_be_too_large_is_refused_and_the_last_site_stays(resul
 
 
 def test_the_command_says_where_the_site_is_or_what_is_missing(results, tmp_path, capsys):
-    assert main(["--results", str(results)]) == 0
+    assert main(["site", "--results", str(results)]) == 0
     assert capsys.readouterr().out.strip() == str(results / "site" / "index.html")
-    assert main(["--results", str(tmp_path / "none")]) == 2
+    assert main(["site", "--results", str(tmp_path / "none")]) == 2
     assert "no results in" in capsys.readouterr().err
 
 

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import torch
 
+from robustlib.__main__ import main
 from robustlib.calibration.fit import fit_temperature
 from robustlib.course.exercises import EXERCISES
 from robustlib.course.teaching import assignment, nbgrader, slides
-from robustlib.course.teaching.cli import main
 from robustlib.course.teaching.grade import grade_folder
 from robustlib.course.teaching.sheet import lessons, machines, predictions, read, tasks
 from robustlib.course.teaching.student import student_folder
@@ -85,7 +85,7 @@ def test_grading_names_slips_and_survives_answers_that_hang_or_kill_their_kernel
 
 
 def test_nothing_handed_in_is_said(tmp_path, capsys):
-    assert main(["grade", str(tmp_path)]) == 2
+    assert main(["course", "grade", str(tmp_path)]) == 2
     assert "no notebook in" in capsys.readouterr().err
 
 
@@ -157,5 +157,5 @@ def test_what_a_lesson_needs_is_read_from_a_run(tmp_path, capsys):
         machines(tmp_path)
     entries = {"02_b": {"seconds": 90.0, "peak_memory_mb": 1536}, "03_c": {"seconds": None, "peak_memory_mb": 9}}
     (tmp_path / "run.json").write_text(json.dumps({"notebooks": entries}))
-    assert main(["machines", str(tmp_path)]) == 0
+    assert main(["course", "machines", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines()[2:] == ["| 02 | 1.5 | 1.5 |"]

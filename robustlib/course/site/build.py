@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -30,9 +29,8 @@ def build_site(results: Path, output: Path | None = None) -> Path:
 
     What is missing in the folder is left out of the site; what an earlier build left is replaced.
 
-    Raises:
-        FileNotFoundError: no such results folder.
-        ValueError: a stored file is damaged, a page would be larger than LARGEST_PAGE, or `output` holds other files.
+    FileNotFoundError: no such results folder; ValueError: a stored file is damaged, a page would be larger than
+    LARGEST_PAGE, or `output` holds other files.
     """
     if not results.is_dir():
         raise FileNotFoundError(f"no results in {results}: run the notebooks first, ./run_all.sh")
@@ -117,16 +115,12 @@ def _gallery(source: Path, target: Path) -> list[dict[str, Any]]:
     return figures
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str]) -> int:
     """`python -m robustlib site`: build the static site of a results folder."""
     parser = argparse.ArgumentParser(prog="python -m robustlib site", description=main.__doc__)
     folder = {"type": Path, "metavar": "FOLDER"}
     parser.add_argument("--results", **folder, help="results folder; default: the newest results there are")
     parser.add_argument("--output", **folder, help="where the site goes; default: site/ in there")
     arguments = parser.parse_args(argv)
-    try:
-        print(build_site(arguments.results or newest_results(), arguments.output))
-    except (OSError, ValueError) as error:
-        print(f"python -m robustlib site: {error}", file=sys.stderr)
-        return 2
+    print(build_site(arguments.results or newest_results(), arguments.output))
     return 0

@@ -30,10 +30,7 @@ def index_content(records: pd.DataFrame) -> dict[str, Any]:
     return content | {
         "scorecard": [_row(judgement) for judgement in card.tested],
         "counts": card.counts,
-        "rules": (
-            "Paper: percent, in the order bae/tf/pwws/dg. Ours: paired differences in percentage points with their "
-            f"95 % intervals. {RULES}"
-        ),
+        "rules": RULES,
         "n_untested": sum(map(len, card.untested.values())),
         "untested": [
             {"reason": f"{modality}, {reason}", "claims": ", ".join(claims)}
@@ -60,7 +57,6 @@ def _inline(text: str) -> Markup:
 
 
 def _headline(card: Scorecard) -> list[dict[str, Any]]:
-    """A card for each data set and model: honest, as served overconfident, and after each adversary."""
     cards = []
     for modality, settings in card.sides.items():
         for name, data in settings.items():

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 
 def main(argv: list[str]) -> int:
-    """Run one command; 0 where it did what was asked, 2 where something is missing."""
+    """Run one command; 0 where it did what was asked. FileNotFoundError, ValueError: something is missing."""
     arguments = _parser().parse_args(argv)
-    try:
-        return arguments.command(arguments)
-    except (FileNotFoundError, ValueError) as error:
-        print(f"python -m robustlib course: {error}", file=sys.stderr)
-        return 2
+    return arguments.command(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from robustlib.study.records import load_records, newest_results, origin
 COLUMNS = ["claim", "statement", "modality", "verdict", "paper", "ours", "reason", "rule", "smallest", "detectable"]
 COLUMNS += ["comparisons", "profile", "device", "date"]
 RULES = (
+    "Paper: percent, in the order bae/tf/pwws/dg. Ours: paired differences in percentage points with their 95 % "
+    "intervals, over seeds and examples where there are several seeds. "
     f"Smallest effect of interest: {SMALLEST:g} points unless the rule names another, set beforehand. A finding holds "
     "if the whole interval keeps the rule, fails if the whole interval breaks it, and is open otherwise."
 )
@@ -100,11 +101,8 @@ def report(card: Scorecard, left_out: Sequence[str] = ()) -> str:
     untested = [f"- {modality}, {reason}: {', '.join(claims)}" for (modality, reason), claims in card.untested.items()]
     missing = f" Not run, for lack of time: {', '.join(left_out)}." if left_out else ""
     return (
-        f"# Scorecard\n\n{_measured(card)}{missing}\n\nPaper: percent, in the order bae/tf/pwws/dg. Ours: paired "
-        "differences in percentage points with their 95 % intervals, over seeds and examples where there are several "
-        f"seeds. {RULES} All numbers: scorecard.csv.\n\n{claims_table(card)}\n\nNot tested here:\n\n"
-        + "\n".join(untested)
-        + "\n"
+        f"# Scorecard\n\n{_measured(card)}{missing}\n\n{RULES} All numbers: scorecard.csv.\n\n{claims_table(card)}"
+        "\n\nNot tested here:\n\n" + "\n".join(untested) + "\n"
     )
 
 
@@ -122,8 +120,7 @@ def _measured(card: Scorecard) -> str:
 def write_scorecard(folder: Path, left_out: Sequence[str] = ()) -> Scorecard:
     """Judge the records of a results folder; where there are any, write `scorecard.csv` and `scorecard.md` beside.
 
-    Args:
-        left_out: notebooks that a budget left no time for.
+    `left_out`: notebooks that a budget left no time for.
     """
     card = judge_claims(load_records(folder))
     if len(card.records):
@@ -158,7 +155,7 @@ def _story(title: str, data: Evidence) -> list[str]:
     return lines
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str]) -> int:
     """`python -m robustlib scorecard`: write the scorecard and print its summary; fill in README if asked."""
     parser = argparse.ArgumentParser(prog="python -m robustlib scorecard", description=main.__doc__)
     where = parser.add_mutually_exclusive_group()
@@ -168,18 +165,14 @@ def main(argv: list[str] | None = None) -> int:
         "--readme", type=Path, metavar="README.md", help=f"file with {BEGIN} and {END}; SCORECARD.md goes beside it"
     )
     arguments = parser.parse_args(argv)
-    try:
-        folder = arguments.results or (results_dir(arguments.profile) if arguments.profile else newest_results())
-        card = write_scorecard(folder)
-        if card.records.empty:
-            raise FileNotFoundError(f"no records in {folder}: run the notebooks first, ./run_all.sh")
-        print(f"{summary(card)}\n\nWritten: {folder / 'scorecard.csv'}, {folder / 'scorecard.md'}")
-        if arguments.readme:
-            update_readme(arguments.readme, card)
-            print(f"Updated: {arguments.readme}, {arguments.readme.with_name('SCORECARD.md')}")
-    except (OSError, ValueError) as error:
-        print(f"python -m robustlib scorecard: {error}", file=sys.stderr)
-        return 2
+    folder = arguments.results or (results_dir(arguments.profile) if arguments.profile else newest_results())
+    card = write_scorecard(folder)
+    if card.records.empty:
+        raise FileNotFoundError(f"no records in {folder}: run the notebooks first, ./run_all.sh")
+    print(f"{summary(card)}\n\nWritten: {folder / 'scorecard.csv'}, {folder / 'scorecard.md'}")
+    if arguments.readme:
+        update_readme(arguments.readme, card)
+        print(f"Updated: {arguments.readme}, {arguments.readme.with_name('SCORECARD.md')}")
     return 0
 
 
