@@ -12,9 +12,7 @@ _FIRST = "notebooks/00_first_result.ipynb"
 def links(pyproject: Path, notebook: str) -> dict[str, str]:
     """Addresses of a notebook (its path in the repository) on Colab, on Binder and as code; {} while there is none.
 
-    From `[tool.robustlib]`: `repository` and `branch`.
-
-    ValueError: the address is not that of a GitHub repository, the only ones that Colab opens.
+    From `[tool.robustlib]`: `repository` and `branch`. ValueError: no GitHub repository, which Colab needs.
     """
     settings = _settings(pyproject)
     if not settings["repository"]:

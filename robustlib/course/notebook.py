@@ -22,10 +22,8 @@ def start(profile: str, seed: int, name: str = "") -> None:
     """Print profile, seed, versions and device, set the style of figures and tables, compute a notebook's units.
 
     Units are computed here where several workers can do it (ROBUSTLIB_WORKERS, ROBUSTLIB_CLUSTER), and otherwise by the
-    cells that need them; with one thread, so that records are the same either way.
-
-    Args:
-        name: number and name of a notebook that measures.
+    cells that need them; with one thread, so that records are the same either way. `name`: number and name of a
+    notebook that measures.
     """
     use_style()
     _show_tables_in_words()
@@ -51,7 +49,6 @@ def say(text: str) -> None:
 
 
 def _show_tables_in_words() -> None:
-    """Let the notebook show every table as `table_in_words`; the table itself stays as it is."""
     from IPython import get_ipython
 
     if (shell := get_ipython()) is None:
@@ -67,7 +64,6 @@ def reveal(prediction: str | None, options: dict[str, str], holds: dict[str, boo
     """Compare a learner's prediction, one of the letters in `options` or None, with what was measured.
 
     A prediction that is none of the letters stops nothing: it stays open, and a framed sentence says what to write.
-
     `holds`: for each letter whether the measurement supports it; each has a condition of its own, so that "none of
     these" is a possible answer. ValueError: it has other letters than the options.
     """
@@ -147,5 +143,4 @@ def _in_percent(measured: Evaluation | PairedDifference | Mapping[str, Any] | pd
         fractions = measured.difference, measured.low, measured.high
     else:
         return measured["mean"], measured["low"], measured["high"]
-    mean, low, high = (100 * value for value in fractions)
-    return mean, low, high
+    return tuple(100 * value for value in fractions)

@@ -65,7 +65,6 @@ def side_by_side(
     """One panel for each frame, with its key as title, all drawn by `plot(frame, by=by, **options)`.
 
     A value of column `by` has the same colour in every panel, and the figure one legend, on the right.
-
     `size`: width and height of a row in inches. More than three panels stand in two rows, no wider than 13: a page
     would shrink their letters until nobody can read them.
     """
@@ -105,10 +104,7 @@ def _by(frame: pd.DataFrame, by: str, levels: Sequence[Any] | None) -> dict[str,
 
 
 def _stored_interval(frame: pd.DataFrame, value: str) -> dict[str, Any]:
-    """seaborn's arguments to draw `value` with the interval in `low` and `high`, which it would compute otherwise.
-
-    Each row becomes three: their median is the value, and their range the interval.
-    """
+    """seaborn's arguments to draw `value` between `low` and `high`: as the median and range of three rows for each."""
     numbers = [column for column in (value, "low", "high") if column in frame]
     rest = frame.drop(columns=numbers)
     long = pd.concat([rest.assign(**{value: frame[column].astype(float)}) for column in numbers], ignore_index=True)
@@ -183,7 +179,6 @@ def plot_bowl(frame: pd.DataFrame, *, title: str, ax: Axes | None = None) -> Axe
     """Adversarial accuracy against mean confidence, as the paper's figure 1; one curve per attack.
 
     Confidence on a logit scale, on which both ends have room: 99 % and 99.99 % are different models.
-
     `frame`: columns `confidence` (percent), `mean` (percent), `attack`, `temperature`.
     """
     ax = _axes(ax, (6, 4))
@@ -238,7 +233,6 @@ def plot_prices(
     """Clean against robust accuracy, a numbered point with both intervals for each model: up and right is better.
 
     The legend says which model has which number; a colour and a marker for each value of `by`.
-
     `frame`: as of `TrainingLesson.prices`, its index as columns, and a column `by`.
     """
     ax = _axes(ax, (7, 5))

@@ -15,10 +15,7 @@ class ReadOnlyFolderError(PermissionError):
 
 
 def repository_root() -> Path:
-    """The checkout: ROBUSTLIB_ROOT, else the one around the current folder, else the one this file belongs to.
-
-    Raises NoCheckoutError, which names what to set.
-    """
+    """The checkout: ROBUSTLIB_ROOT, else that around the current folder, else this file's; else NoCheckoutError."""
     override = os.environ.get("ROBUSTLIB_ROOT")
     here = Path.cwd().resolve()
     candidates = [Path(override)] if override else [here, *here.parents, Path(__file__).resolve().parents[2]]

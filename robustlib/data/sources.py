@@ -5,6 +5,7 @@ raises any exception on failure.
 """
 
 import gzip
+import hashlib
 import os
 import shutil
 import subprocess
@@ -13,8 +14,6 @@ import tarfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-
-import pooch
 
 from robustlib.data.progress import progress
 
@@ -133,7 +132,7 @@ class Wheels:
             with (folder / "part").open("rb") as part, archive.open("ab") as whole:
                 shutil.copyfileobj(part, whole)
         (folder / "part").unlink()
-        if (sha256 := pooch.file_hash(archive)) != self.sha256:
+        if (sha256 := _sha256(archive)) != self.sha256:
             raise ValueError(f"the parts make an archive with sha256 {sha256}, not {self.sha256}")
         extract(archive, self.members, folder)
         archive.unlink()
@@ -191,6 +190,8 @@ Source = Download | Archive | SourceDistribution | Wheels | InstalledFiles | Deb
 
 def download(url: str, target: Path, sha256: str | None) -> None:
     """Download `url` to `target` with a bar, timeouts and a retry; a wrong hash raises and leaves nothing."""
+    import pooch
+
     refuse_offline()
     pooch.get_logger().setLevel("WARNING")
     quiet = os.environ.get("ROBUSTLIB_PROGRESS", "1") == "0"
@@ -213,6 +214,11 @@ def extract(archive: Path, members: tuple[tuple[str, str], ...], folder: Path) -
                 _write(wanted.pop(ending), content)
     if wanted:
         raise KeyError(f"the archive lacks {', '.join(wanted)}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(target: Path, content) -> None:
@@ -246,7 +252,7 @@ def _private_apt(work: Path) -> list[str]:
 
 def _pip_download(project: str, version: str, sha256: str, folder: Path, target: Path, form: str) -> Path:
     """The file of this sum that pip puts into `target`, unless it is there; `form`: "--no-binary", "--only-binary"."""
-    if (arrived := next(target.glob("*"), None)) and pooch.file_hash(arrived) == sha256:
+    if (arrived := next(target.glob("*"), None)) and _sha256(arrived) == sha256:
         return arrived
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{project}=={version} --hash=sha256:{sha256}\n")

@@ -60,8 +60,7 @@ def load_text(name: str, split: str, *, n: int | None = None, seed: int = 0) -> 
         split: "train", "validation" or "test".
         n: number of examples, each class in its share, in an order of `seed`; all in their own order for None.
 
-    Raises:
-        ValueError, FetchError: unknown name or split, or n outside the split; the files are unavailable.
+    ValueError: unknown name or split, or n outside the split; FetchError: the files are unavailable.
     """
     if name not in _READERS:
         raise ValueError(f"unknown text data set {name!r}; known: {', '.join(_READERS)}")

@@ -82,8 +82,7 @@ def image_study(profile: str, *, seed: int = 0, **changes: Any) -> ImageStudy:
 
     `changes`: fields of `ImageTraining` that differ from the profile's, for example `gradient_rule="normalise"`.
 
-    Raises:
-        TypeError, ValueError, robustlib.data.FetchError: as `check_seed`; none of the profile's data sets is available.
+    TypeError, ValueError: as `check_seed`; FetchError: none of the profile's data sets is available.
     """
     check_seed(seed)
     settings, substitution = settings_in_use(profile, "image")

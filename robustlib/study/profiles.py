@@ -113,9 +113,8 @@ class TextSettings:
     breadth_encoders: tuple[tuple[str, int | None], ...]  # and layers kept, on the first data set
     n_breadth: int
     lessons: TrainingSettings
-    encoder_training_temperatures: tuple[
-        float, ...
-    ] = ()  # 1 and a high one, for `breadth_encoders`; () leaves them out
+    # 1 and a high one, for `breadth_encoders`; () leaves them out
+    encoder_training_temperatures: tuple[float, ...] = ()
     exhibit_seeds: tuple[int, int] = (1, 1)  # as of images
     masked_lm_name: str | None = None  # a checkpoint instead of one fine-tuned on `masked_lm_texts`
 
@@ -194,10 +193,8 @@ def get_profile(name: str) -> Profile:
 def settings_in_use(profile: str, modality: str) -> tuple[ImageSettings | TextSettings, str]:
     """Settings for the first available data set of a profile (fetched if need be); `modality`: "image" or "text".
 
-    With them, why each data set before it is not used: one sentence each, empty for the first choice.
-
-    Raises:
-        robustlib.data.FetchError: none is available.
+    With them, why each data set before it is not used: one sentence each, empty for the first choice. FetchError: none
+    is available.
     """
     chosen = get_profile(profile)
     candidates = {settings.dataset: settings for settings in (chosen.images if modality == "image" else chosen.texts)}

@@ -165,13 +165,11 @@ def text_study(
 
     Args:
         dataset: another data set with the sizes of the profile's first one; default: the first that is available.
-        encoder: another encoder, by name.
-        layers: of that encoder; default all.
+        encoder, layers: another encoder, by name, and how many of its layers; default all.
         changes: fields of `TextTraining` that differ from the profile's, for example `training_temperature=100.0`; or
             `n_train`, training texts.
 
-    Raises:
-        robustlib.data.FetchError, ConnectionError: the data or the encoder is unavailable.
+    FetchError, ConnectionError: the data or the encoder is unavailable.
     """
     check_seed(seed)
     if dataset is None:
@@ -207,5 +205,4 @@ def text_study(
 
 
 def _at_most(name: str, split: str, n: int | None) -> int | None:
-    """n, or None (all) where the split has fewer."""
     return n if n is not None and n < len(load_text(name, split).labels) else None

@@ -63,7 +63,7 @@ def lesson_settings(profile: str, modality: str) -> TrainingSettings:
 def trained_variant(profile: str, modality: str, variant: Variant, *, seed: int = 0) -> Study:
     """The study of a model trained as the variant says, with the sizes of the profile's training lessons.
 
-    Raises ValueError for a method of the other modality, FetchError without data.
+    ValueError: a method of the other modality; FetchError: no data.
     """
     sizes = lesson_settings(profile, modality)
     steps = method_definition(variant.method).steps or variant.steps or sizes.steps
@@ -153,11 +153,10 @@ def judge(
 ) -> TrainedModel:
     """Attack a trained model as each adversary does and record the results.
 
-    Recorded: on validation examples, which are more and of which training saw none, clean accuracy, mean confidence,
-    logit range and logit margin; the training loss of the last epoch; adversarial accuracy for each attack and
-    adversary; its difference to that of the scale-free adversary (`margin`), which is the illusion that an adversary
-    leaves standing; and, with a `reference`, the paired differences to it under the same adversary, on clean examples,
-    and in confidence.
+    On validation examples (more, and unseen in training): clean accuracy, mean confidence, logit range and margin; the
+    training loss of the last epoch; adversarial accuracy for each attack and adversary; its difference to that of
+    `margin`, which is the illusion that an adversary leaves standing; and, with a `reference`, the paired differences
+    to it under the same adversary, on clean examples, and in confidence.
     """
     evaluations = {
         (attack, adversary): study.measure(book, attack, adversary, n=study.size(attack))
@@ -205,7 +204,6 @@ class TrainingLesson:
 
     @property
     def seeds(self) -> list[int]:
-        """Of the trainings of every row."""
         return self._at_least(self.sizes.row_seeds)
 
     @property
@@ -237,10 +235,8 @@ class TrainingLesson:
     ) -> dict[tuple[int, Variant], TrainedModel]:
         """Train, attack and record every variant for every seed; models by (seed, variant).
 
-        Args:
-            references: by seed, what each model is compared with; default: the first variant.
-            attacks: default: the main one.
-            seeds: default: `seeds`, one training each in a small profile.
+        `references`: by seed, what each model is compared with, default the first variant; `attacks`: default the main
+        one; `seeds`: default `seeds`, one training each in a small profile.
         """
         models, references = {}, dict(references or {})
         jobs = [(seed, variant) for seed in seeds or self.seeds for variant in variants]
@@ -273,7 +269,6 @@ class TrainingLesson:
         )
 
     def compare_clean(self, model: TrainedModel, reference: TrainedModel) -> None:
-        """Record the paired difference of two models' clean accuracies."""
         self.book.add_difference(
             model.correct_minus(reference), reference=reference.as_reference, **model.clean_columns
         )

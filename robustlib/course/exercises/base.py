@@ -69,11 +69,7 @@ def use_solutions(solutions: bool) -> None:
 
 
 def judge(number: str, answer: Callable) -> Judgement:
-    """Judge an answer without showing anything.
-
-    Raises:
-        ValueError: there is no exercise of that number.
-    """
+    """Judge an answer without showing anything. ValueError: there is no exercise of that number."""
     chosen = _known(number)
     if is_stub(answer) or answer is chosen.solution:  # the check ran before, and bound the solution to the name
         return Judgement(number, "open")
@@ -96,11 +92,8 @@ def judge(number: str, answer: Callable) -> Judgement:
 def check(number: str, answer: Callable) -> Callable:
     """Judge an answer, say whose it was and what is wrong with it in one sentence, and stop nothing.
 
-    Returns:
-        The answer where it is right, else the sample solution: what the cells below go on with (`whose`).
-
-    Raises:
-        ValueError: there is no exercise of that number.
+    Returns the answer where it is right, else the sample solution: what the cells below go on with (`whose`).
+    ValueError: there is no exercise of that number.
     """
     chosen = _known(number)
     if answer is not chosen.solution:
@@ -134,11 +127,7 @@ def whose(number: str) -> str:
 
 
 def solution(number: str) -> None:
-    """Show the sample solution of an exercise.
-
-    Raises:
-        ValueError: there is no exercise of that number.
-    """
+    """Show the sample solution of an exercise. ValueError: there is no exercise of that number."""
     _show(f"```python\n{solution_source(number)}\n```")
 
 

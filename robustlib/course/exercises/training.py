@@ -80,13 +80,7 @@ def split_gain(answer: Callable[[dict[str, float], dict[str, float]], tuple[floa
     for hot, cold, hidden, real, why in (
         ((90.0, 30.0), (50.0, 20.0), 30.0, 10.0, "both models hide something"),
         ((40.0, 40.0), (20.0, 20.0), 0.0, 20.0, "nothing is hidden on either side"),
-        (
-            (60.0, 10.0),
-            (20.0, 15.0),
-            45.0,
-            -5.0,
-            "more is hidden than was gained, so robustness was lost: no clipping at 0",
-        ),
+        ((60.0, 10.0), (20.0, 15.0), 45.0, -5.0, "more is hidden than gained: robustness was lost, no clipping at 0"),
     ):
         keys = ("served", "log-odds")
         given = dict(zip(keys, hot, strict=True)), dict(zip(keys, cold, strict=True))

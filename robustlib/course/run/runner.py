@@ -42,12 +42,8 @@ class Options:
 def run(profile: Profile, options: Options = Options()) -> int:
     """Bring the executed notebooks of a profile up to date and say where everything is.
 
-    Returns:
-        Exit status: 0; 1 if a notebook failed or another run holds the results; 130 if interrupted.
-
-    Raises:
-        ValueError: `only` names no notebook.
-        ReadOnlyFolderError: the results cannot be written.
+    Returns the exit status: 0; 1 if a notebook failed or another run holds the results; 130 if interrupted.
+    ValueError: `only` names no notebook; ReadOnlyFolderError: the results cannot be written.
     """
     options = replace(options, workers=options.workers or default_workers())  # before kernels are told to use one
     results = results_dir(profile.name).resolve()
@@ -112,10 +108,7 @@ def _available(names: tuple[str, ...]) -> str:
 
 
 def _with_units(everything: Forecast, options: Options, deadline: float) -> list[Step]:
-    """Compute the units; returns the steps that are now to run: within a budget, those that have their units.
-
-    What time a budget leaves goes to the other units, for the next run.
-    """
+    """The steps that have their units now; what time a budget leaves goes to the other units, for the next run."""
     chosen = everything.within(options.budget)
     own = sum(chosen.seconds[step][1] for step in chosen.steps) / chosen.workers
     for units in (chosen.all_units, everything.all_units) if options.budget else (chosen.all_units,):
@@ -162,8 +155,7 @@ def _execute(steps: Sequence[Step], results: Path, profile: Profile, workers: in
 def report(results: Path, left_out: Sequence[str] = ()) -> bool:
     """Judge the claims, build the pages and say where the results are, or why not; False if there is no headline.
 
-    Args:
-        left_out: notebooks that a budget left no time for.
+    `left_out`: notebooks that a budget left no time for.
     """
     from robustlib.course.site import build_site
     from robustlib.study.claims.scorecard import summary, write_scorecard

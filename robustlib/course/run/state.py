@@ -27,7 +27,6 @@ class Step:
 
     @property
     def name(self) -> str:
-        """Number and name of the notebook."""
         return self.notebook.stem
 
 
@@ -51,12 +50,7 @@ def record(results: Path, entries: dict[str, dict]) -> None:
 def steps_of(
     notebooks: Sequence[Path], results: Path, parameters: dict[str, object], data: Sequence[str], *, refresh: bool
 ) -> list[Step]:
-    """The notebooks, each with why it has to run.
-
-    Args:
-        data: names of the data sets in use.
-        refresh: run what has not changed, too.
-    """
+    """The notebooks, each with why it has to run; `data`: names of the sets in use; `refresh`: run all the same."""
     library, earlier = library_digest(Path(robustlib.__file__).resolve().parent), read(results)
     newest_record = max((path.stat().st_mtime_ns for path in results.glob("records/*.csv")), default=0)
     steps: list[Step] = []
@@ -86,8 +80,7 @@ def steps_of(
 def select_notebooks(folder: Path, only: str | None = None) -> list[Path]:
     """The numbered notebooks in order, or those of them whose numbers `only` names ("02,04" or "2,4").
 
-    Raises:
-        ValueError: a number without a notebook; the message lists those there are.
+    ValueError: a number without a notebook; the message lists those there are.
     """
     numbered = {path.name[:2]: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
     wanted = list(numbered) if only is None else [part.strip() for part in only.split(",")]

@@ -82,12 +82,13 @@ def read_lesson(notebook: Path, figures: Path, *, pages: dict[str, str], terms: 
     question = re.search(r"\*\*One question: (.+?)\*\*", prose, re.DOTALL)
     asked = " ".join(question[1].split()) if question else ""
     body = subscripts("\n".join(page.parts))
+    plain = re.sub(r"<math.*?</math>", lambda match: re.sub(r"<[^>]+>", "", match[0]), body, flags=re.DOTALL)
     return Lesson(
         stem=notebook.stem,
         page=pages[notebook.name],
         title=title[1].strip() if title else notebook.stem,
         question=asked[:1].upper() + asked[1:],
-        sections=tuple(re.findall(r'<h2 id="([^"]*)">(.*?)</h2>', _plain_headings(body))),
+        sections=tuple(re.findall(r'<h2 id="([^"]*)">(.*?)</h2>', plain)),
         body=body,
         failed=page.failed,
         sliders=tuple(page.sliders),
@@ -133,7 +134,10 @@ class _Page:
         data = {mime: "".join(value) if isinstance(value, list) else value for mime, value in output["data"].items()}
         about = output["metadata"].get("robustlib")
         if about:
-            return self._slider(about, data["text/html"])
+            before = sum(slider.source == about["source"] for slider in self.sliders)
+            name = f"{about['source'].replace('_', '-')}-{self.stem[:2]}" + (f"-{before + 1}" if before else "")
+            self.sliders.append(Slider(page=f"{name}.html", body=data["text/html"], **about))
+            return data["text/html"]
         if WIDGET in data:
             return '<p class="live">This widget needs a running notebook.</p>'
         if "text/html" in data:
@@ -141,12 +145,6 @@ class _Page:
         if "text/markdown" in data:
             return to_html(data["text/markdown"], pages=self.pages)
         return _text(data.get("text/plain", ""))
-
-    def _slider(self, about: dict[str, str], body: str) -> str:
-        before = sum(slider.source == about["source"] for slider in self.sliders)
-        name = f"{about['source'].replace('_', '-')}-{self.stem[:2]}" + (f"-{before + 1}" if before else "")
-        self.sliders.append(Slider(page=f"{name}.html", body=body, **about))
-        return body
 
     def _figure(self, output: dict[str, Any]) -> str:
         """A figure that can be enlarged, with the words that `plots.show` computed from what is drawn."""
@@ -173,10 +171,6 @@ def _tags(cell: dict[str, Any]) -> list[str]:
 def _text(text: str, kind: str = "output") -> str:
     escaped = html.escape(_COLOUR.sub("", text).rstrip())
     return f'<pre class="{kind}" tabindex="0">{escaped}</pre>' if escaped else ""
-
-
-def _plain_headings(body: str) -> str:
-    return re.sub(r"<math.*?</math>", lambda match: re.sub(r"<[^>]+>", "", match[0]), body, flags=re.DOTALL)
 
 
 def _highlighted(source: str) -> str:

@@ -32,16 +32,9 @@ class HiddenGap(Slider):
             "mean confidence": [100 * report.mean_confidence for report in reports],
             "expected calibration error": [100 * report.expected_calibration_error for report in reports],
         }
-        frame = (
-            pd.DataFrame(curves, index=pd.Index(kappas, name="kappa")).reset_index().melt("kappa", value_name="mean")
-        )
-        names = {
-            "xlabel": "kappa (logits, log scale)",
-            "ylabel": "percent",
-            "title": self.stored["title"],
-            "marker": "",
-        }
-        return plots.plot_curves(frame, x="kappa", by="variable", reference=100 * reports[0].accuracy, **names).figure
+        frame = pd.DataFrame({"kappa": kappas, **curves}).melt("kappa", value_name="mean")
+        look = {"xlabel": "kappa (logits, log scale)", "ylabel": "percent", "marker": "", "title": self.stored["title"]}
+        return plots.plot_curves(frame, x="kappa", by="variable", reference=100 * reports[0].accuracy, **look).figure
 
 
 def hidden_gap(logits: Tensor, labels: Tensor, *, title: str) -> HiddenGap:

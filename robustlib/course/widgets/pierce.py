@@ -55,8 +55,7 @@ def pierce(
         logits, labels: of the same examples, no temperature applied, (n, n_classes) and (n,).
         seed: of the hidden temperatures. budget: attacks in one round.
 
-    Raises:
-        ValueError: fewer than three temperatures, unevenly spaced, or no illusion to pierce.
+    ValueError: fewer than three temperatures, unevenly spaced, or no illusion to pierce.
     """
     temperatures = sorted(map(float, accuracy))
     steps = np.diff(np.log10(temperatures))

@@ -63,8 +63,7 @@ def temperature_lab(
         pictures, jacobian: of the chosen rows, (k, channels, height, width) and as `diagnostics.input_jacobian`.
         sentences: of the chosen rows, for text.
 
-    Raises:
-        TypeError, ValueError: a part does not fit the others, or there is too much to store.
+    TypeError, ValueError: a part does not fit the others, or there is too much to store.
     """
     logits, labels = check_predictions(logits, labels)
     rows = [int(row) for row in chosen]

@@ -33,8 +33,7 @@ def training_temperature(
         start: the training temperature to begin with; default the smallest.
         of: what it is about, such as "texts"; stands in the title, and in the name by which pages tell it from others.
 
-    Raises:
-        ValueError: there is no clean accuracy, or a setting has two rows.
+    ValueError: there is no clean accuracy, or a setting has two rows.
     """
     rows = frame[frame["metric"].isin(METRICS)]
     if rows.duplicated(["training_temperature", "metric", "attack", "adversary"]).any():

@@ -46,10 +46,7 @@ class Evidence:
         return differences(self.rows, attack=self.attack, training_temperature=1)
 
     def difference(self, method: str, temperature: float, adversary: str, reference: Reference) -> pd.Series | None:
-        """The adversarial accuracy of a served model under an adversary, minus that of `reference`.
-
-        As recorded, or else from the outcomes of both.
-        """
+        """Adversarial accuracy as served minus that of `reference`: as recorded, or from the outcomes of both."""
         served = {"method": method, "design_temperature": temperature}
         recorded = difference(self.differences, reference=reference, adversary=adversary, **served)
         if recorded is not None:
@@ -119,10 +116,7 @@ def _parted(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _name_sweep_references(records: pd.DataFrame) -> pd.DataFrame:
-    """Name the references of a sweep by their role: its lowest point may lie elsewhere for every seed.
-
-    A sweep is an experiment that compares its most overconfident end with its most underconfident one.
-    """
+    """Name the references of a sweep (its ends are compared) by role: for every seed its lowest may lie elsewhere."""
     named = records.astype({"reference_method": object, "reference_adversary": object})
     for _, group in named.groupby(["experiment", "dataset", "model"]):
         rows = matching(group, metric="accuracy_difference", adversary="naive")
@@ -161,9 +155,8 @@ def gain(
 ) -> pd.Series | None:
     """What one training adds to another under the same adversary, paired on the test examples; None: not recorded.
 
-    Args:
-        attack: "clean" with adversary "naive" for clean accuracy.
-        reference_method: what it is compared with; default: the same method, at `reference_temperature`.
+    `attack`: "clean" with adversary "naive" for clean accuracy; `reference_method`: what it is compared with, default
+    the same method, at `reference_temperature`.
     """
     reference = Reference(reference_method or method, adversary, training_temperature=reference_temperature)
     return _served_undivided(records, method, training_temperature, reference, attack=attack, adversary=adversary)

@@ -173,9 +173,5 @@ def _lookup(request: str, paper: pd.DataFrame) -> str:
     missing = "attack=" in request and set(attacks) - set(rows.attack)
     if rows.empty or missing or rows.attack.duplicated().any():
         raise ValueError(f"claims.csv: {{{request}}} does not name one number of the paper for each attack")
-    means = rows.set_index("attack")["mean"]
-    return "/".join(_decimals(means[attack]) for attack in attacks if attack in means)
-
-
-def _decimals(value: float) -> str:
-    return f"{value:.2f}" if round(value, 2) == value else str(value)
+    means = rows.set_index("attack")["mean"].reindex(attacks).dropna()
+    return "/".join(f"{mean:.2f}" if round(mean, 2) == mean else str(mean) for mean in means)
