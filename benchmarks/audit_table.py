@@ -44,8 +44,8 @@ BLACK_BOX = (
     "that the truth is measured on shows its log-odds"
 )
 WHY = {  # a wrong verdict or a wrong size, by model
-    "probabilities at T = 0.02": "beyond a gap of 16.6 float32 answers 0 and 1 exactly: a temperature brings back 18 "
-    "of 39 points, a surrogate 12 more with nothing that says why; the verdict names the part that a scale explains",
+    "probabilities at T = 0.02": "float32 answers 0 and 1 exactly beyond its wall: a temperature brings back a part, a "
+    "surrogate more with nothing that says why; the verdict names the part that a scale explains",
     "seed 3, saw-tooth of 2": BLACK_BOX,
     "upside down": BLACK_BOX,
     "sine": BLACK_BOX,
