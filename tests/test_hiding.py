@@ -56,6 +56,7 @@ def test_only_the_most_extreme_constant_temperature_and_this_lesson_are_shown():
     rows += [difference(OVER, 1e-3, "margin", 70, **other) for other in ({"model": "m@int8"}, {"experiment": "07_x"})]
     rows += [difference("pgd_gradnorm", 1.0, "margin", 30), difference(OVER, 1e-3, "margin", 60, attack="pwws")]
     rows += [difference("T per query", 1.0, "margin", 20), difference("T(x) gap", 1.0, "label-only", attack="x")]
+    rows += [difference("float16", 1e-6, "label-only", 2, attack="x")]  # which may tie two classes: no theorem
     table = hiding.hiding_table(pd.DataFrame(rows).reindex(columns=COLUMNS))
     shown = [(row["hides"], row["pierces"], row["low"], row["mark"]) for row in table.to_dict("records")]
     assert shown == [
@@ -64,4 +65,5 @@ def test_only_the_most_extreme_constant_temperature_and_this_lesson_are_shown():
         ("one T = 1e+06", "margin", 20, "theorem"),
         ("T per query", "margin", 20, "counterexample"),
         ("T(x) gap", "labels only", 0, "theorem"),
+        ("float16, T_d = 1e-06", "labels only", 2, ""),
     ]

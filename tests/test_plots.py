@@ -127,10 +127,13 @@ def test_a_table_of_what_hides_has_a_panel_for_each_modality():
         ("image", "T(x) gap", "margin", 73.2, 60, 80, 9, "counterexample"),
         ("image", "T(x) gap", "dlr", 1, -2, 4, 9, "theorem"),
     ]
-    rows += [("text", "floor 2.5", "margin", 50, 40, 60, 9, "")]
+    rows += [("text", name, "margin", 50, 40, 60, 9, "") for name in ("floor 2.5", "float16", "two decimals")]
+    rows += [("text", "T(x) gap", "labels only", 15, 7, 22, 9, "theorem")]
     columns = ["modality", "hides", "pierces", "mean", "low", "high", "n", "mark"]
     figure = plots.plot_hiding(pd.DataFrame(rows, columns=columns))
     image, text = (ax for ax in figure.axes if ax.get_title())
     assert [label.get_text() for label in image.get_xticklabels()] == ["margin", "dlr"]
     assert "+73 ✗\n[60, 80]" in [note.get_text() for note in image.texts]
-    assert [label.get_text() for label in text.get_yticklabels()] == ["floor 2.5"]
+    assert [label.get_text() for label in text.get_yticklabels()][:2] == ["floor 2.5", "float16"]
+    marked = [note.get_position() for note in text.texts if note.get_text() == "∎"]
+    assert marked == [(1.5, 0.5)], "a theorem about numbers that are rounded"

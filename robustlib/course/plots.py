@@ -17,6 +17,7 @@ from robustlib.attacks.landscape import exactly_flat
 from robustlib.course.captions import describe
 from robustlib.course.words import plain
 from robustlib.data.folders import results_dir, writable
+from robustlib.study.hiding import keeps_predictions
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8B4513", "#6A3D9A", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
@@ -258,7 +259,7 @@ def plot_hiding(table: pd.DataFrame) -> Figure:
     """Heatmaps of points above honest, one for each modality: a row for what hides, a column for what pierces.
 
     `table`: as from `study.hiding.hiding_table`. ∎ marks a theorem, ✗ a counterexample; a cell without a number was not
-    measured.
+    measured, and with ∎ alone need not be.
     """
     parts = {modality: part for modality, part in table.groupby("modality", sort=False)}
     sizes = [part.hides.nunique() + 1.2 for part in parts.values()]
@@ -277,12 +278,14 @@ def plot_hiding(table: pd.DataFrame) -> Figure:
             cells.pivot(index="hides", columns="pierces", values=name).reindex(**order) for name in ("mean", "words")
         )
         look = {"cmap": "rocket_r", "vmin": 0, "vmax": 80, "linewidths": 1, "annot_kws": {"fontsize": 8.5}}
-        decided = [(x, y) for x, y in np.argwhere(values.isna().to_numpy()) if values.columns[y] == "labels only"]
-        for row, column in decided:  # not measured, nor need it be
-            ax.text(column + 0.5, row + 0.5, "∎", ha="center", va="center")
+        for row, column in np.argwhere(values.isna().to_numpy()):
+            # Not measured, nor need it be.
+            if values.columns[column] == "labels only" and keeps_predictions(values.index[row]):
+                ax.text(column + 0.5, row + 0.5, "∎", ha="center", va="center")
         sns.heatmap(values, annot=notes.fillna(""), fmt="", cbar_kws={"label": "points above honest"}, **look, ax=ax)
         meaning = ": ∎ by theorem, ✗ counterexample" if part.mark.any() else ""
         ax.set(xlabel="", ylabel="", title=f"{modality}s{meaning}")
+        ax.grid(visible=False)  # it would show through cells that were not measured
         ax.tick_params(axis="x", rotation=0 if values.shape[1] <= 10 else 20)
         ax.tick_params(axis="y", rotation=0)
     return figure

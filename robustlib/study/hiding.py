@@ -26,8 +26,9 @@ LABELS_ONLY = {"attack": ("hopskipjump-long",), "adversary": ("label-only",)}
 PER_INPUT, PER_QUERY = "T(x)", "T per query"
 NAMES = (PER_INPUT, PER_QUERY, "floor", "float16", "probabilities")  # how the name of a disguise begins
 LESSONS = ("04_", "06_")
-# Which adversaries a disguise cannot touch, by how its name begins, where labels are always one of them. A temperature
-# drawn for each query changes the length of a gradient, which attacks on images do not use.
+ROUNDED = ("float16", "probabilities")  # may tie two classes, so that not every prediction is kept
+# Which adversaries a disguise cannot touch, by how its name begins; labels, too, where it keeps predictions. A
+# temperature drawn for each query changes the length of a gradient, which attacks on images do not use.
 UNTOUCHED = {
     "one T": ("cal-exact", "margin", "dlr", "mifpe", "t-mifpe"),
     PER_INPUT: ("dlr",),
@@ -110,6 +111,11 @@ def hiding_table(records: pd.DataFrame, columns: Sequence[str] = ()) -> pd.DataF
     return rows[["modality", "hides", "pierces", "mean", "low", "high", "n", "mark"]].reset_index(drop=True)
 
 
+def keeps_predictions(hides: str) -> bool:
+    """Whether what hides, by its name in the table, keeps every prediction: then labels alone are left as they were."""
+    return hides.startswith(tuple(UNTOUCHED) + NAMES) and not hides.startswith(ROUNDED)
+
+
 def _extremes(rows: pd.DataFrame) -> dict[tuple[str, str], float]:
     """The most extreme design temperature at which the margin was tried, by modality and method."""
     tried = rows[(rows.adversary == "margin") & rows.method.isin((OVER, UNDER))]
@@ -133,7 +139,7 @@ def _mark(row: dict) -> str:
     untouched = UNTOUCHED.get(begins, ())
     if begins == PER_QUERY and row["modality"] == "text":
         untouched = ()
-    if row["pierces"] == "labels only" or row["pierces"] in untouched:
+    if row["pierces"] in untouched or (row["pierces"] == "labels only" and keeps_predictions(row["hides"])):
         return "theorem"
     surely = row["low"] > WORTH_REMOVING
     return "counterexample" if surely and row["pierces"] in UNTOUCHED["one T"] else ""
