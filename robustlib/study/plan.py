@@ -210,9 +210,10 @@ def _trainings(
     sizes: TrainingSettings = settings_of(plan.profile, modality).lessons
     further = range(max(sizes.row_seeds, sizes.main_seeds) if main else sizes.row_seeds)
     for seed in dict.fromkeys([*plan.seeds, *(plan.seed + number for number in further)]):
+        asked = [a for a in attacks or sizes.attacks[:1] if seed in plan.seeds or a not in sizes.attacks_once]
         for variant in variants:
             victim = Victim(plan.profile, modality, seed, variant)
-            yield from _grid(victim, attacks or sizes.attacks[:1], adversaries, (1.0,))
+            yield from _grid(victim, asked, adversaries, (1.0,))
 
 
 def _training_rules(plan: _Plan) -> Iterator[Unit]:

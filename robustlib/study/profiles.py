@@ -36,6 +36,7 @@ class TrainingSettings:
     more_data: int | None = None  # training examples to see whether a gain survives more data; None leaves it out
     row_seeds: int = 1  # trainings of every row, at least one for each seed of the profile
     main_seeds: int = 1  # trainings of each main row, at least one for each seed of the profile
+    attacks_once: tuple[str, ...] = ()  # those of `attacks` that the further seeds of a main row leave out
 
 
 @dataclass(frozen=True)

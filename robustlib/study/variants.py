@@ -239,13 +239,15 @@ class TrainingLesson:
         one; `seeds`: default `seeds`, one training each in a small profile.
         """
         models, references = {}, dict(references or {})
+        first = [self.seed + number for number in get_profile(self.profile).seeds]
+        once = self.sizes.attacks_once
         jobs = [(seed, variant) for seed in seeds or self.seeds for variant in variants]
         for seed, variant in progress(jobs, description=f"{self.modality}: train and attack"):
             model = models[seed, variant] = judge(
                 trained_variant(self.profile, self.modality, variant, seed=seed),
                 variant,
                 self.book,
-                attacks=attacks or (self.main_attack,),
+                attacks=[a for a in attacks or (self.main_attack,) if seed in first or a not in once],
                 adversaries=adversaries,
                 reference=references.get(seed),
             )
