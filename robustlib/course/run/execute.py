@@ -47,6 +47,7 @@ def execute(notebook: Path, output: Path, parameters: dict[str, object]) -> Exec
             notebook.name,
             os.path.relpath(writable(output.parent).resolve() / output.name),
             parameters=parameters,
+            request_save_on_cell_execute=False,  # by default it writes all of the copy before and after every cell
             kernel_name="python3",
             start_timeout=180,
             cwd=".",
