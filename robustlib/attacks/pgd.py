@@ -139,30 +139,39 @@ class _Climb:
         path = [current.clone()]
         for step in range(self.steps + 1):
             last = step == self.steps
-            point = current[live].detach().requires_grad_(not last)
-            batch.model.rows = batch.rows[live]
+            point = _taken(current, live).detach().requires_grad_(not last)
+            batch.model.rows, labels = _taken(batch.rows, live), _taken(batch.labels, live)
             with torch.set_grad_enabled(not last):
                 logits = batch.model(point)
-            fooled = logits.argmax(dim=1) != batch.labels[live]
+            fooled = logits.argmax(dim=1) != labels
             if last or self.leave_early:
                 batch.adversarial[live[fooled]] = point.detach()[fooled]
                 batch.standing[live[fooled]] = False
             if last:
                 batch.adversarial[live[~fooled]] = point.detach()[~fooled]
                 break
-            keep = ~fooled if self.leave_early else torch.ones_like(fooled)
-            if not keep.any():
+            keep = (~fooled if self.leave_early else torch.ones_like(fooled)).nonzero().squeeze(1)
+            if not len(keep):
                 break
             score = self.score.of(batch.rows[live]) if isinstance(self.score, TargetedMargin) else self.score
-            value = score(logits, batch.labels[live])
-            gradient = torch.autograd.grad(value[keep].sum(), point)[0][keep]
-            batch.model.n_backward += int(keep.sum())
-            live = live[keep]
-            moved = point.detach()[keep] + self.step_size * ball.step(gradient, self.norm)
-            current[live] = self._project(moved, batch, live)
+            value = _taken(score(logits, labels), keep)
+            gradient = _taken(torch.autograd.grad(value.sum(), point)[0], keep)
+            batch.model.n_backward += len(keep)
+            live = _taken(live, keep)
+            moved = _taken(point.detach(), keep) + self.step_size * ball.step(gradient, self.norm)
+            moved = self._project(moved, batch, live)
+            if len(live) == len(current):
+                current = moved
+            else:
+                current[live] = moved
             if self.keep_path:
                 path.append(current.clone())
         return path
 
     def _project(self, points: Tensor, batch: _Batch, live: Tensor) -> Tensor:
-        return ball.project(points, batch.images[live], self.epsilon, self.norm, batch.model.dtype)
+        return ball.project(points, _taken(batch.images, live), self.epsilon, self.norm, batch.model.dtype)
+
+
+def _taken(values: Tensor, rows: Tensor) -> Tensor:
+    """`values[rows]` for ascending row numbers; no copy where they are all of them."""
+    return values if len(rows) == len(values) else values[rows]
