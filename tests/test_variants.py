@@ -79,6 +79,18 @@ def test_text_lessons_may_train_more_layers_than_the_other_lessons(monkeypatch):
     assert trained_variant("smoke", "text", Variant()).training.layers is None
 
 
+def test_training_lessons_have_attacks_and_more_sentences_of_their_own(monkeypatch):
+    texts = pytest.importorskip("robustlib.study.texts")
+    monkeypatch.setattr(texts, "train_text_classifier", lambda training, *_: training)
+    sizes, others = lesson_settings("smoke", "text"), get_profile("smoke").texts[0]
+    assert "dg-10" not in others.attacks
+    larger = replace(sizes, n_test=others.n_test + 7, attacks=("dg-10",))
+    monkeypatch.setattr(variants, "lesson_settings", lambda *_: larger)
+    study = trained_variant("smoke", "text", Variant())
+    assert (len(study.inputs), len(study.labels)) == (others.n_test + 7, others.n_test + 7)
+    assert study.attacks["dg-10"].name == "dg-10"
+
+
 def test_steps_solutions_epochs_and_titles(untrained):
     sizes = lesson_settings("smoke", "image")
     for variant, steps, solutions, epochs, title in (

@@ -77,17 +77,18 @@ class ImageStudy(Study):
         return self.model
 
 
-def image_study(profile: str, *, seed: int = 0, **changes: Any) -> ImageStudy:
+def image_study(profile: str, *, seed: int = 0, n_test: int | None = None, **changes: Any) -> ImageStudy:
     """Data and trained model of a profile; trains where the cache has no such model.
 
-    `changes`: fields of `ImageTraining` that differ from the profile's, for example `gradient_rule="normalise"`.
+    `n_test`: attacked images, default the profile's. `changes`: fields of `ImageTraining` that differ from the
+    profile's, for example `gradient_rule="normalise"`.
 
     TypeError, ValueError: as `check_seed`; FetchError: none of the profile's data sets is available.
     """
     check_seed(seed)
     settings, substitution = settings_in_use(profile, "image")
     device = pick_device()
-    test = load_images(settings.dataset, "test", n=settings.n_test, seed=0)
+    test = load_images(settings.dataset, "test", n=n_test or settings.n_test, seed=0)
     validation = load_images(settings.dataset, "validation", n=settings.n_validation, seed=0)
     shared = ("dataset", "n_train", "architecture", "epochs", "learning_rate", "augment")
     sizes = {name: getattr(settings, name) for name in shared}

@@ -159,6 +159,7 @@ def text_study(
     dataset: str | None = None,
     encoder: str | None = None,
     layers: int | None = None,
+    n_test: int | None = None,
     **changes: Any,
 ) -> TextStudy:
     """Data and fine-tuned victim of a profile; trains where the cache has no such model.
@@ -166,6 +167,7 @@ def text_study(
     Args:
         dataset: another data set with the sizes of the profile's first one; default: the first that is available.
         encoder, layers: another encoder, by name, and how many of its layers; default all.
+        n_test: attacked texts; default the profile's.
         changes: fields of `TextTraining` that differ from the profile's, for example `training_temperature=100.0`; or
             `n_train`, training texts.
 
@@ -186,7 +188,11 @@ def text_study(
     )
     train, validation, test = (
         load_text(settings.dataset, split, n=_at_most(settings.dataset, split, n), seed=0)
-        for split, n in (("train", settings.n_train), ("validation", settings.n_validation), ("test", settings.n_test))
+        for split, n in (
+            ("train", settings.n_train),
+            ("validation", settings.n_validation),
+            ("test", n_test or settings.n_test),
+        )
     )
     shared = ("encoder", "layers", "epochs", "max_length", "batch_size", "learning_rate")
     sizes = {field: getattr(settings, field) for field in shared}

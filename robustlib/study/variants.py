@@ -76,6 +76,7 @@ def trained_variant(profile: str, modality: str, variant: Variant, *, seed: int 
         epochs, suffix = max(1, round(epochs * sizes.n_train / variant.n_train)), f"{suffix}(n={variant.n_train})"
     changes = {
         "n_train": variant.n_train or sizes.n_train,
+        "n_test": sizes.n_test,
         "epochs": epochs,
         "learning_rate": sizes.learning_rate,
         "gradient_rule": variant.rule,
@@ -98,8 +99,7 @@ def trained_variant(profile: str, modality: str, variant: Variant, *, seed: int 
         study = text_study(profile, seed=seed, **changes, method=method)
         attacks = tuple(dict.fromkeys([*study.settings.attacks, *sizes.attacks]))
         settings = replace(study.settings, n_test=sizes.n_test, n_search=sizes.n_opt, attacks=attacks)
-    n = min(sizes.n_test, len(study.labels))
-    return replace(study, settings=settings, inputs=study.inputs[:n], labels=study.labels[:n])
+    return replace(study, settings=settings)
 
 
 @dataclass(frozen=True)
