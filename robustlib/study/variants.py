@@ -96,7 +96,8 @@ def trained_variant(profile: str, modality: str, variant: Variant, *, seed: int 
         if sizes.layers != 0:
             changes |= {"encoder": settings_in_use(profile, "text")[0].encoder, "layers": sizes.layers}
         study = text_study(profile, seed=seed, **changes, method=method)
-        settings = replace(study.settings, n_test=sizes.n_test, n_search=sizes.n_opt)
+        attacks = tuple(dict.fromkeys([*study.settings.attacks, *sizes.attacks]))
+        settings = replace(study.settings, n_test=sizes.n_test, n_search=sizes.n_opt, attacks=attacks)
     n = min(sizes.n_test, len(study.labels))
     return replace(study, settings=settings, inputs=study.inputs[:n], labels=study.labels[:n])
 
