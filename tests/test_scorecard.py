@@ -486,6 +486,21 @@ def test_another_encoder_is_not_the_same_with_fewer_layers(model, mean, expected
     assert row_of(frame, "C7", "text")["verdict"] == "not tested"
 
 
+def test_a_model_of_one_lesson_is_no_gap_in_what_others_show():
+    text = made_up(modality="text", model="minilm-1-layers")
+    other = {"experiment": "08_illusion_by_training", "model": "minilm", "method": "baseline_gradnorm"}
+    trained = illusion(30.0, text=text, **other, adversary="naive", design_temperature=1.0)
+    trained |= Reference("baseline_gradnorm", "margin").columns
+    card = judge_claims(pd.concat([text, pd.DataFrame([trained])], ignore_index=True))
+    frame = as_frame(card)
+    for claim in ("C1", "C5", "O1"):
+        row = row_of(frame, claim, "text")
+        assert (row["verdict"], row["reason"]) == ("reproduced", "")
+        assert "minilm" not in row["ours"]
+    assert "minilm-1-layers; rotten_tomatoes, minilm (in the lessons on training)" in report(card)
+    assert summary(card).count("Adversarial accuracy") == 1
+
+
 def test_precision_counts_whatever_the_training_temperature():
     """In a model trained at T = 1 nothing may be hidden, and in one trained at T = 100 much."""
     plain = low_precision(half=2.0)

@@ -84,11 +84,12 @@ def test_training_lessons_have_attacks_and_more_sentences_of_their_own(monkeypat
     monkeypatch.setattr(texts, "train_text_classifier", lambda training, *_: training)
     sizes, others = lesson_settings("smoke", "text"), get_profile("smoke").texts[0]
     assert "dg-10" not in others.attacks
-    larger = replace(sizes, n_test=others.n_test + 7, attacks=("dg-10",))
+    larger = replace(sizes, n_test=others.n_test + 7, attacks=("dg-10", "tf-10"))
     monkeypatch.setattr(variants, "lesson_settings", lambda *_: larger)
     study = trained_variant("smoke", "text", Variant())
     assert (len(study.inputs), len(study.labels)) == (others.n_test + 7, others.n_test + 7)
     assert study.attacks["dg-10"].name == "dg-10"
+    assert study.size("tf-10") == study.size("dg-10") == others.n_test + 7
 
 
 def test_steps_solutions_epochs_and_titles(untrained):

@@ -98,7 +98,8 @@ def trained_variant(profile: str, modality: str, variant: Variant, *, seed: int 
             changes |= {"encoder": settings_in_use(profile, "text")[0].encoder, "layers": sizes.layers}
         study = text_study(profile, seed=seed, **changes, method=method)
         attacks = tuple(dict.fromkeys([*study.settings.attacks, *sizes.attacks]))
-        settings = replace(study.settings, n_test=sizes.n_test, n_search=sizes.n_opt, attacks=attacks)
+        own = {"n_test": sizes.n_test, "n_slow": sizes.n_test, "n_search": sizes.n_opt}
+        settings = replace(study.settings, **own, attacks=attacks)
     return replace(study, settings=settings)
 
 

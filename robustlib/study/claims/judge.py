@@ -139,6 +139,9 @@ def _findings(claim: str, smallest: float, settings: dict[str, Evidence]) -> lis
         return []
     test, _ = TESTS[claim]
     findings = {name: test(data, smallest) for name, data in settings.items()}
+    # A lesson may have a model of its own: what nobody asked of it is no gap in the evidence.
+    asked = {name: part for name, part in findings.items() if any(finding.outcome != "missing" for finding in part)}
+    findings = asked or findings
     if len(findings) == 1:
         return list(*findings.values())
     return [replace(finding, where=f"{name}: {finding.where}") for name, part in findings.items() for finding in part]

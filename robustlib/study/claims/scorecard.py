@@ -111,9 +111,14 @@ def _measured(card: Scorecard) -> str:
         return "No records yet."
     facts = origin(card.records)
     commits = ", ".join(sorted(card.records.commit.dropna().astype(str).unique())) or "unknown"
+    models = [
+        f"{name}{'' if len(data.rows) else ' (in the lessons on training)'}"
+        for settings in card.sides.values()
+        for name, data in settings.items()
+    ]
     return (
-        f"Profile {facts['profile']}, device {facts['device']}, measured {facts['date']}, commit {commits}. "
-        f"{card.counts}"
+        f"Profile {facts['profile']}, device {facts['device']}, measured {facts['date']}, commit {commits}: "
+        f"{'; '.join(models)}. {card.counts}"
     )
 
 
@@ -136,7 +141,8 @@ def summary(card: Scorecard) -> str:
         if not settings:
             lines.append(f"No {modality} records: needs the {modality} notebooks.")
         for name, data in settings.items():
-            lines += ["", *_story(f"{modality}, {name}", data)]
+            if len(settings) == 1 or data.accuracy(BASELINE, 1.0) is not None:
+                lines += ["", *_story(f"{modality}, {name}", data)]
     return "\n".join(lines)
 
 
