@@ -5,6 +5,7 @@ import json
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
@@ -118,3 +119,18 @@ def test_exercises_have_a_stub_and_a_check_directly_below_it(path):
         assert tags[index : index + 2] == ["exercise", "check"]
         name = re.fullmatch(r"def (\w+)\(.*\): \.\.\.", code[index].source)[1]
         assert re.fullmatch(rf'{name} = exercises\.check\("\d+\.\d+", {name}\)', code[index + 1].source)
+
+
+def test_the_sweep_of_lesson_09_is_read_from_the_lowest_temperature_to_the_highest():
+    """Main rows are trained first, so records come as T = 1, 100, 1000, 10: ends read by position were not the ends."""
+    path = next(path for path in NOTEBOOKS if path.stem.startswith("09_"))
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells]
+    (source,) = [text for text in cells if text.startswith("def sweep_facts(")]
+    space = {"pd": pd, "STAR": "starred"}
+    exec(source.split("\n\n\n")[0], space)
+    order = [1.0, 100.0, 1000.0, 10.0]
+    common = {"method": "starred", "adversary": "margin", "attack": "pgd", "training_temperature": order}
+    rows = [common | {"metric": name, "mean": order} for name in ("training_loss", "logit_range", "accuracy")]
+    lesson = SimpleNamespace(records=pd.concat(map(pd.DataFrame, rows)), main_attack="pgd")
+    facts = space["sweep_facts"](lesson)
+    assert [*facts.index] == [*facts["logit_range"]] == sorted(order)
