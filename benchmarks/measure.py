@@ -129,15 +129,18 @@ def measure_all(
     return rows
 
 
-def report(rows: list[Row], path: Path) -> None:
-    """Print the table and write it as a tidy CSV."""
+def report(rows: list[Row]) -> None:
+    """Print the table."""
     width = max(len(row["name"]) for row in rows)
     for row in rows:
         value = f"{row['value']:10.4g} [{row['low']:.4g}, {row['high']:.4g}]"
         count = f"n = {row['n']}, {row['repeats']} times, load {row['load']}, {row['threads']} threads"
         print(f"{row['name']:{width}}  {value:32} {row['unit']:20} x {row['ratio']:7.4g}  {count}")
     print(f"{rows[0]['versions']}\n{rows[0]['device']}")
-    path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def write(rows: list[Row], path: Path) -> None:
+    """A tidy CSV of the rows."""
     columns = [
         *(["part", "clock"] if "part" in rows[0] else []),
         "name",
@@ -156,6 +159,7 @@ def report(rows: list[Row], path: Path) -> None:
         "versions",
         "device",
     ]
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=columns)
         writer.writeheader()

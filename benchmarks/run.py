@@ -19,7 +19,7 @@ import overhead
 import pandas as pd
 import text_attacks
 import training
-from measure import CLOCKS, Row, measure_all, options, report
+from measure import CLOCKS, Row, measure_all, options, report, write
 
 from robustlib.data.folders import results_dir
 from robustlib.study.images import ImageStudy, image_study
@@ -139,12 +139,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if chosen.profile == "smoke":
         chosen.sentences, chosen.layers, chosen.epochs, chosen.train = 4, 1, 1, 64
     os.environ["ROBUSTLIB_CLOCK"] = chosen.clock
-    study, rows = image_study(chosen.profile), []
+    if "texts" in chosen.parts:
+        text_attacks.check(chosen)
+    study, rows, folder = image_study(chosen.profile), [], chosen.out or results_dir("benchmarks")
     for part in chosen.parts:
         measured = measure_all(parts(chosen)[part], study, chosen.profile, chosen.threads, chosen.repeats)
         rows += [{"part": part, "clock": chosen.clock, **row} for row in measured]
-    folder = chosen.out or results_dir("benchmarks")
-    report(rows, folder / "benchmarks.csv")
+        write(rows, folder / "benchmarks.csv")  # whatever becomes of the parts that follow
+    report(rows)
     targets = judged(pd.DataFrame(rows))
     targets.to_csv(folder / "targets.csv", index=False)
     print(targets.to_string(index=False))

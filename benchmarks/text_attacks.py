@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -109,6 +110,18 @@ def run_low(model: TextClassifier, texts, labels, name: str, clock) -> dict:
     result = attack_in_low_precision(model, texts, labels, recipe=recipe)
     seconds = clock() - began
     return row(LOW, name, seconds, float("nan"), result.n_forward, result.outcome, result.queries)
+
+
+def check(options: argparse.Namespace) -> None:
+    """FileNotFoundError before anything is measured: TextAttack's environment or pwws's WordNet is not there."""
+    python, corpora = options.textattack_python, os.environ.get("NLTK_DATA", "")
+    if python and shutil.which(python) is None:
+        raise FileNotFoundError(f"no interpreter {python}: --textattack-python names that of TextAttack's environment")
+    if python and "pwws" in options.recipes and not Path(corpora, "corpora", "wordnet", "index.sense").exists():
+        raise FileNotFoundError(
+            f"TextAttack's pwws needs corpora/wordnet with index.sense under NLTK_DATA ({corpora or 'not set'}): "
+            "put it there, or leave pwws out of --recipes"
+        )
 
 
 def run_textattack(python: str, request: dict[str, Any]) -> dict[str, Any]:

@@ -53,6 +53,34 @@ def test_targets_are_judged_where_both_sides_were_measured(tables):
     assert set(met[met.index.str.contains("foolbox|calibration|unit|float32")]) <= {"yes", "no"}
 
 
+def test_what_is_measured_stays_when_a_later_part_fails(script, tmp_path, monkeypatch):
+    run = script("run")
+    row = {"name": "a", "value": 1.0, "unit": "s", "reference": "a", "ratio": 1.0, "low": 1.0, "high": 1.0, "n": 1}
+    good = (lambda study, repeats: [row | {"repeats": 1}],)
+
+    def bad(study, repeats):
+        raise OSError("disk full")
+
+    monkeypatch.setenv("ROBUSTLIB_CLOCK", "wall")
+    monkeypatch.setattr(run, "parts", lambda chosen: {"images": good, "overhead": (bad,)})
+    options = ["--profile", "smoke", "--threads", "1", "--out", str(tmp_path)]
+    with pytest.raises(OSError, match="disk full"):
+        run.main([*options, "--parts", "images", "overhead"])
+    assert pd.read_csv(tmp_path / "benchmarks.csv").name.tolist() == ["a"]
+
+
+def test_missing_resources_of_textattack_are_named_before_anything_runs(script, tmp_path, monkeypatch):
+    run = script("run")
+    monkeypatch.setenv("ROBUSTLIB_CLOCK", "wall")
+    monkeypatch.delenv("NLTK_DATA", raising=False)
+    options = ["--profile", "smoke", "--out", str(tmp_path), "--parts", "images", "texts"]
+    with pytest.raises(FileNotFoundError, match="no interpreter nowhere/python"):
+        run.main([*options, "--textattack-python", "nowhere/python"])
+    with pytest.raises(FileNotFoundError, match=r"corpora.wordnet with index"):
+        run.main([*options, "--textattack-python", sys.executable, "--recipes", "dg", "pwws"])
+    assert not list(tmp_path.iterdir())
+
+
 def test_gpu_costs_are_measured_once_and_a_second_run_goes_on(script, tmp_path, capsys):
     gpu = script("gpu")
     gpu.main(["--out", str(tmp_path), "--sizes", "small", "--only", "images"])
