@@ -134,6 +134,32 @@ def test_time_peak_memory_and_where_things_are_is_said(root, first):
     assert f"Executed notebooks   {root}/results/smoke/notebooks" in text and "headline of smoke" in text
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux only")
+def test_kernels_are_forks_that_have_imported_the_library_and_show_figures_inline(
+    tmp_path, monkeypatch, write_notebook
+):
+    monkeypatch.setenv("ONLY_HERE", "set after the fork server began")
+    write_notebook(
+        make_root(tmp_path, monkeypatch) / "notebooks/01_a.ipynb",
+        "import os, sys\nprint('torch' in sys.modules, os.environ['ONLY_HERE'], os.getsid(0) == os.getpid())",
+        "import matplotlib.pyplot as plt\nplt.plot([1, 2]);",
+        "import numpy as np\nprint('drawn', np.random.rand(), sep=':')",
+    )
+    drawn = []
+    for _ in range(2):
+        status, text = run_and_read(refresh=True)
+        assert status == 0, text
+        copy = tmp_path / "results/smoke/notebooks/01_a.ipynb"
+        assert "True set after the fork server began True" in outputs(copy)
+        assert any(
+            "image/png" in output.get("data", {})
+            for cell in nbformat.read(copy, 4).cells[2:]
+            for output in cell.get("outputs", [])
+        )
+        drawn.append(re.search(r"drawn:(\S+)", outputs(copy))[1])
+    assert drawn[0] != drawn[1]  # numpy is seeded in each kernel, not once for all
+
+
 def test_only_what_has_changed_runs_again(root, first, write_notebook):
     write_notebook(root / "notebooks/01_fails.ipynb", NOTE.format(1), "print('mended')")
     before = (root / "results/smoke/notebooks/04_works.ipynb").stat().st_mtime_ns

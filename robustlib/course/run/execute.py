@@ -14,6 +14,7 @@ from unittest.mock import patch
 import psutil
 
 import robustlib
+from robustlib.course.run.kernels import KernelManager
 from robustlib.data.folders import folder_variables, writable
 
 
@@ -49,6 +50,7 @@ def execute(notebook: Path, output: Path, parameters: dict[str, object]) -> Exec
             parameters=parameters,
             request_save_on_cell_execute=False,  # by default it writes all of the copy before and after every cell
             kernel_name="python3",
+            kernel_manager_class=KernelManager,
             start_timeout=180,
             cwd=".",
             # leaves out what every kernel prints: that it runs over TCP, and an error about our request to stop
@@ -77,12 +79,11 @@ def _failure(error: Exception, cells: list[str]) -> str:
 
 def _peak_memory_mb(mark: str) -> float:
     """Peak memory of the kernel with a mark among its arguments; what it holds now where the system keeps no peak."""
-    for process in psutil.Process().children():
-        with contextlib.suppress(psutil.Error, OSError):
-            if mark in process.cmdline():
-                status = Path(f"/proc/{process.pid}/status")
-                peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
-                return int(peak[1]) / 1024 if peak else process.memory_info().rss / 2**20
+    with contextlib.suppress(psutil.Error, OSError):
+        process = psutil.Process(KernelManager.pids[mark])
+        status = Path(f"/proc/{process.pid}/status")
+        peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+        return int(peak[1]) / 1024 if peak else process.memory_info().rss / 2**20
     return 0.0
 
 
@@ -92,6 +93,7 @@ def kernel_environment(**variables: str) -> Iterator[None]:
     package = str(Path(robustlib.__file__).resolve().parent.parent)
     settled = {
         "JUPYTER_PREFER_ENV_PATH": "1",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # else chosen at an import that has no shell yet
         "JUPYTER_PATH": "",  # comes before the environment, and may hold the kernel of another Python
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),

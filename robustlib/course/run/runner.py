@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from robustlib.course.run import state
 from robustlib.course.run.execute import Execution, execute, kernel_environment
 from robustlib.course.run.forecast import Forecast, clock
+from robustlib.course.run.kernels import import_early
 from robustlib.course.run.state import Step
 from robustlib.data.folders import repository_root, results_dir, writable
 from robustlib.study.environment import describe_environment
@@ -70,6 +71,7 @@ def _run(notebooks: Sequence[Path], results: Path, profile: Profile, options: Op
     _say(describe_environment(profile.name, profile.seeds[0]))
     variables = {"ROBUSTLIB_REFRESH": str(time.time())} if options.refresh else {}
     with kernel_environment(**variables, ROBUSTLIB_WORKERS="1"):
+        import_early()
         forecast = _forecast(notebooks, results, profile, options)
         _say(forecast.text())
         steps = _with_units(forecast, options, deadline)
