@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.sparse.csgraph import connected_components
 
 from robustlib.data import FetchError, fetch, load_images, load_text
+from robustlib.data.cache import computed
 from robustlib.data.splits import PARTS, grouped_split, stratified_order, subset
 from robustlib.data.text import near_duplicate_groups
 
@@ -75,6 +76,9 @@ def test_near_duplicates_by_brute_force():
     assert np.array_equal(found[:, None] == found, group[:, None] == group)
     linked = near_duplicate_groups(["alpha beta", "gamma delta", "eta theta"], ["x", "y", "x"])
     assert linked[0] == linked[2] != linked[1]
+    before = computed.total()  # a process finds what another has compared
+    assert np.array_equal(near_duplicate_groups(texts), found) and computed.total() == before
+    assert len(set(near_duplicate_groups(texts, ["same"] * len(texts)))) == 1
 
 
 def fashion_files(n_train: int = 200, n_test: int = 30) -> dict[str, bytes]:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robustlib.data.cache import cached, content_digest
 from robustlib.data.splits import check_split, grouped_split, hold_out, subset
 from robustlib.data.store import content, fetch
 
@@ -188,8 +189,15 @@ def _read_vader(paths: dict[str, Path]) -> _Rows:
 def near_duplicate_groups(texts: list[str], same: list[str] | None = None) -> np.ndarray:
     """Group number of each text: (n,) int64, equal for texts linked by near-duplicates or an equal entry in `same`.
 
-    Near-duplicates: their sets of lower-cased words have a Jaccard similarity of at least 0.6.
+    Near-duplicates: their sets of lower-cased words have a Jaccard similarity of at least 0.6. Compared once: every
+    process that reads the texts would spend seconds on it.
     """
+    config = {"texts": content_digest(texts), "same": content_digest(same or [])}
+    found = cached("near_duplicates", config, lambda: {"group": _linked(texts, same)}, rooms=("data.text",))
+    return found["group"]
+
+
+def _linked(texts: list[str], same: list[str] | None) -> np.ndarray:
     words = [frozenset(re.findall(r"\w+", text.lower())) or frozenset([text]) for text in texts]
     frequency = Counter(word for group in words for word in group)
     parent = list(range(len(texts)))
