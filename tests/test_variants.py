@@ -236,6 +236,9 @@ def test_a_lesson_trains_every_variant_for_every_seed_and_finds_its_differences(
     robust = np.mean([accuracy[seed, 1.0, "margin"] for seed in (3, 4)])
     assert prices.loc[(star, 1.0), "robust"] == pytest.approx(robust)
     assert len(prices) == 2 and (prices.n_seeds == 2).all() and (prices.robust_low < prices.robust).all()
+    backwards = TrainingLesson("13_high_temperature_adds", "smoke", 3, "image")
+    backwards.train_and_judge([HOT, COLD])
+    assert list(backwards.prices().index) == [(star, 1.0), (star, 100.0)]  # as a figure numbers them
 
 
 def test_main_rows_get_more_seeds_than_the_others_and_are_compared_seed_by_seed():

@@ -280,7 +280,8 @@ class TrainingLesson:
     def prices(self) -> pd.DataFrame:
         """Every model's clean accuracy beside what log-odds leave of it under the main attack, over seeds.
 
-        By `method` and `training_temperature`: `clean` and `robust` in percent with `_low` and `_high`, `n_seeds`.
+        By `method` (as they come) and `training_temperature` (rising): `clean` and `robust` in percent with `_low` and
+        `_high`, `n_seeds`.
         """
         rows, model = (
             matching(self.records, metric="accuracy", design_temperature=1),
@@ -293,7 +294,9 @@ class TrainingLesson:
             .rename(columns={"mean": name, "low": f"{name}_low", "high": f"{name}_high"})
             for name, columns in sides.items()
         )
-        return clean.join(robust.drop(columns="n_seeds"), how="inner")
+        both = clean.join(robust.drop(columns="n_seeds"), how="inner")
+        methods = list(both.index.unique("method"))
+        return both.loc[sorted(both.index, key=lambda index: (methods.index(index[0]), index[1]))]
 
     def illusion(self, method: str, temperature: float = 1.0, *, adversary: str = "naive") -> pd.Series | None:
         """`claims.illusion` under the main attack and over seeds, of a method at a training temperature."""
