@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from robustlib.data import FetchError, load_images
+from robustlib.data.cache import computed
+from robustlib.models.forward import logits_of
 from robustlib.models.images import build_image_model
 from robustlib.study import images as study
 from robustlib.study import variants
@@ -16,6 +18,7 @@ from robustlib.study.claims.findings import evidence
 from robustlib.study.claims.rules import SMALLEST
 from robustlib.study.profiles import get_profile
 from robustlib.study.records import RecordBook, Reference, difference, differences
+from robustlib.study.units import Unit, Victim
 from robustlib.study.variants import TrainingLesson, Variant, judge, lesson_settings, trained_variant
 
 COLD, HOT = Variant(rule="normalise"), Variant(rule="normalise", temperature=100.0)
@@ -205,6 +208,16 @@ def test_only_what_both_have_is_compared(image_book):
     rows = differences(book.frame)
     assert list(zip(rows.attack, rows.adversary, strict=True)) == [("pgd", "naive"), ("clean", "naive")]
     assert (rows.reference_adversary == "naive").all()
+
+
+def test_the_logits_that_judge_a_training_are_computed_with_it_and_once():
+    unit = Unit(Victim("smoke", "image", 4, COLD))
+    unit.compute()
+    study, before = trained_variant("smoke", "image", COLD, seed=4), computed.total()
+    assert torch.equal(study.validation_logits, logits_of(study.model, study.validation_inputs))
+    assert computed.total() == before
+    other = replace(study, validation_inputs=study.validation_inputs[1:], validation_labels=study.validation_labels[1:])
+    assert torch.allclose(other.validation_logits, study.validation_logits[1:], atol=1e-5)
 
 
 def test_a_lesson_trains_every_variant_for_every_seed_and_finds_its_differences(monkeypatch):

@@ -17,6 +17,7 @@ from robustlib.calibration.disguises import Disguised
 from robustlib.calibration.temperature import TemperatureScaled
 from robustlib.data import DATASETS
 from robustlib.data.cache import cached, content_digest
+from robustlib.models.forward import logits_of
 from robustlib.study.records import RecordBook, Reference
 
 
@@ -88,6 +89,16 @@ class Study(ABC):
         """Digest of weights and examples: whatever changed them, an evaluation of the old ones is not reused."""
         examples = [self.inputs, self.labels, self.validation_inputs, self.validation_labels]
         return content_digest([*self.model.state_dict().values(), *examples])
+
+    @cached_property
+    def validation_logits(self) -> Tensor:
+        """Undivided logits of the validation examples, (n, n_classes): several lessons judge one model by them."""
+
+        def compute() -> dict:
+            return {"logits": logits_of(self.model, self.validation_inputs)}
+
+        config = {"training": asdict(self.training), "content": self.content}
+        return cached("validation_logits", config, compute, rooms=("models",))["logits"]
 
     @property
     def dataset(self) -> str:

@@ -136,7 +136,7 @@ class Unit:
     """One model trained, or one attack on it as one adversary at one temperature; its result lies in the cache.
 
     Attributes:
-        attack: by name; "" only trains.
+        attack: by name; "" only trains, and keeps the logits by which a lesson judges the training.
         adversary: by name, or prepared from a description.
         n: attacked examples; None: as many as the profile gives the attack.
         disguise: name of one of `hiding.disguises`, or of one of `services.SERVICES` behind its prefix.
@@ -176,6 +176,8 @@ class Unit:
         study = self.victim.study()
         if self.attack:
             self._run(study)
+        elif self.victim.variant is not None:
+            study.validation_logits  # noqa: B018 (by which lessons judge each of their trainings)
         return {"seconds": round(time.perf_counter() - started, 3) if computed.total() > before else None}
 
     def _run(self, study: Study) -> None:

@@ -116,10 +116,10 @@ class TrainedModel:
         """Undivided logits of the test examples, (n, n_classes)."""
         return logits_of(self.study.model, self.study.inputs)
 
-    @cached_property
+    @property
     def validation_logits(self) -> Tensor:
         """Undivided logits of the validation examples, of which there are more than attacked ones."""
-        return logits_of(self.study.model, self.study.validation_inputs)
+        return self.study.validation_logits
 
     @cached_property
     def confidences(self) -> np.ndarray:
