@@ -245,6 +245,25 @@ def test_the_longest_notebooks_run_first_and_those_that_read_records_last(tmp_pa
     assert order == ["02_b", "01_a", "03_judges"]
 
 
+def test_a_notebook_that_never_ran_here_takes_as_long_as_where_the_profile_was_published(
+    tmp_path, monkeypatch, write_notebook
+):
+    folder = make_root(tmp_path, monkeypatch) / "notebooks"
+    published = tmp_path / "results/published/smoke/run.json"
+    published.parent.mkdir(parents=True)
+    published.write_text(json.dumps({"notebooks": {"02_b": {"seconds": 70.0}, "01_a": {"seconds": 9.0}}}))
+    for name in ("01_a", "02_b", "03_new"):
+        write_notebook(folder / f"{name}.ipynb", "1")
+    assert planned() == [
+        "01_a: 0 units, about 00:09 (never run)",
+        "02_b: 0 units, about 01:10 (never run)",
+        "03_new: 0 units, about 00:20 (never run)",
+    ]
+    order, executed = [], Execution(1.0, 1.0, "")
+    monkeypatch.setattr("robustlib.course.run.runner.execute", lambda path, *_: order.append(path.stem) or executed)
+    assert run_and_read()[0] == 0 and order[0] == "02_b"
+
+
 def test_a_budget_chooses_what_carries_most_of_the_scorecard_and_says_what_is_left_out(root, first):
     steps = [
         Step(Path(f"{name}.ipynb"), Path(), "", "never run", None, name.startswith("14"))

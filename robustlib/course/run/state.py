@@ -52,6 +52,7 @@ def steps_of(
 ) -> list[Step]:
     """The notebooks, each with why it has to run; `data`: names of the sets in use; `refresh`: run all the same."""
     library, earlier = library_digest(Path(robustlib.__file__).resolve().parent), read(results)
+    published = read(repository_root() / "results" / "published" / results.name)  # so that the longest can come first
     newest_record = max((path.stat().st_mtime_ns for path in results.glob("records/*.csv")), default=0)
     steps: list[Step] = []
     for notebook in notebooks:
@@ -73,7 +74,8 @@ def steps_of(
             "new records": reads_records and (newest_record > copied or any(step.reason for step in steps)),
         }
         reason = next((reason for reason, holds in reasons.items() if holds), "")
-        steps.append(Step(notebook, output, current, reason, entry.get("seconds"), reads_records))
+        seconds = (entry or published.get(notebook.stem, {})).get("seconds")
+        steps.append(Step(notebook, output, current, reason, seconds, reads_records))
     return steps
 
 
