@@ -145,6 +145,7 @@ def _lab(rest: list[str]) -> int:
 
 
 def _test(rest: list[str]) -> int:
+    from robustlib.course.run.execute import KEEP_MEMORY
     from robustlib.data import FetchError, fetch
 
     if "--dry-run" not in rest:
@@ -153,7 +154,8 @@ def _test(rest: list[str]) -> int:
         except FetchError as error:
             print(f"The tests that need fashion_mnist are skipped: {error}", file=sys.stderr)
     if not [argument for argument in rest if argument != "--dry-run"]:  # all of them: a file at a time on every core
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        for name, value in {"OMP_NUM_THREADS": "1", **KEEP_MEMORY}.items():
+            os.environ.setdefault(name, value)
         rest = ["-n", "auto", "--dist", "loadfile", *rest]
     return _replace("pytest", *rest)
 

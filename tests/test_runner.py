@@ -141,7 +141,8 @@ def test_kernels_are_forks_that_have_imported_the_library_and_show_figures_inlin
     monkeypatch.setenv("ONLY_HERE", "set after the fork server began")
     write_notebook(
         make_root(tmp_path, monkeypatch) / "notebooks/01_a.ipynb",
-        "import os, sys\nprint('torch' in sys.modules, os.environ['ONLY_HERE'], os.getsid(0) == os.getpid())",
+        "import os, sys\nprint('torch' in sys.modules, os.environ['ONLY_HERE'], os.getsid(0) == os.getpid())\n"
+        "print('keeps', os.environ['MALLOC_TRIM_THRESHOLD_'])",
         "import matplotlib.pyplot as plt\nplt.plot([1, 2]);",
         "import numpy as np\nprint('drawn', np.random.rand(), sep=':')",
     )
@@ -151,6 +152,7 @@ def test_kernels_are_forks_that_have_imported_the_library_and_show_figures_inlin
         assert status == 0, text
         copy = tmp_path / "results/smoke/notebooks/01_a.ipynb"
         assert "True set after the fork server began True" in outputs(copy)
+        assert f"keeps {2**30}" in outputs(copy)
         assert any(
             "image/png" in output.get("data", {})
             for cell in nbformat.read(copy, 4).cells[2:]

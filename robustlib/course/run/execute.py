@@ -87,9 +87,14 @@ def _peak_memory_mb(mark: str) -> float:
     return 0.0
 
 
+# glibc gives large blocks back to the system and asks for them again at every layer of a network: a quarter of the time
+# of an attack on a small one goes into that. Read when a process starts, and by glibc alone.
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
+
+
 @contextlib.contextmanager
 def kernel_environment(**variables: str) -> Iterator[None]:
-    """Environment in which "python3" is a kernel of this Python that finds robustlib and its folders."""
+    """Environment of kernels and workers: "python3" is a kernel of this Python that finds robustlib and its folders."""
     package = str(Path(robustlib.__file__).resolve().parent.parent)
     settled = {
         "JUPYTER_PREFER_ENV_PATH": "1",
@@ -98,7 +103,8 @@ def kernel_environment(**variables: str) -> Iterator[None]:
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
     }
-    with patch.dict(os.environ, settled | folder_variables() | variables):
+    keep = {name: os.environ.get(name, value) for name, value in KEEP_MEMORY.items()}
+    with patch.dict(os.environ, keep | settled | folder_variables() | variables):
         yield
 
 
