@@ -121,7 +121,7 @@ def hours(work: Work, rate: tuple[float, float], workers: int) -> float:
 def growth() -> dict[str, pd.DataFrame]:
     """Measured: texts asked for k temperatures on one cache, by sentences; by opt; bytes of the cache by classes."""
     study = text_study("smoke")
-    texts, labels = study.inputs, study.labels
+    texts, labels = study.validation_inputs, study.validation_labels  # of which there are more than attacked ones
     sweep = []
     for k in (1, 2, 5, 10):
         cache = QueryCache(study.model)
