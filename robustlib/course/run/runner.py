@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import joblib
 from filelock import FileLock, Timeout
@@ -50,8 +51,8 @@ def run(profile: Profile, options: Options = Options()) -> int:
     results = results_dir(profile.name).resolve()
     notebooks = state.select_notebooks(repository_root() / "notebooks", options.only)
     if options.dry_run:
-        os.environ["ROBUSTLIB_FETCH"] = "0"
-        _say(_forecast(notebooks, results, profile, options).text())
+        with patch.dict(os.environ, ROBUSTLIB_FETCH="0"):
+            _say(_forecast(notebooks, results, profile, options).text())
         return 0
     lock = writable(results) / ".run.lock"
     try:
