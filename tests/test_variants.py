@@ -120,6 +120,27 @@ def test_more_data_is_seen_for_about_as_many_steps(untrained):
     assert trained_variant("smoke", "image", Variant(n_train=100_000)).training.epochs == 1
 
 
+def test_where_adversarial_training_gets_fewer_examples_so_does_what_it_is_compared_with(untrained, monkeypatch):
+    sizes = replace(lesson_settings("smoke", "image"), method_n_train=40)
+    monkeypatch.setattr(variants, "lesson_settings", lambda profile, modality: sizes)
+    trained = {
+        v: trained_variant("smoke", "image", v).training for v in (Variant(), Variant("pgd"), Variant(brief=True))
+    }
+    assert [(t.n_train, t.epochs, t.label) for t in trained.values()] == [
+        (sizes.n_train, sizes.epochs, "baseline"),
+        (40, 1, "pgd"),
+        (40, 1, "baseline(n=40)"),
+    ]
+    lesson = TrainingLesson("08_illusion_by_training", "smoke", 0, "image")
+    assert lesson.brief == Variant(brief=True)
+    assert lesson.compared_with("pgd_gradnorm") == trained[lesson.brief].label
+    assert lesson.compared_with("baseline_gradnorm") == "baseline"
+    monkeypatch.setattr(variants, "lesson_settings", lambda profile, modality: replace(sizes, method_n_train=None))
+    usual = TrainingLesson("08_illusion_by_training", "smoke", 0, "image")
+    assert usual.brief is None
+    assert usual.compared_with("pgd") == "baseline"
+
+
 def test_all_variants_are_judged_on_the_same_examples(untrained):
     n = lesson_settings("smoke", "image").n_test
     one, other = (trained_variant("smoke", "image", variant) for variant in (Variant(), HOT))
@@ -276,7 +297,8 @@ def test_texts_are_trained_and_judged_alike():
     variant = Variant("pgd", rule="normalise", temperature=100.0)
     model = judge(trained_variant("smoke", "text", variant), variant, book, reference=plain, **options)
     training = model.study.training
-    assert (training.epochs, training.learning_rate) == (sizes.epochs, sizes.learning_rate)
+    assert sizes.method_n_train and training.epochs == 1
+    assert training.learning_rate == sizes.learning_rate
     assert (training.method.steps, training.method.perturbations.norm) == (sizes.steps, "l2")
     assert model.study.inputs == plain.study.inputs and len(model.study.inputs) == sizes.n_test
     rows = book.frame[book.frame.method == "pgd_gradnorm"]

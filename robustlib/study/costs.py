@@ -131,9 +131,11 @@ def _training_passes(unit: Unit, settings: Any) -> float:
     if variant is not None:
         sizes, definition = settings.lessons, method_definition(variant.method)
         of_step = definition.passes(definition.steps or variant.steps or sizes.steps, variant.solutions)
-    n = changes.get("n_train", sizes.n_train) or _PASSES["all"]
+    n, epochs = changes.get("n_train", sizes.n_train) or _PASSES["all"], sizes.epochs
+    if variant is not None and sizes.method_n_train is not None and (variant.brief or variant.method != "standard"):
+        n, epochs = sizes.method_n_train, 1
     longer = variant.longer if variant else 1
-    return 3 * n * sizes.epochs * longer * of_step  # backward takes twice as long as forward
+    return 3 * n * epochs * longer * of_step  # backward takes twice as long as forward
 
 
 def _model(unit: Unit) -> str:

@@ -37,6 +37,9 @@ class TrainingSettings:
     row_seeds: int = 1  # trainings of every row, at least one for each seed of the profile
     main_seeds: int = 1  # trainings of each main row, at least one for each seed of the profile
     attacks_once: tuple[str, ...] = ()  # those of `attacks` that the further seeds of a main row leave out
+    # examples that adversarial training sees, each once, since a step of it costs several of standard training; None:
+    # as many, and as often, as standard training
+    method_n_train: int | None = None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from robustlib.data.progress import progress
 from robustlib.models.forward import logits_of
 from robustlib.study.base import Study
 from robustlib.study.claims import gain, illusion
+from robustlib.study.claims.findings import BASELINE
 from robustlib.study.geometry import logit_ranges
 from robustlib.study.images import image_study
 from robustlib.study.profiles import TrainingSettings, get_profile, settings_in_use
@@ -31,7 +32,7 @@ class Variant:
     """One training: method, gradient rule, training temperature and schedule; defaults are standard training.
 
     `steps` and `solutions` (K and M) default to the profile's; `longer` multiplies the epochs; `n_train` trains on more
-    examples for as many steps in all.
+    examples for as many steps in all; `brief` on as few as adversarial training gets (`method_n_train` of the profile).
     """
 
     method: str = "standard"
@@ -42,6 +43,7 @@ class Variant:
     solutions: int = 3
     longer: int = 1
     n_train: int | None = None
+    brief: bool = False
 
     @property
     def title(self) -> str:
@@ -52,7 +54,8 @@ class Variant:
         schedule = "" if self.schedule == "constant" else f" ({self.schedule})"
         epochs = f", {self.longer}x epochs" if self.longer > 1 else ""
         examples = "" if self.n_train is None else f", n = {self.n_train}"
-        return f"{definition.title}{details}{rule}{temperature}{schedule}{epochs}{examples}"
+        brief = ", as briefly" if self.brief else ""
+        return f"{definition.title}{details}{rule}{temperature}{schedule}{epochs}{examples}{brief}"
 
 
 def lesson_settings(profile: str, modality: str) -> TrainingSettings:
@@ -67,7 +70,10 @@ def trained_variant(profile: str, modality: str, variant: Variant, *, seed: int 
     """
     sizes = lesson_settings(profile, modality)
     steps = method_definition(variant.method).steps or variant.steps or sizes.steps
-    epochs, suffix = sizes.epochs * variant.longer, ""
+    n_train, epochs, suffix = sizes.n_train, sizes.epochs * variant.longer, ""
+    if sizes.method_n_train is not None and (variant.brief or variant.method != "standard"):
+        n_train, epochs = sizes.method_n_train, variant.longer
+        suffix = f"(n={n_train})" if variant.brief else ""
     if variant.longer > 1:
         suffix = f"(epochs={epochs})"
     if variant.n_train is not None:
@@ -75,7 +81,7 @@ def trained_variant(profile: str, modality: str, variant: Variant, *, seed: int 
             raise ValueError(f"profile {profile} trains on all examples there are: n_train cannot be raised")
         epochs, suffix = max(1, round(epochs * sizes.n_train / variant.n_train)), f"{suffix}(n={variant.n_train})"
     changes = {
-        "n_train": variant.n_train or sizes.n_train,
+        "n_train": variant.n_train or n_train,
         "n_test": sizes.n_test,
         "epochs": epochs,
         "learning_rate": sizes.learning_rate,
@@ -212,6 +218,16 @@ class TrainingLesson:
     def main_seeds(self) -> list[int]:
         """Those of `seeds` first: trainings of the main rows, since trainings differ by more than their examples do."""
         return self._at_least(self.sizes.main_seeds)
+
+    @property
+    def brief(self) -> Variant | None:
+        """What adversarial training is compared with where it gets fewer examples; None where it gets as many."""
+        return None if self.sizes.method_n_train is None else Variant(brief=True)
+
+    def compared_with(self, method: str) -> str:
+        """The standard training that records compare a method with: one as brief as adversarial training is here."""
+        few = self.sizes.method_n_train
+        return BASELINE if few is None or method.startswith(BASELINE) else f"{BASELINE}(n={few})"
 
     def _at_least(self, n: int) -> list[int]:
         numbers = dict.fromkeys([*get_profile(self.profile).seeds, *range(self.sizes.row_seeds), *range(n)])
