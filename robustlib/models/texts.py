@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from robustlib.models.forward import evaluating, seeded
 from robustlib.models.onednn import LEAST_TOKENS, onednn_products
+from robustlib.models.packed import packs, run_packed
 from robustlib.models.pretrained import TINY, load_minilm, load_sequence_classifier, tiny_classifier
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
@@ -124,11 +125,13 @@ class TextClassifier(nn.Module):
     def logits(self, texts: Texts) -> Tensor:
         """Logits (n, n_classes) of texts or pairs, float32 on the CPU, without gradients; raises as `check_texts`.
 
-        A text's logits do not depend on the others, see `run_batched`; on a GPU they do by rounding (below 1e-5 of the
-        largest).
+        A text's logits do not depend on the others, see `run_packed` and `run_batched`; on a GPU they do by rounding
+        (below 1e-5 of the largest).
         """
         encodings = self.tokenise(texts)
         with evaluating(self):
+            if type(self.body) is PooledClassifier and packs(self.body.encoder):
+                return run_packed(self.body.encoder, encodings, self.body.classify, self.n_classes)
             return run_batched(encodings, self.collate, self._logits, self.n_classes, self.device)
 
     def tokenise(self, texts: Texts) -> list[Any]:
@@ -172,7 +175,11 @@ class PooledClassifier(nn.Module):
 
     def forward(self, attention_mask: Tensor, **inputs: Tensor) -> Tensor:
         hidden = self.encoder(attention_mask=attention_mask, **inputs).last_hidden_state
-        return self.head(self.dropout(mean_pool(hidden, attention_mask)))
+        return self.classify(mean_pool(hidden, attention_mask))
+
+    def classify(self, means: Tensor) -> Tensor:
+        """Logits (n, n_classes) of mean states (n, d_model)."""
+        return self.head(self.dropout(means))
 
 
 class SentenceEncoder:
@@ -193,11 +200,11 @@ class SentenceEncoder:
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         check_texts(texts)
-        encodings = self.tokenizer.encode_batch_fast(list(texts))
+        encodings, width = self.tokenizer.encode_batch_fast(list(texts)), self.encoder.config.hidden_size
         with evaluating(self.encoder):
-            return run_batched(
-                encodings, self._collate, self._embed, self.encoder.config.hidden_size, self.encoder.device
-            )
+            if packs(self.encoder):
+                return run_packed(self.encoder, encodings, nn.functional.normalize, width)
+            return run_batched(encodings, self._collate, self._embed, width, self.encoder.device)
 
     def _collate(self, encodings: Sequence[Any]) -> dict[str, Tensor]:
         return collate_encodings(encodings, self.encoder.config.pad_token_id, True, self.encoder.device)
