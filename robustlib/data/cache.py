@@ -67,7 +67,7 @@ def cached(
         rooms: packages or modules of the library that compute; their source belongs to the key (`source_digest`).
     """
     key = cache_key(kind, config, rooms)
-    entry = _look_up(kind, key)
+    entry = look_up(kind, key)
     if entry is not None:
         return entry
     path = cache_dir() / kind / f"{key}.safetensors"
@@ -80,7 +80,7 @@ def cached(
         computed[kind] += 1
         return _unpacked(*_packed(compute()))
     with FileLock(path.with_suffix(".lock")):
-        entry = _look_up(kind, key)  # another process may have held the lock and computed it
+        entry = look_up(kind, key)  # another process may have held the lock and computed it
         if entry is None:
             computed[kind] += 1
             write_entry(path, key, compute(), {"kind": kind, "config": _plain(config)})
@@ -88,12 +88,8 @@ def cached(
     return entry
 
 
-def look_up(kind: str, config: Any, *, rooms: tuple[str, ...]) -> dict[str, Any] | None:
-    """The entry that `cached` would give without computing; None where it would compute."""
-    return _look_up(kind, cache_key(kind, config, rooms))
-
-
-def _look_up(kind: str, key: str) -> dict[str, Any] | None:
+def look_up(kind: str, key: str) -> dict[str, Any] | None:
+    """The entry that `cached` would give without computing, by its `cache_key`; None where it would compute."""
     oldest = float(os.environ.get("ROBUSTLIB_REFRESH") or 0)
     for folder in cache_dirs():
         path = folder / kind / f"{key}.safetensors"

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from robustlib.data.folders import cache_dir, folder_variables, is_writable
 from robustlib.study.costs import Costs, same_answers
-from robustlib.study.units import Unit, forget_studies
+from robustlib.study.units import Unit, forget_studies, key_is_done
 
 WORKER_BYTES = 1.5 * 2**30  # a worker with a text model, its resources and its memory of answers
 GPU_BYTES = 4 * 2**30  # several processes share a GPU
@@ -211,7 +211,8 @@ class _Bar:
     """Units done of how many, time used and left; looks into the cache, since workers report whole chunks."""
 
     def __init__(self, units: list[Unit], costs: Costs, workers: int, stream: TextIO | None) -> None:
-        self.costs, self.workers, self.waiting, self.stream = costs, workers, dict.fromkeys(units), stream or sys.stderr
+        self.costs, self.workers, self.stream = costs, workers, stream or sys.stderr
+        self.waiting = {unit: unit.key for unit in units}
         self.bar = tqdm(
             total=len(units),
             desc=f"units on {workers} workers" if workers > 1 else "units",
@@ -240,7 +241,7 @@ class _Bar:
 
     def _watch(self) -> None:
         while not self.over.wait(_POLL_SECONDS):
-            self._count([unit for unit in list(self.waiting) if unit.is_done()])
+            self._count([unit for unit, key in list(self.waiting.items()) if key_is_done(key)])
 
     def _count(self, units: list[Unit]) -> None:
         with self.lock:
@@ -250,6 +251,8 @@ class _Bar:
             left = tqdm.format_interval(self.costs.total(self.waiting) / self.workers)
             self.bar.set_postfix_str(f"about {left} left", refresh=False)
             self.bar.update(len(new))
+            if not new:  # time goes on while long units do
+                self.bar.refresh()
 
     def say(self, text: str) -> None:
         """A line above the bar."""

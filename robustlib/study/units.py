@@ -12,7 +12,7 @@ import torch
 
 from robustlib.attacks.adversaries import Adversary, averaging, transfer, warm
 from robustlib.attacks.scores import DLR, Margin, TrueClassProbability
-from robustlib.data.cache import cached, computed, look_up
+from robustlib.data.cache import cache_key, cached, computed, look_up
 from robustlib.study import services
 from robustlib.study.base import Study
 from robustlib.study.exhibits import exhibit_study, text_exhibit_study
@@ -157,7 +157,12 @@ class Unit:
 
     def is_done(self) -> bool:
         """Whether the cache has it: told without loading data or model."""
-        return look_up("unit", self._config, rooms=_ROOMS) is not None
+        return key_is_done(self.key)
+
+    @property
+    def key(self) -> str:
+        """Of its result in the cache."""
+        return cache_key("unit", self._config, _ROOMS)
 
     def compute(self) -> float | None:
         """Bring the result into the cache; the seconds that took, None where all was there.
@@ -194,6 +199,11 @@ class Unit:
                 # that a temperature for each query draws random numbers is the point
                 warnings.filterwarnings("ignore", message="two passes of the model")
             study.run(self.attack, adversary, design_temperature=self.design_temperature, n=self.n or size)
+
+
+def key_is_done(key: str) -> bool:
+    """`Unit.is_done` by `Unit.key`, for whoever asks again and again."""
+    return look_up("unit", key) is not None
 
 
 @lru_cache
