@@ -267,8 +267,11 @@ def _high_temperatures_add(plan: _Plan) -> Iterator[Unit]:
             plan, modality, [replace(starred[T], schedule=name) for name in sizes.schedules], **checked
         )
         for name in sizes.hotter_methods:
-            twins = [Variant(name, "normalise", temperature=t) for t in (1.0, T)]
             hidden = {"adversaries": ("naive", "cal", "margin")}
+            if sizes.method_n_train is not None:
+                brief = [Variant(rule="normalise", temperature=t, brief=True) for t in (1.0, T)]
+                yield from _trainings(plan, modality, brief, **hidden)
+            twins = [Variant(name, "normalise", temperature=t) for t in (1.0, T)]
             yield from _trainings(plan, modality, [*twins, Variant(name)], **hidden)
 
 
