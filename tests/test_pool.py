@@ -23,6 +23,7 @@ from robustlib.study.costs import Costs, kind, same_answers
 from robustlib.study.plan import units_of
 from robustlib.study.pool import LostWorkersError, chunked, compute
 from robustlib.study.units import Unit, Victim, forget_studies
+from robustlib.study.variants import Variant
 
 IMAGES = units_of("00_first_result", "smoke")
 UNITS = [*IMAGES[:12], *(unit for unit in units_of("05_text_illusion", "smoke") if unit.attack in ("", "dg"))][:18]
@@ -166,6 +167,17 @@ def test_trainings_come_first_and_an_attack_on_one_model_stays_together():
     assert [unit.attack for chunk in chunks[:2] for unit in chunk] == ["", ""]
     assert [{unit.victim.seed for unit in chunk} for chunk in chunks[2:]] == [{0}, {1}]
     assert [len(chunk) for chunk in chunked(attacks, costs, 0.0)] == [1] * 6
+
+
+def test_trainings_that_begin_with_the_same_augmentation_do_not_wait_for_each_other():
+    def training(method, rule="none", seed=0):
+        return Unit(Victim("smoke", "text", seed, Variant(method, rule)))
+
+    same = [training("dg-aug"), training("dg-aug", "normalise")]
+    others = [training("dg-aug", seed=1), training("pgd"), training("pgd", "normalise")]
+    chunks = chunked([*same, *others], Costs(seconds={"a layer of MiniLM, cpu": 1e-3}), 1.0)
+    assert set(same) in [set(chunk) for chunk in chunks]
+    assert [len(chunk) for chunk in chunks] == [2, 1, 1, 1]  # the longest first
 
 
 def test_estimates_follow_what_units_took_and_are_remembered(cache):

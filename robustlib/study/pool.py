@@ -22,6 +22,7 @@ from tqdm import tqdm
 from robustlib.data.folders import cache_dir, folder_variables, is_writable
 from robustlib.study.costs import Costs, same_answers
 from robustlib.study.units import Unit, forget_studies, key_is_done
+from robustlib.training.methods import method_definition
 
 WORKER_BYTES = 1.5 * 2**30  # a worker with a text model, its resources and its memory of answers
 GPU_BYTES = 4 * 2**30  # several processes share a GPU
@@ -135,11 +136,15 @@ def _compute(outcome: Outcome, bar: _Bar, workers: int, cluster: str | None, dea
 def chunked(units: Iterable[Unit], costs: Costs, seconds: float) -> list[list[Unit]]:
     """Units in the order in which to begin them, the longest first: trainings, for which attacks wait, then attacks.
 
-    Each training stands alone. One attack on one model stays together for `seconds`, whoever the adversary is: a
-    process remembers a text model's answers, and many adversaries ask the same.
+    Each training stands alone, but for those that begin with the same augmentation: one would wait for the other. One
+    attack on one model stays together for `seconds`, whoever the adversary is: a process remembers a text model's
+    answers, and many adversaries ask the same.
     """
     units = list(units)
-    trainings = sorted((unit for unit in units if not unit.attack), key=costs.estimate, reverse=True)
+    begun: dict[Any, list[Unit]] = {}
+    for unit in sorted((unit for unit in units if not unit.attack), key=costs.estimate, reverse=True):
+        begun.setdefault(_augmented(unit) or unit, []).append(unit)
+    trainings = sorted(begun.values(), key=costs.total, reverse=True)
     attacks: list[list[Unit]] = []
     by_attack = sorted((unit for unit in units if unit.attack), key=_attack_on_model)
     for _, group in groupby(by_attack, key=_attack_on_model):
@@ -150,7 +155,14 @@ def chunked(units: Iterable[Unit], costs: Costs, seconds: float) -> list[list[Un
                 chunk = []
             chunk.append(unit)
         attacks.append(chunk)
-    return [*([unit] for unit in trainings), *sorted(attacks, key=costs.total, reverse=True)]
+    return [*trainings, *sorted(attacks, key=costs.total, reverse=True)]
+
+
+def _augmented(unit: Unit) -> tuple[str, str, int] | None:
+    """What attacks the training texts before this training; None where nothing does."""
+    victim = unit.victim
+    name = victim.variant and method_definition(victim.variant.method).augmentation
+    return (name, victim.modality, victim.seed) if name else None
 
 
 def _attack_on_model(unit: Unit) -> tuple[str, ...]:
@@ -242,6 +254,7 @@ class _Bar:
     def _watch(self) -> None:
         while not self.over.wait(_POLL_SECONDS):
             self._count([unit for unit, key in list(self.waiting.items()) if key_is_done(key)])
+            self.bar.refresh()  # time goes on while long units do
 
     def _count(self, units: list[Unit]) -> None:
         with self.lock:
@@ -251,8 +264,6 @@ class _Bar:
             left = tqdm.format_interval(self.costs.total(self.waiting) / self.workers)
             self.bar.set_postfix_str(f"about {left} left", refresh=False)
             self.bar.update(len(new))
-            if not new:  # time goes on while long units do
-                self.bar.refresh()
 
     def say(self, text: str) -> None:
         """A line above the bar."""

@@ -225,17 +225,24 @@ def over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
     """
     own = ("adversary_temperature", "note")
     keys = [name for name in (*PAPER_COLUMNS[:8], *SETTING) if name not in own]
-    rows = []
-    for _, group in frame.drop_duplicates([*keys, "seed"], keep="last").groupby(keys, dropna=False, sort=False):
+    unique = frame.drop_duplicates([*keys, "seed"], keep="last")
+    setting = unique.groupby(keys, dropna=False, sort=False).ngroup()
+    repeated = setting.duplicated(keep=False)
+    alone, rows = unique[~repeated], {}
+    reach = (alone["high"] - alone["low"]).astype(float) / 2
+    alone = alone.assign(n_seeds=1, seeds=alone.seed.map(str), smallest=_POWER * reach)
+    for number, group in unique[repeated].groupby(setting[repeated]):
         group = group.sort_values("seed", kind="stable")
-        row = group.iloc[0].to_dict() | {"n_seeds": len(group), "seeds": " ".join(map(str, group.seed))}
-        row |= _spread(group)
-        if len(group) > 1:
-            for name, none in zip(own, (math.nan, ""), strict=True):
-                if group[name].nunique(dropna=False) > 1:
-                    row[name] = none
-        rows.append(row)
-    return pd.DataFrame(rows, columns=[*frame.columns, *(c for c in ADDED if c not in frame.columns)])
+        row = (
+            group.iloc[0].to_dict() | {"n_seeds": len(group), "seeds": " ".join(map(str, group.seed))} | _spread(group)
+        )
+        for name, none in zip(own, (math.nan, ""), strict=True):
+            if group[name].nunique(dropna=False) > 1:
+                row[name] = none
+        rows[number] = row
+    rows |= zip(setting[~repeated], alone.to_dict("records"), strict=True)
+    together = [rows[number] for number in sorted(rows)]
+    return pd.DataFrame(together, columns=[*frame.columns, *(c for c in ADDED if c not in frame.columns)])
 
 
 ADDED = ["n_seeds", "seeds", "smallest"]  # by over_seeds
@@ -243,10 +250,9 @@ _POWER = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) / float(stats.norm.p
 
 
 def _spread(group: pd.DataFrame) -> dict[str, Any]:
+    """What several seeds of one setting say together."""
     means = group["mean"]
     reach = (group["high"] - group["low"]).astype(float).mean() / 2
-    if len(group) == 1:
-        return {"smallest": _POWER * reach}
     shared = _shared_outcomes(group)
     if shared is not None:
         result = crossed_mean(shared, extremes=EXTREMES.get(group.metric.iloc[0]))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import joblib
@@ -135,10 +136,11 @@ def _execute(steps: Sequence[Step], results: Path, profile: Profile, workers: in
 
     # Threads wait, kernels work.
     parallel = joblib.Parallel(workers, backend="threading", return_as="generator_unordered", pre_dispatch=workers)
+    elsewhere = state.read(repository_root() / "results" / "published" / "quick")  # which of them are the long ones
     done: list[tuple[Step, Execution]] = []
     for readers in (False, True):
         turn = [step for step in steps if step.reads_records == readers]
-        turn.sort(key=lambda step: (-(step.seconds or 0), step.name))
+        turn.sort(key=lambda step: -(step.seconds or elsewhere.get(step.name, {}).get("seconds", 0)))
         with contextlib.chdir(repository_root() / "notebooks"):
             for step, execution in parallel(joblib.delayed(executed)(step) for step in turn):
                 done.append((step, execution))
@@ -163,11 +165,13 @@ def report(results: Path, left_out: Sequence[str] = ()) -> bool:
     from robustlib.course.site import build_site
     from robustlib.study.claims.scorecard import summary, write_scorecard
 
-    jobs = {
-        "headline numbers": lambda: summary(write_scorecard(results, left_out)),
-        "pages": lambda: build_site(results),
-    }
-    made = {}
+    made: dict[str, Any] = {}
+
+    def headline() -> str:
+        made["scorecard"] = write_scorecard(results, left_out)
+        return summary(made["scorecard"])
+
+    jobs = {"headline numbers": headline, "pages": lambda: build_site(results, judged=made.get("scorecard"))}
     for name, job in jobs.items():
         try:
             made[name] = job()

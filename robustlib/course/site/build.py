@@ -18,16 +18,18 @@ from robustlib.course.site.index import index_content
 from robustlib.course.site.lessons import read_lesson
 from robustlib.course.site.origin import citations, describe_lesson, describe_origin
 from robustlib.data.folders import repository_root
+from robustlib.study.claims.judge import Scorecard, judge_claims
 from robustlib.study.records import load_records, newest_results
 
 LARGEST_PAGE = 5_000_000  # bytes, figures not counted: they are files of their own
 _HERE = Path(__file__).parent
 
 
-def build_site(results: Path, output: Path | None = None) -> Path:
+def build_site(results: Path, output: Path | None = None, *, judged: Scorecard | None = None) -> Path:
     """Build the site of one results folder in `output` (default: `results/site`) and return its index.
 
-    What is missing in the folder is left out of the site; what an earlier build left is replaced.
+    What is missing in the folder is left out of the site; what an earlier build left is replaced. `judged`: its claims,
+    where somebody has judged them already.
 
     FileNotFoundError: no such results folder; ValueError: a stored file is damaged, a page would be larger than
     LARGEST_PAGE, or `output` holds other files.
@@ -42,14 +44,14 @@ def build_site(results: Path, output: Path | None = None) -> Path:
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".site-") as folder:
         fresh = Path(folder) / "site"
         shutil.copytree(_HERE / "static", fresh)
-        _write_pages(results, fresh)
+        _write_pages(results, fresh, judged or judge_claims(load_records(results)))
         if output.exists():
             shutil.rmtree(output)
         fresh.rename(output)
     return output / "index.html"
 
 
-def _write_pages(results: Path, site: Path) -> None:
+def _write_pages(results: Path, site: Path, judged: Scorecard) -> None:
     figures = site / "figures"
     figures.mkdir()
     notebooks = sorted((results / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -62,12 +64,11 @@ def _write_pages(results: Path, site: Path) -> None:
     sliders = [(lesson, slider) for lesson in lessons for slider in lesson.sliders]
     loader = jinja2.FileSystemLoader(_HERE / "templates")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    records = load_records(results)
-    content = index_content(records) | {"has_csv": (results / "scorecard.csv").exists()}
+    content = index_content(judged) | {"has_csv": (results / "scorecard.csv").exists()}
     title, pyproject = "Is it robust, or only miscalibrated?", root / "pyproject.toml"
     shown = draw_card(site / NAME, title, content["headline"])
     card = {"address": f"{site_address(pyproject)}{NAME}", "alt": shown, "size": SIZE}
-    common = {"lessons": lessons, "sliders": sliders, "origin": describe_origin(records, results.name)}
+    common = {"lessons": lessons, "sliders": sliders, "origin": describe_origin(judged.records, results.name)}
     common |= {"card": card, "glossary": PAGE if terms else ""}
 
     def write(template: str, page: str, **content: Any) -> None:
@@ -84,13 +85,17 @@ def _write_pages(results: Path, site: Path) -> None:
             lesson=lesson,
             title=lesson.title,
             description=lesson.question,
-            measured=describe_lesson(records, lesson.stem),
+            measured=describe_lesson(judged.records, lesson.stem),
             links=links(pyproject, f"notebooks/{lesson.stem}.ipynb"),
             previous=lessons[index - 1] if index else None,
             next=dict(enumerate(lessons)).get(index + 1),
         )
     for lesson, slider in sliders:
-        about = {"title": slider.name, "description": slider.about, "measured": describe_lesson(records, lesson.stem)}
+        about = {
+            "title": slider.name,
+            "description": slider.about,
+            "measured": describe_lesson(judged.records, lesson.stem),
+        }
         write("slider.html", slider.page, lesson=lesson, slider=slider, **about)
     if terms:
         description = "Every term of the course, on one page."

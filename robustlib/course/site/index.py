@@ -6,13 +6,12 @@ import html
 import re
 from typing import Any
 
-import pandas as pd
 from markupsafe import Markup
 
 from robustlib.course.site.markdown import subscripts
 from robustlib.course.words import plain
 from robustlib.study.claims.findings import BASELINE, OVER
-from robustlib.study.claims.judge import Judgement, Scorecard, judge_claims
+from robustlib.study.claims.judge import Judgement, Scorecard
 from robustlib.study.claims.rules import VERDICTS, interval_text
 from robustlib.study.claims.scorecard import RULES
 
@@ -21,11 +20,10 @@ _KIND = dict(zip(VERDICTS, _KINDS, strict=True))
 _FIRST = 160  # characters of a claim's numbers before the rest folds away
 
 
-def index_content(records: pd.DataFrame) -> dict[str, Any]:
+def index_content(card: Scorecard) -> dict[str, Any]:
     """What `templates/index.html` asks for, but `has_csv`; no table where there are no records."""
-    card = judge_claims(records)
     content = {"headline": _headline(card), "scorecard": [], "untested": []}
-    if records.empty:
+    if card.records.empty:
         return content
     return content | {
         "scorecard": [_row(judgement) for judgement in card.tested],
