@@ -98,6 +98,15 @@ def test_outcomes_are_the_models_own_within_the_ball_and_all_else_stays(attack):
     assert (result.n_backward > 0) == (attack in (pgd, carlini_wagner, auto_attack))
 
 
+@pytest.mark.parametrize("stage", ["apgd-ce", "apgd-t", "fab-t"])
+def test_auto_attack_takes_as_many_steps_as_it_is_told(stage):
+    model, images = small_net(n_classes=4), random_images(8, (1, 6, 6))
+    budget = {"epsilon": 1e-3, "attacks": (stage,)}  # which fools nothing, so that nothing ends early
+    labels = predictions(model, images)
+    few, more, most = (auto_attack(model, images, labels, steps=n, **budget).n_forward for n in (10, 20, 40))
+    assert most - more == 2 * (more - few) >= 2 * 10 * len(images)
+
+
 @pytest.mark.parametrize("n_classes", [2, 3, 4])
 def test_auto_attack_runs_with_few_classes(n_classes):
     model, images = small_net(n_classes=n_classes), random_images(8, (1, 6, 6))

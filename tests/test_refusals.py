@@ -46,7 +46,7 @@ BUDGETS = {
     carlini_wagner: ("steps", "binary_search_steps"),
     hop_skip_jump: ("steps", "max_gradient_evaluations"),
     square: ("n_queries",),
-    auto_attack: ("n_queries",),
+    auto_attack: ("steps", "n_queries"),
 }
 UNFIT = (
     *(({"epsilon": radius}, "epsilon must be a finite radius") for radius in (-0.1, nan, inf)),

@@ -116,6 +116,7 @@ def auto_attack(
     norm: str = "linf",
     score: Score | None = None,
     attacks: tuple[str, ...] | None = None,
+    steps: int = 100,
     n_queries: int = 5000,
     rescale_schedule: bool = False,
     seed: int = 0,
@@ -128,6 +129,7 @@ def auto_attack(
 
     Args:
         attacks: stages to run; default apgd-ce, apgd-t, fab-t, square, as far as the classes allow.
+        steps: of its APGD and FAB stages.
         n_queries: of its Square stage.
         rescale_schedule: let Square's squares shrink over `n_queries`, not over the 10,000 of its paper, of which 500
             see no more than the largest squares.
@@ -135,7 +137,7 @@ def auto_attack(
     from pyautoattack import AutoAttack
 
     check_radius(epsilon, norm)
-    check_counts(n_queries=n_queries)
+    check_counts(steps=steps, n_queries=n_queries)
 
     def search(divided: _Divided, batch: Tensor, batch_labels: Tensor) -> Tensor:
         with torch.no_grad():
@@ -149,6 +151,8 @@ def auto_attack(
             device=batch.device,
             seed=mixed_seed(seed),
         )
+        for stage in (suite.apgd, suite.apgd_targeted, suite.fab):
+            stage.n_iter = steps
         suite.apgd.n_restarts = suite.fab.n_restarts = 1  # as the library's "standard", which it forbids to cut
         suite.apgd_targeted.n_target_classes = suite.fab.n_target_classes = min(9, n_classes - 1)
         suite.square.n_queries, suite.square.rescale_schedule = n_queries, rescale_schedule

@@ -119,7 +119,8 @@ def passes(unit: Unit, again: bool = False) -> float:
         "adversaries"
     ].get(adversary, 1.0)
     if modality == "image":
-        each *= settings.pgd_steps if unit.attack.startswith(("pgd", "apgd", "autoattack")) else 1
+        stages = settings.autoattack_steps if unit.attack.startswith(("apgd", "autoattack")) else 1
+        each *= settings.pgd_steps if unit.attack.startswith("pgd") else stages
     if again and modality == "text":
         each *= _PASSES["again"]
     return each * (n + searched)

@@ -39,6 +39,7 @@ class ImageStudy(Study):
         steps = {"steps": s.pgd_steps, **seed}
         search = {"steps": s.cw_steps, "binary_search_steps": s.cw_searches}
         queries = {"n_queries": s.square_queries, **seed}
+        auto = {"steps": s.autoattack_steps, **seed}
         jump = {"steps": s.hop_skip_jump_steps, "max_gradient_evaluations": s.hop_skip_jump_evaluations, **seed}
         long = {"steps": 5 * s.pgd_steps, "restarts": 5, **seed}
         far = {name: 2 * size for name, size in jump.items() if name != "seed"} | {**seed, "norm": "linf"}
@@ -55,9 +56,9 @@ class ImageStudy(Study):
             self._attack("rays", "linf", attacks.rays, own_loss=True, n_queries=2 * s.square_queries, **seed),
             self._attack("hopskipjump", "l2", attacks.hop_skip_jump, own_loss=True, **jump),
             self._attack("hopskipjump-long", "linf", attacks.hop_skip_jump, own_loss=True, **far),
-            self._attack("apgd-ce", "linf", attacks.auto_attack, own_loss=True, attacks=("apgd-ce",), **seed),
-            self._attack("apgd-t", "linf", attacks.auto_attack, own_loss=True, attacks=("apgd-t",), **seed),
-            self._attack("autoattack", "linf", attacks.auto_attack, own_loss=True, **queries),
+            self._attack("apgd-ce", "linf", attacks.auto_attack, own_loss=True, attacks=("apgd-ce",), **auto),
+            self._attack("apgd-t", "linf", attacks.auto_attack, own_loss=True, attacks=("apgd-t",), **auto),
+            self._attack("autoattack", "linf", attacks.auto_attack, own_loss=True, **(queries | auto)),
         )
         return {attack.name: attack for attack in table}
 

@@ -76,6 +76,7 @@ class ImageSettings:
     weight_landscape_images: int
     n_exhibit: int  # attacked examples of most exhibits of notebook 10
     lessons: TrainingSettings
+    autoattack_steps: int = 100  # of its gradient stages; 100 is the published suite
     # trainings of an exhibit of notebook 10, and of one that decides a claim; at least one for each seed of the profile
     exhibit_seeds: tuple[int, int] = (1, 1)
 
