@@ -53,6 +53,14 @@ def test_no_text_depends_on_its_neighbours_to_the_last_bit(model):
             assert torch.equal(model.logits([TEXTS[row] for row in rows]), whole[rows])
 
 
+def test_many_short_texts_in_one_pass_are_not_rounded_otherwise_than_a_few(model):
+    texts = [f"{a} {b}" for a in "abcdefghijklmnopqrst" for b in "abcdefghijklmnopqrst"]
+    whole = model.logits(texts)
+    assert max(len(rows) for rows in passes([len(encoding) for encoding in model.tokenise(texts)])) > LEAST_TOKENS
+    for rows in (slice(0, 1), slice(7, 9), slice(100, 140), slice(200, 400)):
+        assert torch.equal(model.logits(texts[rows]), whole[rows])
+
+
 def test_one_long_text_is_not_rounded_otherwise_than_among_others(model):
     long = "film " * 300  # truncated at 128 tokens: enough for a pass of its own
     with pytest.warns(UserWarning, match="truncated"):
@@ -104,8 +112,7 @@ def test_dropout_that_is_left_on_drops_in_attention_too(model):
     noisy = copy.deepcopy(model.body.encoder).eval()
     noisy.encoder.layer[0].attention.self.dropout.p = 0.5
     encodings, width = model.tokenise(TEXTS), noisy.config.hidden_size
-    for module in (noisy.encoder.layer[0].attention.self,):
-        module.training = True
+    noisy.encoder.layer[0].attention.self.training = True
     first, second = (run_packed(noisy, encodings, lambda means: means, width) for _ in range(2))
     assert not torch.equal(first, second)
 

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-LEAST_TOKENS = 128  # below, oneDNN's copy of the weights costs more than it saves
+# Below, oneDNN's copy of the weights costs more than it saves; from here on, and with one thread, each row of a product
+# is the same to the last bit whatever the other rows are.
+LEAST_TOKENS = 128
 
 
 def onednn_products(device: torch.device) -> AbstractContextManager:

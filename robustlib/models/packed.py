@@ -2,8 +2,8 @@
 
 Everything in an encoder but its attention treats one token after the other. So the tokens of many texts form one long
 row for the matrix products, which are faster the longer it is, and only attention is computed text by text (equally
-long ones together). What libraries for GPUs call "varlen" or "unpadded" attention. A text's states do not depend on
-the others, to the last bit, where the products do not (`onednn.LEAST_TOKENS`).
+long ones together). What libraries for GPUs call "varlen" or "unpadded" attention. With one thread a text's states do
+not depend on the others, to the last bit: from `onednn.LEAST_TOKENS` tokens on, a product's rows do not.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ def run_packed(
         function: means (k, d_model) to (k, width), each row by itself.
     """
     result = torch.empty(len(encodings), width)
-    with torch.no_grad(), onednn_products(encoder.device):
+    with torch.no_grad():
         for rows in passes([len(encoding) for encoding in encodings]):
-            means = _means(encoder, [encodings[row] for row in rows])
+            with onednn_products(encoder.device):
+                means = _means(encoder, [encodings[row] for row in rows])
             result[torch.tensor(rows)] = function(means)[: len(rows)].float()
     return result
 

@@ -125,8 +125,8 @@ class TextClassifier(nn.Module):
     def logits(self, texts: Texts) -> Tensor:
         """Logits (n, n_classes) of texts or pairs, float32 on the CPU, without gradients; raises as `check_texts`.
 
-        A text's logits do not depend on the others, see `run_packed` and `run_batched`; on a GPU they do by rounding
-        (below 1e-5 of the largest).
+        On a CPU with one thread a text's logits do not depend on the others, see `run_packed` and `run_batched`;
+        elsewhere they do by rounding (below 1e-5 of the largest).
         """
         encodings = self.tokenise(texts)
         with evaluating(self):

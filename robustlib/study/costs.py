@@ -136,7 +136,11 @@ def _training_passes(unit: Unit, settings: Any) -> float:
     if variant is not None and sizes.method_n_train is not None and (variant.brief or variant.method != "standard"):
         n, epochs = sizes.method_n_train, 1
     longer = variant.longer if variant else 1
-    return 3 * n * epochs * longer * of_step  # backward takes twice as long as forward
+    trained = 3 * n * epochs * longer  # backward takes twice as long as forward
+    augmentation = variant and method_definition(variant.method).augmentation
+    if not augmentation:
+        return trained * of_step
+    return trained + _PASSES["attacks"][augmentation] * n + 2 * trained  # a model, attacked copies, training on both
 
 
 def _model(unit: Unit) -> str:

@@ -222,10 +222,11 @@ def _training_rules(plan: _Plan) -> Iterator[Unit]:
         sizes = settings_of(plan.profile, modality).lessons
         yield from _trainings(plan, modality, [Variant(), Variant(rule="normalise")], main=True, **judged)
         yield from _trainings(plan, modality, [Variant(rule="clip")], **judged)
-        brief = [] if sizes.method_n_train is None else [Variant(brief=True)]
         methods = [Variant(name, rule) for name in sizes.methods for rule in ("none", "normalise")]
         ddi = [Variant("ddi", "normalise", solutions=m, steps=k) for m, k in sizes.solutions_and_steps]
-        yield from _trainings(plan, modality, [*brief, *methods, *ddi], **judged)
+        adversarial = [*methods, *ddi]
+        brief = [Variant(brief=True)] if sizes.method_n_train is not None and adversarial else []
+        yield from _trainings(plan, modality, [*brief, *adversarial], **judged)
 
 
 def _temperatures_swept(plan: _Plan, modality: str, **judged: Any) -> Iterator[Unit]:

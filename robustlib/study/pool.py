@@ -136,7 +136,7 @@ def _compute(outcome: Outcome, bar: _Bar, workers: int, cluster: str | None, dea
 def chunked(units: Iterable[Unit], costs: Costs, seconds: float) -> list[list[Unit]]:
     """Units in the order in which to begin them, the longest first: trainings, for which attacks wait, then attacks.
 
-    Each training stands alone, but for those that begin with the same augmentation: one would wait for the other. One
+    Each training stands alone, except those that begin with the same augmentation: one would wait for the other. One
     attack on one model stays together for `seconds`, whoever the adversary is: a process remembers a text model's
     answers, and many adversaries ask the same.
     """

@@ -54,7 +54,7 @@ class Variant:
         schedule = "" if self.schedule == "constant" else f" ({self.schedule})"
         epochs = f", {self.longer}x epochs" if self.longer > 1 else ""
         examples = "" if self.n_train is None else f", n = {self.n_train}"
-        brief = ", as briefly" if self.brief else ""
+        brief = ", brief" if self.brief else ""
         return f"{definition.title}{details}{rule}{temperature}{schedule}{epochs}{examples}{brief}"
 
 
@@ -73,9 +73,10 @@ def trained_variant(profile: str, modality: str, variant: Variant, *, seed: int 
     n_train, epochs, suffix = sizes.n_train, sizes.epochs * variant.longer, ""
     if sizes.method_n_train is not None and (variant.brief or variant.method != "standard"):
         n_train, epochs = sizes.method_n_train, variant.longer
-        suffix = f"(n={n_train})" if variant.brief else ""
     if variant.longer > 1:
         suffix = f"(epochs={epochs})"
+    if variant.brief:
+        suffix = f"{suffix}(n={n_train})"
     if variant.n_train is not None:
         if sizes.n_train is None:
             raise ValueError(f"profile {profile} trains on all examples there are: n_train cannot be raised")

@@ -143,39 +143,11 @@ def hot_gain(data: Evidence, smallest: float, hot: float) -> list[Finding]:
 
 
 def adds_to_adversarial_training(data: Evidence, smallest: float) -> list[Finding]:
-    """C18: the same on top of each adversarial training.
-
-    Where such trainings are briefer than the others and none gains, standard training as brief must: where it surely
-    does not (void), or is not seen to (open), the temperature may have had too few steps to act.
-    """
+    """C18: the same on top of each adversarial training."""
     trainings = _trainings(data)
     adversarial = trainings[~trainings.family.isin([BASELINE, Method("dg-aug").label])]
     hot = {method: _hot(data, method) for method in adversarial.index}
-    findings = [f for m, t in hot.items() if t is not None for f in _gains_over_cold(data, smallest, m, t, f"{m}, ")]
-    brief = _brief_control(data)
-    if brief is None or any(finding.outcome == "holds" and not finding.condition for finding in findings):
-        return findings
-    gained = judge_row(brief, _gain(data, brief, _hot(data, brief), "margin"), above(smallest))
-    if gained.outcome == "holds":
-        return findings
-    outcome = "void" if gained.outcome == "fails" else "open"
-    measured = f" (standard training as brief {gained.measured})"
-    return [
-        replace(finding, outcome=outcome, measured=f"{finding.measured}{measured}")
-        if finding.outcome == "fails"
-        else finding
-        for finding in findings
-    ]
-
-
-def _brief_control(data: Evidence) -> str | None:
-    """Standard training as brief as adversarial training is here, where it was trained at a high temperature, too."""
-    brief = _rows(data, training_temperature=1, metric="accuracy", family=BASELINE, rule="", epochs="")
-    for n_train in dict.fromkeys(brief[brief.n_train != ""].n_train):
-        name = f"{MAIN}(n={n_train})"
-        if _hot(data, name) is not None:
-            return name
-    return None
+    return [f for m, t in hot.items() if t is not None for f in _gains_over_cold(data, smallest, m, t, f"{m}, ")]
 
 
 def _gains_over_cold(data: Evidence, smallest: float, method: str, hot: float, prefix: str = "") -> list[Finding]:
