@@ -47,8 +47,9 @@ class TimedVictim:
     def __init__(self, model: TextClassifier, clock: Callable[[], float]):
         self.model, self.clock, self.seconds = model, clock, 0.0
         self._handles = (
-            model.body.register_forward_pre_hook(lambda *_: self._add(-1)),
-            model.body.register_forward_hook(lambda *_: self._add(1)),
+            # A packed pass does not call the body: it begins with the embeddings and ends with the head, as any pass.
+            model.body.encoder.embeddings.register_forward_pre_hook(lambda *_: self._add(-1)),
+            model.body.head.register_forward_hook(lambda *_: self._add(1)),
         )
 
     def _add(self, sign: int) -> None:
@@ -197,7 +198,7 @@ def measure(options: argparse.Namespace) -> list[Row]:
     for name in options.recipes:
         lines = run_ours(model, data.texts, data.labels, name, OURS, clock)
         lines += run_ours(model, data.texts, data.labels, name, OURS, clock, TEMPERATURES)[-1:]
-        with patch("robustlib.models.texts.onednn_products", nullcontext):
+        with patch("robustlib.models.packed.onednn_products", nullcontext):
             lines += run_ours(model, data.texts, data.labels, name, PLAIN, clock)
         lines.append(run_low(model, data.texts, data.labels, name, clock))
         if options.textattack_python:
