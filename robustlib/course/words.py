@@ -26,6 +26,10 @@ ATTACKS = {
 _MODELS = {"small_cnn": "small CNN", "resnet18": "ResNet-18"}
 _METHODS = {
     "baseline": "standard training",
+    "freelb": "FreeLB",
+    "ascc": "ASCC",
+    "trades": "TRADES",
+    "dg-aug": "training on attacked copies",
     "conf_up(T_d<<1)": "served at T_d << 1",
     "conf_down(T_d>>1)": "served at T_d >> 1",
 }
@@ -38,6 +42,8 @@ _COLUMNS = {
     "training_loss": "training loss",
 }
 _NAME = re.compile(r"`[^`]*`|\bconf_(?:up|down)\(T_d(?:<<|>>)1\)|\b[a-z]\w*_\w+")
+_DETAILS = re.compile(r"(.*?)((?:\([a-z]+=\d+\))*)")  # a training, and in what its length differs
+_DDI = re.compile(r"ddi-at\(M=(\d+),K=(\d+)\)")
 _RULES = {"_gradnorm": ", normalised gradients", "_gradclip": ", clipped gradients"}
 
 
@@ -76,8 +82,11 @@ def _plain(name: str) -> str:
     for known in (ATTACKS, _MODELS, _METHODS):
         if name in known:
             return known[name]
+    (method, details), rule = _DETAILS.fullmatch(name).groups(), ""
     for suffix, words in _RULES.items():
         if suffix in name:
-            method, _, details = name.partition(suffix)
-            return _METHODS.get(method, ATTACKS.get(method, method)) + words + (f" {details}" if details else "")
-    return describe(name, brief=True) if name else name
+            (method, _, details), rule = name.partition(suffix), words
+    words = _METHODS.get(method) or ATTACKS.get(method) or _DDI.sub(r"DDi-AT (M = \1, K = \2)", method)
+    if words == name:
+        return describe(name, brief=True) if name else name
+    return f"{words}{rule}{f' {details}' if details else ''}"
