@@ -140,7 +140,7 @@ def _execute(steps: Sequence[Step], results: Path, profile: Profile, workers: in
     done: list[tuple[Step, Execution]] = []
     for readers in (False, True):
         turn = [step for step in steps if step.reads_records == readers]
-        turn.sort(key=lambda step: -(step.seconds or elsewhere.get(step.name, {}).get("seconds", 0)))
+        turn.sort(key=lambda step: (-(step.seconds or elsewhere.get(step.name, {}).get("seconds", 0)), step.name))
         with contextlib.chdir(repository_root() / "notebooks"):
             for step, execution in parallel(joblib.delayed(executed)(step) for step in turn):
                 done.append((step, execution))
