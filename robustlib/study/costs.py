@@ -132,11 +132,9 @@ def _training_passes(unit: Unit, settings: Any) -> float:
     if variant is not None:
         sizes, definition = settings.lessons, method_definition(variant.method)
         of_step = definition.passes(definition.steps or variant.steps or sizes.steps, variant.solutions)
-    n, epochs = changes.get("n_train", sizes.n_train) or _PASSES["all"], sizes.epochs
-    if variant is not None and sizes.method_n_train is not None and (variant.brief or variant.method != "standard"):
-        n, epochs = sizes.method_n_train, 1
-    longer = variant.longer if variant else 1
-    trained = 3 * n * epochs * longer  # backward takes twice as long as forward
+    n, epochs = variant.extent(sizes) if variant else (changes.get("n_train", sizes.n_train), sizes.epochs)
+    n = n or _PASSES["all"]
+    trained = 3 * n * epochs  # backward takes twice as long as forward
     augmentation = variant and method_definition(variant.method).augmentation
     if not augmentation:
         return trained * of_step

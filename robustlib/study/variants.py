@@ -57,6 +57,12 @@ class Variant:
         brief = ", brief" if self.brief else ""
         return f"{definition.title}{details}{rule}{temperature}{schedule}{epochs}{examples}{brief}"
 
+    def extent(self, sizes: TrainingSettings) -> tuple[int | None, int]:
+        """Training examples (None: all) and epochs, before `n_train` trades the one for the other."""
+        if sizes.method_n_train is not None and (self.brief or self.method != "standard"):
+            return sizes.method_n_train, self.longer
+        return sizes.n_train, sizes.epochs * self.longer
+
 
 def lesson_settings(profile: str, modality: str) -> TrainingSettings:
     """Sizes of notebooks 08, 09 and 13 for the profile's data set in use; `modality` is "image" or "text"."""
@@ -70,9 +76,7 @@ def trained_variant(profile: str, modality: str, variant: Variant, *, seed: int 
     """
     sizes = lesson_settings(profile, modality)
     steps = method_definition(variant.method).steps or variant.steps or sizes.steps
-    n_train, epochs, suffix = sizes.n_train, sizes.epochs * variant.longer, ""
-    if sizes.method_n_train is not None and (variant.brief or variant.method != "standard"):
-        n_train, epochs = sizes.method_n_train, variant.longer
+    (n_train, epochs), suffix = variant.extent(sizes), ""
     if variant.longer > 1:
         suffix = f"(epochs={epochs})"
     if variant.brief:
