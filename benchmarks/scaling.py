@@ -41,8 +41,8 @@ ADVERSARIES, ATTACKS = 4, 4  # a model
 QUERIES, ATTACKED = 100, 800  # a sentence under a recipe; sentences a model
 WORKERS = (1, 8, 64)
 ASSUMPTIONS = f"""Work is counted as parameters of the layers x tokens, so that one rate serves encoders of all sizes. A
-larger encoder uses a GPU better than MiniLM does, and an estimate from MiniLM is then too long. On a CPU only MiniLM's texts share
-a pass (`models.packed`): attacks on other encoders take up to half as long again. Units are spread evenly
+larger encoder uses a GPU better than MiniLM does, and an estimate from MiniLM is then too long; on a CPU it
+is too short for attacks on others, since only MiniLM's texts share a pass (`models.packed`). Units are spread evenly
 over the workers, and no run is shorter than its longest training. Assumed: {TOKENS} tokens a sentence, {QUERIES}
 queries a sentence and recipe, {ATTACKS} recipes and {ADVERSARIES} adversaries a model, {ATTACKED} attacked sentences in
 the grid, and that temperatures cost nothing beyond the first, which the curves below put a number on. Left out: images,
