@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from robustlib.models.convolution import FirstConv2d
 from robustlib.models.forward import seeded
 
 
@@ -67,7 +68,7 @@ def small_cnn(channels: int, image_size: int, n_classes: int, *, width: int = 16
     """Two strided convolutions and a hidden layer; without batch normalisation and dropout, so without modes."""
     side = (image_size + 3) // 4
     return nn.Sequential(
-        nn.Conv2d(channels, width, 3, stride=2, padding=1),
+        FirstConv2d(channels, width, 3, stride=2, padding=1),
         nn.ReLU(),
         nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
         nn.ReLU(),
