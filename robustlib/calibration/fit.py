@@ -84,12 +84,12 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> TemperatureFit:
         tied = 1 + (differences == 0).sum(axis=0)
         return TemperatureFit(0.0, "separable", nll_before, float(np.log(tied).mean()), 0)
 
-    scaled, evaluations = differences / size, 0
+    scaled_slope, evaluations = _Slope(differences / size), 0
 
     def slope(log_beta: float) -> float:
         nonlocal evaluations
         evaluations += 1
-        return _slope(scaled, math.exp(log_beta))
+        return scaled_slope(math.exp(log_beta))
 
     low, high = 0.0, 0.0
     while slope(low) >= 0:
@@ -127,9 +127,8 @@ def fit_temperature_descent(
             raise ValueError(f"{name} must be one of {', '.join(READINGS[name])}, got {value!r}")
     exact = fit_temperature(logits, labels)
     differences = _label_differences(logits, labels)
-    slopes = partial(_slope, differences)
     weight = differences.shape[1] if reduction == "sum" else 1
-    temperature, steps, diverged = _descend(slopes, weight, optimiser, parameter, learning_rate)
+    temperature, steps, diverged = _descend(_Slope(differences), weight, optimiser, parameter, learning_rate)
     status = "diverged" if diverged else exact.status
     if status == "ok" and abs(math.log(temperature / exact.temperature)) > 0.01:
         status = "unconverged"
@@ -203,32 +202,44 @@ def fit_platt(logits: Tensor, labels: Tensor, *, solver: str = "exact") -> Platt
     logits, labels = check_predictions(logits, labels)
     if solver not in ("exact", "descent"):
         raise ValueError(f"solver must be 'exact' or 'descent', got {solver!r}")
-    z = logits.detach().double().cpu().numpy()
-    n_classes = z.shape[1]
-    target = np.eye(n_classes)[labels.cpu().numpy()]
+    z = np.ascontiguousarray(logits.detach().double().cpu().numpy().T)  # classes first, as `_label_differences`
+    n_classes = len(z)
+    target = np.eye(n_classes)[:, labels.cpu().numpy()]
+
+    def gradient_of(flat: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The gradient, and the scores of each example's classes less its largest."""
+        slope, bias = flat.reshape(2, -1, 1)
+        scores = features * slope
+        scores += bias
+        scores -= scores.max(axis=0)
+        error = np.exp(scores)
+        error /= error.sum(axis=0)
+        error -= target
+        bias_gradient = error.mean(axis=1)
+        error *= features
+        return np.r_[error.mean(axis=1), bias_gradient], scores
 
     def nll_and_gradient(flat: np.ndarray, features: np.ndarray) -> tuple[float, np.ndarray]:
-        slope, bias = flat.reshape(2, -1)
-        log_probs = special.log_softmax(features * slope + bias, axis=1)
-        error = (np.exp(log_probs) - target) / len(features)
-        return -float((log_probs * target).sum()) / len(features), np.r_[(error * features).sum(0), error.sum(0)]
+        gradient, scores = gradient_of(flat, features)
+        log_probs = scores - special.logsumexp(scores, axis=0)
+        return -float((log_probs * target).sum()) / features.shape[1], gradient
 
     start = np.r_[np.ones(n_classes), np.zeros(n_classes)]
     if solver == "descent":
         flat = start
         for _ in range(PLATT_STEPS):
-            flat = flat - LEARNING_RATE * nll_and_gradient(flat, z)[1]
+            flat = flat - LEARNING_RATE * gradient_of(flat, z)[0]
         slope, bias = flat[:n_classes], flat[n_classes:]
     else:
-        centre = z.mean(axis=0)
+        centre = z.mean(axis=1, keepdims=True)
         size = float(np.abs(z - centre).mean()) or 1.0
         options = {"maxiter": PLATT_STEPS, "maxfun": 2 * PLATT_STEPS, "gtol": 1e-9, "ftol": 1e-15, "maxcor": 30}
         standardised = ((z - centre) / size,)
         best = optimize.minimize(nll_and_gradient, start, standardised, "L-BFGS-B", jac=True, options=options)
         slope = best.x[:n_classes] / size
-        bias = best.x[n_classes:] - slope * centre
+        bias = best.x[n_classes:] - slope * centre[:, 0]
     nll, gradient = nll_and_gradient(np.r_[slope, bias], z)
-    sizes = np.r_[np.abs(z).mean(axis=0), np.ones(n_classes)]
+    sizes = np.r_[np.abs(z).mean(axis=1), np.ones(n_classes)]
     converged = bool((np.abs(gradient) <= 1e-4 * sizes).all())
     return Platt(torch.from_numpy(slope), torch.from_numpy(bias), nll, converged)
 
@@ -308,13 +319,24 @@ def _mean_nll(differences: np.ndarray, beta: float) -> float:
     return float(special.logsumexp(exponents, axis=0).mean())
 
 
-def _slope(differences: np.ndarray, beta: float) -> float:
-    """dNLL/dbeta; the label's own exponent is 0."""
-    exponents = differences * beta
-    shift = np.maximum(exponents.max(axis=0), 0.0)
-    weights = np.exp(exponents - shift)
-    total = weights.sum(axis=0) + np.exp(-shift)
-    return float(((weights * differences).sum(axis=0) / total).mean())
+class _Slope:
+    """dNLL/dbeta at beta > 0, of `_label_differences`; the label's own exponent is 0.
+
+    Descent asks thousands of times: all that can be is done once, and in place.
+    """
+
+    def __init__(self, differences: np.ndarray) -> None:
+        self.differences, self.weights = differences, np.empty_like(differences)
+        self.largest = np.maximum(differences.max(axis=0), 0.0)
+
+    def __call__(self, beta: float) -> float:
+        shift = self.largest * beta
+        weights = np.multiply(self.differences, beta, out=self.weights)
+        weights -= shift
+        np.exp(weights, out=weights)
+        total = weights.sum(axis=0) + np.exp(-shift)
+        weights *= self.differences
+        return float((weights.sum(axis=0) / total).mean())
 
 
 def _log_odds(logits: Tensor) -> np.ndarray:
