@@ -84,14 +84,13 @@ class CharacterModel:
     def __init__(self, texts: Sequence[str], order: int = 6) -> None:
         self.order, self.counts = order, [Counter() for _ in range(order)]
         self.totals, self.kinds = ([Counter() for _ in range(order)] for _ in range(2))
-        for text in texts:
-            padded = self._padded(text)
-            for at in range(order - 1, len(padded)):
-                for length in range(order):
-                    context = padded[at - length : at]
-                    self.kinds[length][context] += not self.counts[length][context + padded[at]]
-                    self.counts[length][context + padded[at]] += 1
-                    self.totals[length][context] += 1
+        padded = [self._padded(text) for text in texts]
+        for length, counts in enumerate(self.counts):
+            for text in padded:
+                counts.update([text[at - length : at + 1] for at in range(order - 1, len(text))])
+            self.kinds[length].update(gram[:-1] for gram in counts)
+            for gram, count in counts.items():
+                self.totals[length][gram[:-1]] += count
         self.alphabet = len(self.counts[0]) + 1
 
     def perplexity(self, text: str) -> float:
