@@ -68,28 +68,54 @@ def _means(encoder: nn.Module, encodings: list[Any]) -> Tensor:
     encodings = encodings + encodings[-1:] * repeats
     of_length = [(length, len(list(group))) for length, group in itertools.groupby(len(each) for each in encodings)]
 
-    def row(values: Any) -> Tensor:
-        return torch.tensor([list(itertools.chain.from_iterable(values))])
-
-    states = encoder.embeddings(
-        input_ids=row(encoding.ids for encoding in encodings),
-        token_type_ids=row(encoding.type_ids for encoding in encodings),
-        position_ids=row(range(len(encoding)) for encoding in encodings),
-    )[0]
-    for layer in encoder.encoder.layer:
-        context = _attended(layer.attention.self, states, of_length)
-        states = layer.feed_forward_chunk(layer.attention.output(context, states))
+    embedded, where = _embedded(encoder.embeddings, encodings)
+    states = embedded[where]
+    for number, layer in enumerate(encoder.encoder.layer):
+        attention = layer.attention.self
+        # What a token asks and shows in the first layer depends on no other token: each distinct one is computed once.
+        seen, back = (states, slice(None)) if number else (embedded, where)
+        projected = [project(seen)[back] for project in (attention.query, attention.key, attention.value)]
+        states = layer.feed_forward_chunk(layer.attention.output(_attended(attention, projected, of_length), states))
     parts = states.split([length * n for length, n in of_length])
     return torch.cat([part.view(n, length, -1).mean(dim=1) for part, (length, n) in zip(parts, of_length, strict=True)])
 
 
-def _attended(attention: nn.Module, states: Tensor, of_length: list[tuple[int, int]]) -> Tensor:
-    """Attention within each text, (n_tokens, d_model)."""
+def _embedded(embeddings: nn.Module, encodings: list[Any]) -> tuple[Tensor, Tensor]:
+    """States of the distinct tokens, by word piece, type and place, and which of them each token has.
+
+    Texts that an attack asks about are one text with a few changes: most of their tokens are alike.
+    """
+
+    def row(values: Any) -> Tensor:
+        return torch.tensor(list(itertools.chain.from_iterable(values)))
+
+    ids, types, places = (
+        row(encoding.ids for encoding in encodings),
+        row(encoding.type_ids for encoding in encodings),
+        row(range(len(encoding)) for encoding in encodings),
+    )
+    n_types, n_places = embeddings.token_type_embeddings.num_embeddings, embeddings.position_embeddings.num_embeddings
+    tokens = (ids * n_types + types) * n_places + places
+    if embeddings.dropout.training:  # equal tokens are not dropped together
+        distinct, where = tokens, torch.arange(len(tokens))
+    else:
+        distinct, where = tokens.unique(return_inverse=True)
+    missing = max(0, LEAST_TOKENS - len(distinct))
+    distinct = nn.functional.pad(distinct, (0, missing), value=int(distinct[-1]))
+    embedded = embeddings(
+        input_ids=distinct[None] // (n_types * n_places),
+        token_type_ids=distinct[None] // n_places % n_types,
+        position_ids=distinct[None] % n_places,
+    )
+    return embedded[0], where
+
+
+def _attended(attention: nn.Module, projected: list[Tensor], of_length: list[tuple[int, int]]) -> Tensor:
+    """Attention within each text of what its tokens ask, show and say, (n_tokens, d_model) each; like one of them."""
     sizes = [length * n for length, n in of_length]
-    projected = [project(states).split(sizes) for project in (attention.query, attention.key, attention.value)]
     heads = attention.num_attention_heads
     context = []
-    for (length, n), *parts in zip(of_length, *projected, strict=True):
+    for (length, n), *parts in zip(of_length, *(part.split(sizes) for part in projected), strict=True):
         query, key, value = (part.view(n, length, heads, -1).transpose(1, 2) for part in parts)
         dropped = attention.dropout.p if attention.training else 0.0
         attended = nn.functional.scaled_dot_product_attention(query, key, value, dropout_p=dropped)
