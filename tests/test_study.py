@@ -1,17 +1,22 @@
 """The study of images on the smallest profile, and the sizes of every profile."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from robustlib.attacks.adversaries import Adversary
-from robustlib.attacks.scores import Margin
+from robustlib.attacks.adversaries import Adversary, evaluate, transfer, warm
+from robustlib.attacks.scores import DLR, Margin
+from robustlib.calibration.defences import HardMax
 from robustlib.calibration.disguises import Floor, TemperaturePerQuery
 from robustlib.data import FetchError
+from robustlib.data.cache import computed
 from robustlib.study.images import image_study
 from robustlib.study.profiles import PROFILES, get_profile, settings_in_use
 from robustlib.study.records import REFERENCE, RecordBook
 from robustlib.study.texts import text_study
+from robustlib.study.units import Guided, Victim
 from robustlib.study.variants import lesson_settings
 
 
@@ -28,6 +33,33 @@ def test_evaluations_come_back_from_the_cache_as_they_were(study, monkeypatch):
         assert np.array_equal(value, vars(again)[name]), name
     with pytest.raises(pytest.fail.Exception):
         study.run("pgd", "opt", design_temperature=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("modality", "how"),
+    [*(("image", how) for how in ("transfer", "margin", "warm", "warm-dlr")), ("text", "transfer"), ("text", "margin")],
+)
+def test_what_a_guide_finds_is_searched_once_for_all_who_judge_it(modality, how):
+    name, source = ("pgd" if modality == "image" else "dg"), Victim("smoke", modality, 100)
+    judge = Victim("smoke", modality, 0).study()
+    chosen, model, n = judge.attacks[name], source.study().served(1.0), 8
+    guided = Guided("by another", source, how).prepare(judge, name)
+    if how.startswith("warm"):
+        by_hand = warm("by another", model, chosen, score=DLR() if how == "warm-dlr" else None)
+    else:
+        by_hand = transfer("by another", model, chosen)
+        by_hand = replace(by_hand, score=Margin()) if how == "margin" else by_hand
+    asked = computed["search"]
+    for design in (1.0, 1e-3):
+        served, inputs, labels = judge.served(design), judge.inputs[:n], judge.labels[:n]
+        wanted, found = (evaluate(served, chosen, one, inputs, labels) for one in (by_hand, guided))
+        for field, value in vars(wanted).items():
+            assert np.array_equal(vars(found)[field], value, equal_nan=field == "temperature"), field
+    assert computed["search"] <= asked + 1
+    other = judge.disguised("floor", Floor(2.5)) if modality == "image" else judge.disguised("hard-max", HardMax())
+    before = computed["search"]
+    other.run(name, replace(guided, name=f"once more, {how}"), n=n)
+    assert computed["search"] == before
 
 
 BLACK_BOX = ("square", "square-long", "hopskipjump", "hopskipjump-long")

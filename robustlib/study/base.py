@@ -9,9 +9,12 @@ from functools import cached_property
 from numbers import Integral
 from typing import Any, Self
 
+import numpy as np
 from torch import Tensor, nn
 
 from robustlib.attacks.adversaries import Adversary, Attack, Evaluation, evaluate, plan_adversary
+from robustlib.attacks.result import AttackResult
+from robustlib.attacks.scores import Score
 from robustlib.attacks.statistics import PairedDifference
 from robustlib.calibration.disguises import Disguised
 from robustlib.calibration.temperature import TemperatureScaled
@@ -144,6 +147,37 @@ class Study(ABC):
             return vars(evaluate(served, chosen, plan, inputs, labels))
 
         return Evaluation(**cached("evaluation", config, compute))
+
+    def found_for(
+        self, judge: Study, attack: str, served: Any, inputs: Any, labels: Tensor, *, score: Score
+    ) -> AttackResult:
+        """What an attack of `judge` finds on the model of this study, served at T = 1: from the cache where known.
+
+        It does not depend on how the judge is `served`: one search is tried on every model and at every temperature.
+        """
+        chosen, texts = judge.attacks[attack], not isinstance(inputs, Tensor)
+        config = {
+            "training": asdict(self.training),
+            "content": self.content,
+            "attack": attack,
+            "options": [self.options(attack), judge.options(attack) | {"precision": ""}, judge.training.seed],
+            "score": repr(score),
+            "examples": content_digest([*inputs, labels] if texts else [inputs, labels]),
+        }
+
+        def compute() -> dict:
+            result = (chosen.on_surrogate or chosen.run)(self.served(1.0), inputs, labels, score=score)
+            values = vars(result) | {"outcome": result.outcome.tolist(), "details": {}}
+            return values | {"changed": result.details.get("changed")}
+
+        values = cached("search", config, compute)
+        found, changed = values["adversarial"], values.pop("changed")
+        # Pairs of texts come back as lists.
+        found = [tuple(one) if isinstance(one, list) else one for one in found] if texts else found.to(inputs.device)
+        details = {} if changed is None else {"changed": changed}
+        return AttackResult(
+            **values | {"adversarial": found, "outcome": np.array(values["outcome"]), "details": details}
+        )
 
     def measure(
         self,

@@ -19,7 +19,7 @@ from robustlib.models.pretrained import ENCODERS
 from robustlib.models.texts import TextClassifier
 from robustlib.study.environment import pick_device
 from robustlib.study.profiles import ImageSettings
-from robustlib.study.units import Unit, settings_of
+from robustlib.study.units import Guided, Unit, settings_of
 from robustlib.training.methods import method_definition
 
 _PASSES = tomllib.loads((Path(__file__).parent / "costs.toml").read_text(encoding="utf-8"))
@@ -83,9 +83,12 @@ class Costs:
 
 
 def same_answers(unit: Unit) -> tuple[str, str, str]:
-    """Whose questions a unit repeats: one attack on one model, by any adversary but those who ask otherwise."""
+    """Whose questions a unit repeats: one attack on one model, by any adversary but those who ask otherwise.
+
+    An adversary whom a model guides asks that one, whoever is to judge what it finds.
+    """
     adversary = _adversary(unit)
-    answering = unit.victim
+    answering = unit.adversary.source if isinstance(unit.adversary, Guided) else unit.victim
     if answering.precision.endswith("-decimals"):  # the exact model answers, its answers are rounded
         answering = replace(answering, precision="float32")
     return repr(answering), unit.attack, adversary if adversary in _PASSES["asking_otherwise"] else ""
@@ -121,7 +124,7 @@ def passes(unit: Unit, again: bool = False) -> float:
     if modality == "image":
         stages = settings.autoattack_steps if unit.attack.startswith(("apgd", "autoattack")) else 1
         each *= settings.pgd_steps if unit.attack.startswith("pgd") else stages
-    if again and modality == "text":
+    if again and (modality == "text" or adversary == "Guided"):
         each *= _PASSES["again"]
     return each * (n + searched)
 

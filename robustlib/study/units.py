@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 import warnings
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 
-from robustlib.attacks.adversaries import Adversary, averaging, transfer, warm
+from robustlib.attacks.adversaries import Adversary, averaging
 from robustlib.attacks.scores import DLR, Margin, TrueClassProbability
 from robustlib.data.cache import cache_key, cached, computed, look_up
 from robustlib.study import services
@@ -98,12 +98,10 @@ class Guided:
 
     def prepare(self, study: Study, attack: str) -> Adversary:
         """The adversary with this attack on a study."""
-        other, chosen = self.source.study().served(1.0), study.attacks[attack]
-        if self.how == "margin":
-            return Adversary(self.name, Margin(), surrogate=other)
-        if self.how == "transfer":
-            return transfer(self.name, other, chosen)
-        return warm(self.name, other, chosen, score=DLR() if self.how == "warm-dlr" else None)
+        chosen = study.attacks[attack]
+        score = Margin() if self.how == "margin" else chosen.at_temperature(1.0)
+        then = {"warm": chosen.scale_free, "warm-dlr": DLR()}.get(self.how)
+        return Adversary(self.name, score, search=partial(self.source.study().found_for, study, attack), then=then)
 
 
 @dataclass(frozen=True)
