@@ -147,12 +147,11 @@ def test_lessons_take_the_sizes_of_the_set_in_use_and_no_more_than_it_holds(moda
     assert substitution == " ".join(f"{name} is unavailable ({name}: no network)." for name in before)
 
 
-def test_all_methods_of_full_on_the_networks_of_quick():
+def test_all_methods_of_full_on_the_networks_of_quicks_lessons_on_training():
     quick, wide, full = (get_profile(name) for name in ("quick", "quick-all-methods", "full"))
     for mine, theirs, old in ((wide.images, full.images, quick.images), (wide.texts, full.texts, quick.texts)):
         assert mine[0].lessons.methods == theirs[0].lessons.methods
         assert mine[0].lessons.schedules == theirs[0].lessons.schedules
         assert set(mine[0].lessons.temperatures) <= set(theirs[0].lessons.temperatures)
         for size in ("n_train", "epochs", "learning_rate"):
-            assert getattr(mine[0], size) == getattr(old[0], size)
             assert getattr(mine[0].lessons, size) == getattr(old[0].lessons, size)
