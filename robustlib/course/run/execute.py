@@ -101,8 +101,6 @@ def kernel_environment(**variables: str) -> Iterator[None]:
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # else chosen at an import that has no shell yet
         "JUPYTER_PATH": "",  # comes before the environment, and may hold the kernel of another Python
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        # Torch has one thread in a lesson; those of numpy and scikit-learn would wait for each other's kernels.
-        "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
     }
     keep = {name: os.environ.get(name, value) for name, value in KEEP_MEMORY.items()}
