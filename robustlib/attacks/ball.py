@@ -23,7 +23,7 @@ def step(gradient: Tensor, norm: str) -> Tensor:
 def project(points: Tensor, images: Tensor, epsilon: float, norm: str, dtype: torch.dtype) -> Tensor:
     """The points moved into the ball around the images and into [0, 1], on numbers that `dtype` can hold."""
     if norm == "linf":
-        points = torch.min(torch.max(points, images - epsilon), images + epsilon).clamp(0, 1)
+        points = points.clamp(*box(images, epsilon))
     else:
         offset = points - images
         length = _l2(offset)
@@ -32,6 +32,11 @@ def project(points: Tensor, images: Tensor, epsilon: float, norm: str, dtype: to
         # The pixel range is convex and holds the image, so clamping after the ball leaves the point in the ball.
         points = (images + offset * shrink).clamp(0, 1)
     return round_inward(points, images, dtype)
+
+
+def box(images: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """The lowest and the highest point of the Linf ball around each image within [0, 1]."""
+    return (images - epsilon).clamp_(min=0), (images + epsilon).clamp_(max=1)
 
 
 def round_inward(points: Tensor, images: Tensor, dtype: torch.dtype) -> Tensor:

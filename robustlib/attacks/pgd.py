@@ -101,6 +101,13 @@ class _Batch:
     def __init__(self, model: Forward, images: Tensor, labels: Tensor, rows: Tensor, clean: Tensor) -> None:
         self.model, self.images, self.labels, self.rows, self.clean = model, images, labels, rows, clean
         self.standing, self.adversarial = clean.clone(), images.clone()
+        self._box: tuple[Tensor, Tensor] | None = None
+
+    def box(self, epsilon: float, live: Tensor) -> tuple[Tensor, ...]:
+        """`ball.box` of the examples at some positions: the same in every step, so made once."""
+        if self._box is None:
+            self._box = ball.box(self.images, epsilon)
+        return tuple(_taken(side, live) for side in self._box)
 
 
 @dataclass(frozen=True)
@@ -158,7 +165,7 @@ class _Climb:
             gradient = _taken(torch.autograd.grad(value.sum(), point)[0], keep)
             batch.model.n_backward += len(keep)
             live = _taken(live, keep)
-            moved = _taken(point.detach(), keep) + self.step_size * ball.step(gradient, self.norm)
+            moved = _taken(point.detach(), keep).add(ball.step(gradient, self.norm), alpha=self.step_size)
             moved = self._project(moved, batch, live)
             if len(live) == len(current):
                 current = moved
@@ -169,6 +176,8 @@ class _Climb:
         return path
 
     def _project(self, points: Tensor, batch: _Batch, live: Tensor) -> Tensor:
+        if self.norm == "linf" and batch.model.dtype == points.dtype:  # then it is `ball.project`
+            return points.clamp(*batch.box(self.epsilon, live))
         return ball.project(points, _taken(batch.images, live), self.epsilon, self.norm, batch.model.dtype)
 
 
