@@ -81,3 +81,28 @@ def test_without_gradients_nothing_is_kept():
     ours, _ = pair()
     with torch.no_grad():
         assert ours(torch.rand(2, 1, 5, 5).requires_grad_()).grad_fn is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"dilation": 2}, {"padding": "same"}, {"padding": 1, "padding_mode": "circular"}, {"groups": 2}],
+    ids=str,
+)
+def test_what_is_no_plain_convolution_is_computed_by_torch(options):
+    ours = FirstConv2d(2, 4, 3, **options)
+    reference = nn.Conv2d(2, 4, 3, **options)
+    reference.load_state_dict(ours.state_dict())
+    for images in (torch.rand(3, 2, 9, 8), torch.rand(2, 9, 8), torch.rand(0, 2, 9, 8)):
+        for mine, theirs in zip(gradients(ours, images), gradients(reference, images), strict=True):
+            assert torch.equal(mine, theirs)
+
+
+def test_a_bias_is_trained_where_the_weights_are_not_and_autocast_around_the_backward_pass_changes_nothing():
+    ours, _ = pair(stride=2, padding=1)
+    images = torch.rand(3, 1, 8, 8, requires_grad=True)
+    ours.weight.requires_grad_(False)
+    wanted = torch.autograd.grad(ours(images).sin().sum(), [images, ours.bias])
+    value = ours(images).sin().sum()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = torch.autograd.grad(value, [images, ours.bias])
+    assert all(torch.equal(*both) for both in zip(wanted, found, strict=True))

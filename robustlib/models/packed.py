@@ -72,7 +72,7 @@ def _means(encoder: nn.Module, encodings: list[Any]) -> Tensor:
     states = embedded[where]
     for number, layer in enumerate(encoder.encoder.layer):
         attention = layer.attention.self
-        # What a token asks and shows in the first layer depends on no other token: each distinct one is computed once.
+        # Query, key and value of a token in the first layer depend on no other token: equal tokens are projected once.
         seen, back = (states, slice(None)) if number else (embedded, where)
         projected = [project(seen)[back] for project in (attention.query, attention.key, attention.value)]
         states = layer.feed_forward_chunk(layer.attention.output(_attended(attention, projected, of_length), states))
@@ -95,6 +95,8 @@ def _embedded(embeddings: nn.Module, encodings: list[Any]) -> tuple[Tensor, Tens
         row(range(len(encoding)) for encoding in encodings),
     )
     n_types, n_places = embeddings.token_type_embeddings.num_embeddings, embeddings.position_embeddings.num_embeddings
+    if int(places.max()) >= n_places or int(types.max()) >= n_types:
+        raise IndexError(f"the encoder has {n_places} positions and {n_types} token types, a text asks for more")
     tokens = (ids * n_types + types) * n_places + places
     if embeddings.dropout.training:  # equal tokens are not dropped together
         distinct, where = tokens, torch.arange(len(tokens))
@@ -111,7 +113,7 @@ def _embedded(embeddings: nn.Module, encodings: list[Any]) -> tuple[Tensor, Tens
 
 
 def _attended(attention: nn.Module, projected: list[Tensor], of_length: list[tuple[int, int]]) -> Tensor:
-    """Attention within each text of what its tokens ask, show and say, (n_tokens, d_model) each; like one of them."""
+    """Attention within each text, (n_tokens, d_model), from queries, keys and values of that shape."""
     sizes = [length * n for length, n in of_length]
     heads = attention.num_attention_heads
     context = []

@@ -153,14 +153,17 @@ class Study(ABC):
     ) -> AttackResult:
         """What an attack of `judge` finds on the model of this study, served at T = 1: from the cache where known.
 
-        It does not depend on how the judge is `served`: one search is tried on every model and at every temperature.
+        It depends on the judge's budget and seed, and not on how that is `served`: one search is tried on every model
+        and at every temperature.
         """
         chosen, texts = judge.attacks[attack], not isinstance(inputs, Tensor)
         config = {
             "training": asdict(self.training),
             "content": self.content,
             "attack": attack,
-            "options": [self.options(attack), judge.options(attack) | {"precision": ""}, judge.training.seed],
+            "precision": getattr(self, "precision", ""),
+            "disguise": repr(self.disguise),
+            "options": [judge.options(attack) | {"precision": ""}, judge.settings.n_train, judge.training.seed],
             "score": repr(score),
             "examples": content_digest([*inputs, labels] if texts else [inputs, labels]),
         }

@@ -91,6 +91,11 @@ def same_answers(unit: Unit) -> tuple[str, str, str]:
     answering = unit.adversary.source if isinstance(unit.adversary, Guided) else unit.victim
     if answering.precision.endswith("-decimals"):  # the exact model answers, its answers are rounded
         answering = replace(answering, precision="float32")
+    if isinstance(unit.adversary, Guided):  # another score, budget, seed or other examples make another search
+        adversary = (
+            f"{adversary}, {unit.adversary.how == 'margin'}, {unit.victim.profile}, {unit.victim.seed}, {unit.n}"
+        )
+        return repr(answering), unit.attack, adversary
     return repr(answering), unit.attack, adversary if adversary in _PASSES["asking_otherwise"] else ""
 
 
@@ -124,7 +129,8 @@ def passes(unit: Unit, again: bool = False) -> float:
     if modality == "image":
         stages = settings.autoattack_steps if unit.attack.startswith(("apgd", "autoattack")) else 1
         each *= settings.pgd_steps if unit.attack.startswith("pgd") else stages
-    if again and (modality == "text" or adversary == "Guided"):
+    guided_there = isinstance(unit.adversary, Guided) and not unit.adversary.how.startswith("warm")
+    if again and (modality == "text" or guided_there):
         each *= _PASSES["again"]
     return each * (n + searched)
 

@@ -74,7 +74,7 @@ def _run(notebooks: Sequence[Path], results: Path, profile: Profile, options: Op
     deadline = time.monotonic() + (options.budget or float("inf"))
     _say(describe_environment(profile.name, profile.seeds[0]))
     variables = {"ROBUSTLIB_REFRESH": str(time.time())} if options.refresh else {}
-    # Torch has one thread in a lesson; several of numpy and scikit-learn would wait for those of other kernels.
+    # Torch has one thread in a lesson; several of numpy and scikit-learn would compete with other kernels'.
     with kernel_environment(**variables, ROBUSTLIB_WORKERS="1", OMP_NUM_THREADS="1"):
         import_early()
         forecast = _forecast(notebooks, results, profile, options)
