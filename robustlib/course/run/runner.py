@@ -9,9 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from importlib import import_module
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from unittest.mock import patch
 
@@ -142,8 +140,6 @@ def _execute(steps: Sequence[Step], results: Path, profile: Profile, workers: in
     elsewhere = state.read(repository_root() / "results" / "published" / "quick")  # which of them are the long ones
     done: list[tuple[Step, Execution]] = []
     for readers in (False, True):
-        if readers:  # the last, of which there are few: pages are built next, with much to import
-            Thread(target=import_module, args=("robustlib.course.site",), daemon=True).start()
         turn = [step for step in steps if step.reads_records == readers]
         turn.sort(key=lambda step: (-(step.seconds or elsewhere.get(step.name, {}).get("seconds", 0)), step.name))
         with contextlib.chdir(repository_root() / "notebooks"):
